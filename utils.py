@@ -1,0 +1,108 @@
+"""What every script needs: clear errors, atomic files, checkpoints, seeding and the choice of device."""
+
+import contextlib
+import os
+import random
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+import torch
+
+FORMAT_VERSION = 1
+
+
+class UserError(ValueError):
+    """Something the user can put right. The message names the file, row or option and says what to do."""
+
+
+def run_script(main: Callable[[list[str]], None]) -> None:
+    """Run a script's ``main(argv)``; turn what the user can cause into one line on stderr and exit status 2.
+
+    ``--debug`` anywhere on the command line shows the traceback instead. Ctrl-C ends with status 130.
+    """
+    argv = sys.argv[1:]
+    debug = "--debug" in argv
+    try:
+        main([word for word in argv if word != "--debug"])
+    except (UserError, OSError) as error:
+        if debug:
+            traceback.print_exc()
+        else:
+            print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)
+
+
+@contextlib.contextmanager
+def atomic_open(path: str | Path, mode: str = "w") -> Iterator[IO[Any]]:
+    """Open a temporary file that becomes ``path`` only when the block ends well: written, fsynced, renamed.
+
+    A crash, a full disk or an exception leaves what stood at ``path`` before untouched.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    text = {} if "b" in mode else {"encoding": "utf-8", "newline": ""}
+    try:
+        with open(temporary, mode, **text) as file:  # type: ignore[call-overload]
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def save_checkpoint(path: str | Path, checkpoint: dict[str, Any]) -> None:
+    """Write one dict of plain things (state_dicts, lists, numbers) atomically; see README, "Checkpoint"."""
+    with atomic_open(path, "wb") as file:
+        torch.save({"format_version": FORMAT_VERSION, **checkpoint}, file)
+
+
+def load_checkpoint(path: str | Path) -> dict[str, Any]:
+    """Read a checkpoint onto the CPU, with ``weights_only=True``: a checkpoint cannot run code.
+
+    Raises:
+        UserError: no such file, not a checkpoint, damaged, or written by a newer version.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"{path}: no such checkpoint. Train one with `python train.py`, or name another with --checkpoint")
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises many kinds here (zip, pickle, EOF): all mean "cannot be read"
+        raise UserError(f"{path}: not a readable checkpoint ({type(error).__name__}). It may be cut short: copy or train it again") from error
+    if not isinstance(checkpoint, dict) or "format_version" not in checkpoint:
+        raise UserError(f"{path}: not a checkpoint of this project (no 'format_version' in it)")
+    if checkpoint["format_version"] > FORMAT_VERSION:
+        raise UserError(f"{path}: written by a newer version (format {checkpoint['format_version']}, this one reads {FORMAT_VERSION}). Update the code")
+    return checkpoint
+
+
+def seed_everything(seed: int) -> None:
+    """Seed Python, NumPy and torch (all devices)."""
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)
+
+
+def pick_device(name: str = "auto") -> torch.device:
+    """``auto`` is CUDA, else Apple's MPS, else the CPU; any other name is taken as it is.
+
+    Raises:
+        UserError: the named device does not exist here.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise UserError(f"--device {name}: not available here. Use auto or cpu") from error
+    return device
