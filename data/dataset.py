@@ -1,0 +1,190 @@
+"""captions.csv -> splits -> Flickr8kDataset -> batches of images, each with all its captions."""
+
+import hashlib
+import math
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+import torch
+from torch.utils.data import Dataset, Sampler
+from tqdm import tqdm
+
+from data.transforms import ImageError, Transform, load_image
+from data.vocab import PAD_ID, Vocabulary
+from utils import UserError
+
+SPLITS = ("train", "val", "test")
+MAX_BAD_SHARE = 0.05  # more bad images than this is a wrong folder or a broken download, not bad luck
+
+
+def read_captions(captions_file: str | Path, seed: int = 0) -> pd.DataFrame:
+    """Read ``image,caption[,split]``: one row a caption; quoted commas, BOM, CRLF and UTF-8 are fine.
+
+    Without a split column, *images* (never rows) go to train / val / test, 80 / 10 / 10, by a seeded hash of their names,
+    so that adding images never moves the others.
+
+    Returns:
+        a table with the columns image, caption and split, in file order.
+
+    Raises:
+        UserError: no such file, no such column, an empty cell, an unknown split, an image in two splits; with the row's number.
+    """
+    path = Path(captions_file)
+    if not path.is_file():
+        raise UserError(f"{path}: no such captions file. Name yours with --data.captions_file (or --captions_file)")
+    try:
+        table = pd.read_csv(path, encoding="utf-8-sig", dtype=str, keep_default_na=False, skipinitialspace=True, index_col=False)
+    except (ValueError, pd.errors.ParserError) as error:  # UnicodeDecodeError is a ValueError
+        raise UserError(f"{path}: not a readable UTF-8 CSV ({error})") from error
+    table.columns = table.columns.str.strip().str.lower()
+    missing = [column for column in ("image", "caption") if column not in table]
+    if missing:
+        raise UserError(
+            f"{path}: no column {' and '.join(missing)}; found {', '.join(table.columns)}. The first line must read image,caption"
+        )
+    if table.empty:
+        raise UserError(f"{path}: no captions in it, only the header")
+    table = table.apply(lambda column: column.str.strip())
+    for column in ("image", "caption"):
+        empty = table.index[table[column] == ""]
+        if len(empty):
+            raise UserError(f"{path}: row {empty[0] + 2}: empty {column} ({len(empty)} such rows). Fill or delete")
+    if "split" not in table:
+        split_of = {image: _hashed_split(image, seed) for image in table["image"].unique()}
+        table["split"] = table["image"].map(split_of)
+    wrong = table.index[~table["split"].isin(SPLITS)]
+    if len(wrong):
+        raise UserError(f"{path}: row {wrong[0] + 2}: split '{table['split'][wrong[0]]}' must be one of {', '.join(SPLITS)}")
+    torn = table.groupby("image")["split"].nunique()
+    if (torn > 1).any():
+        raise UserError(
+            f"{path}: image {torn.index[torn > 1][0]} is in more than one split; a model must not be tested on what it has seen"
+        )
+    return table[["image", "caption", "split"]]
+
+
+def _hashed_split(image: str, seed: int) -> str:
+    share = int.from_bytes(hashlib.sha256(f"{seed}:{image}".encode()).digest()[:4], "big") / 2**32
+    return "train" if share < 0.8 else "val" if share < 0.9 else "test"
+
+
+def references_of(table: pd.DataFrame, split: str) -> dict[str, list[str]]:
+    """The captions of each image of a split, in file order: {image name: [caption, ...]}.
+
+    Raises:
+        UserError: the split is empty.
+    """
+    rows = table[table["split"] == split]
+    if rows.empty:
+        raise UserError(f"no image is in the split '{split}' (there are: {', '.join(sorted(table['split'].unique()))})")
+    return {str(image): list(captions) for image, captions in rows.groupby("image", sort=False)["caption"]}
+
+
+def find_bad_images(paths: Sequence[Path], workers: int = 2) -> dict[Path, str]:
+    """Decode every image once, before hours are spent, and say which cannot be used and why."""
+
+    def reason(path: Path) -> str | None:
+        try:
+            load_image(path)
+        except ImageError as error:
+            return str(error)
+        return None
+
+    with ThreadPoolExecutor(max(workers, 1)) as pool:  # Pillow decodes outside the GIL
+        reasons = tqdm(pool.map(reason, paths), total=len(paths), desc="checking images", unit="img", leave=False, disable=None)
+        return {path: text for path, text in zip(paths, reasons, strict=True) if text is not None}
+
+
+def drop_bad_images(references: dict[str, list[str]], image_dir: Path, bad: dict[Path, str]) -> dict[str, list[str]]:
+    """Leave out the images in ``bad``, each named with its reason.
+
+    Raises:
+        UserError: more than 5 % of the images are bad.
+    """
+    here = {name: bad[image_dir / name] for name in references if image_dir / name in bad}
+    if len(here) > MAX_BAD_SHARE * len(references):
+        first = next(iter(here.values()))
+        raise UserError(
+            f"{len(here)} of {len(references)} images cannot be used (more than {MAX_BAD_SHARE:.0%}); the first: {first}. "
+            f"Check --data.image_dir ({image_dir})"
+        )
+    for reason in here.values():
+        tqdm.write(f"skipped: {reason}")
+    return {name: captions for name, captions in references.items() if name not in here}
+
+
+@dataclass
+class Batch:
+    """B images with their captions. ``visual`` holds pictures (B, 3, S, S), or grid features (B, P, D) where those are cached."""
+
+    visual: torch.Tensor
+    tokens: torch.Tensor  # (B, K, T) int64, <start> ... <end>, filled up with <pad>; K captions per image, the longest has T tokens
+    names: list[str]
+
+
+class Flickr8kDataset(Dataset[tuple[torch.Tensor, list[list[int]], str]]):
+    """Images, each with all its captions as ids. Any captions.csv will do; the name is of the data set it is made for.
+
+    Args:
+        references: image name -> its captions.
+        load: image name -> picture tensor (3, S, S), or cached features (P, D); see ``ImageLoader``, ``FeatureCache.loader``.
+        vocabulary: turns captions into ids.
+    """
+
+    def __init__(self, references: dict[str, list[str]], load: Callable[[str], torch.Tensor], vocabulary: Vocabulary) -> None:
+        self.names = list(references)
+        self.tokens = [[vocabulary.encode(caption) for caption in captions] for captions in references.values()]
+        self.load = load
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, list[list[int]], str]:
+        return self.load(self.names[index]), self.tokens[index], self.names[index]
+
+
+@dataclass(frozen=True)
+class ImageLoader:
+    """Name -> normalised picture (3, S, S), decoded afresh each time."""
+
+    image_dir: Path
+    transform: Transform
+
+    def __call__(self, name: str) -> torch.Tensor:
+        """Load one image; ImageError if it cannot be used."""
+        return self.transform(load_image(self.image_dir / name))
+
+
+def collate(items: Sequence[tuple[torch.Tensor, list[list[int]], str]]) -> Batch:
+    """Stack images; pad captions to (B, K, T) with <pad>, also where an image has fewer captions than another."""
+    captions_each = max(len(captions) for _, captions, _ in items)
+    longest = max(len(caption) for _, captions, _ in items for caption in captions)
+    tokens = torch.full((len(items), captions_each, longest), PAD_ID, dtype=torch.long)
+    for b, (_, captions, _) in enumerate(items):
+        for k, caption in enumerate(captions):
+            tokens[b, k, : len(caption)] = torch.tensor(caption)
+    return Batch(torch.stack([visual for visual, _, _ in items]), tokens, [name for _, _, name in items])
+
+
+class EpochSampler(Sampler[list[int]]):
+    """Batches in an order that depends on (seed, epoch) alone, and that can start in the middle: what exact resuming needs."""
+
+    def __init__(self, length: int, batch_size: int, seed: int) -> None:
+        self.length, self.batch_size, self.seed = length, batch_size, seed
+        self.epoch = self.first_step = 0
+
+    def set_position(self, epoch: int, first_step: int) -> None:
+        """Make the next iteration that of ``epoch``, without its first ``first_step`` batches."""
+        self.epoch, self.first_step = epoch, first_step
+
+    def __len__(self) -> int:
+        return math.ceil(self.length / self.batch_size)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        generator = torch.Generator().manual_seed(self.seed * 100_003 + self.epoch)
+        order = torch.randperm(self.length, generator=generator).tolist()
+        for step in range(self.first_step, len(self)):
+            yield order[step * self.batch_size : (step + 1) * self.batch_size]

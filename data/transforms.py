@@ -1,0 +1,117 @@
+"""The one preprocessing: from a file of any kind to the tensor the encoder reads, in training and in inference alike."""
+
+import io
+import warnings
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from utils import UserError
+
+MAX_PIXELS = 100_000_000  # more is refused before it is decoded: a few kilobytes can claim gigabytes ("decompression bomb")
+SUFFIXES = {".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff"}
+
+
+class ImageError(UserError):
+    """A picture that cannot be used, and why."""
+
+
+def load_image(source: str | Path | IO[bytes]) -> Image.Image:
+    """Decode any picture to 8-bit RGB, upright as its EXIF tag says; the first frame of an animation.
+
+    Transparent pixels are laid on white, 16-bit and floating-point greys are scaled to 8 bits.
+
+    Raises:
+        ImageError: not a picture, damaged, cut short, or more than 100 megapixels.
+    """
+    name = source if isinstance(source, str | Path) else getattr(source, "name", "picture")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Pillow warns of large pictures; the check below decides
+            with Image.open(source) as image:
+                if image.width * image.height > MAX_PIXELS:
+                    raise ImageError(
+                        f"{name}: {image.width} x {image.height} pixels, more than {MAX_PIXELS // 10**6} megapixels. Scale it down"
+                    )
+                image.load()
+                return _to_rgb(ImageOps.exif_transpose(image))
+    except ImageError:
+        raise
+    except FileNotFoundError as error:
+        raise ImageError(f"{name}: no such file") from error
+    except Exception as error:  # Pillow's decoders raise OSError, SyntaxError, ValueError, struct.error, ...
+        reason = "not a picture" if isinstance(error, UnidentifiedImageError) else f"damaged picture ({error})"
+        raise ImageError(f"{name}: {reason}") from error
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode in {"I", "F"} or image.mode.startswith("I;16"):  # Pillow's own convert() clips these at 255: all white
+        grey = np.asarray(image, dtype=np.float32)
+        if image.mode.startswith("I;16") or (image.mode == "I" and grey.max(initial=0) > 255):
+            grey = grey / 257.0
+        elif image.mode == "F" and grey.max(initial=0) <= 1:
+            grey = grey * 255.0
+        return Image.fromarray(np.nan_to_num(grey).clip(0, 255).astype(np.uint8)).convert("RGB")
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
+    return image.convert("RGB")
+
+
+def find_images(paths: Sequence[Path]) -> list[Path]:
+    """The picture files among ``paths``: files as they are named, folders searched through, sorted, each file once.
+
+    Raises:
+        UserError: a path that does not exist, or no picture at all.
+    """
+    found: dict[Path, None] = {}
+    for path in paths:
+        if path.is_dir():
+            inside = sorted(file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file())
+            found.update(dict.fromkeys(inside))
+        elif path.is_file():
+            found[path] = None
+        else:
+            raise UserError(f"{path}: no such file or folder")
+    if not found:
+        raise UserError(f"{', '.join(map(str, paths))}: no picture there (looked for {', '.join(sorted(SUFFIXES))})")
+    return list(found)
+
+
+@dataclass(frozen=True)
+class Transform:
+    """RGB picture -> normalised tensor (3, size, size). Travels inside the checkpoint, so that inference cannot differ.
+
+    The picture is squeezed to a square rather than cropped: what stands at the edge is worth a word too.
+    """
+
+    image_size: int = 224
+    mean: tuple[float, ...] = (0.485, 0.456, 0.406)  # of ImageNet, which the encoder was trained on
+    std: tuple[float, ...] = (0.229, 0.224, 0.225)
+
+    def __call__(self, image: Image.Image) -> torch.Tensor:
+        """Resize and normalise; ``image`` is RGB of any size."""
+        square = image.resize((self.image_size, self.image_size), Image.Resampling.BICUBIC, reducing_gap=2.0)
+        pixels = torch.from_numpy(np.asarray(square, dtype=np.float32) / 255.0)  # (S, S, 3)
+        return ((pixels - torch.tensor(self.mean)) / torch.tensor(self.std)).permute(2, 0, 1).contiguous()  # (3, S, S)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for the checkpoint and for the key of the feature cache."""
+        return {"resize": "squeeze, bicubic", **asdict(self), "mean": list(self.mean), "std": list(self.std)}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "Transform":
+        """The transform stored in a checkpoint."""
+        return cls(values["image_size"], tuple(values["mean"]), tuple(values["std"]))
+
+
+def load_image_bytes(data: bytes, name: str) -> Image.Image:
+    """``load_image`` for bytes already read (and hashed, say); ``name`` is for the message."""
+    file = io.BytesIO(data)
+    file.name = name
+    return load_image(file)

@@ -1,0 +1,188 @@
+"""Learning and validating: plain functions that take what they need and return a dict of numbers."""
+
+import math
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+from tqdm import tqdm
+
+from config import StageConfig, TrainConfig
+from data.dataset import Batch
+from data.vocab import PAD_ID
+from metrics import Scorer
+from models.captioner import Captioner
+from utils import UserError, autocast
+
+
+@dataclass
+class Progress:
+    """Where a run stands; with the weights, the optimizer and the random state, all that resuming needs."""
+
+    stage: int = 0  # index in train.stages
+    epoch: int = 0  # finished epochs of this stage
+    step: int = 0  # finished steps of this epoch
+    total_epochs: int = 0  # finished epochs of the run
+    total_steps: int = 0  # finished steps of the run
+    best_cider: float = -1.0  # of the run: what checkpoints.pth holds
+    best_epoch: int = 0
+    stage_best_cider: float = -1.0  # of this stage, for early stopping and the plateau schedule
+    epochs_without_better: int = 0
+    lr_scale: float = 1.0  # what the plateau schedule has made of the learning rate
+    loss_sum: float = 0.0  # of this epoch so far
+    token_count: int = 0
+    image_count: int = 0
+    seconds: float = 0.0
+
+
+def caption_loss(logits: torch.Tensor, targets: torch.Tensor, label_smoothing: float = 0.0) -> tuple[torch.Tensor, torch.Tensor]:
+    """Cross-entropy per word; padding does not count.
+
+    Args:
+        logits: (B, K, T, V).
+        targets: (B, K, T), the word after each input word.
+        label_smoothing: share e of the target spread over all words (Szegedy et al. 2016, section 7).
+
+    Returns:
+        the loss to minimise, and the plain cross-entropy that train and validation are compared by.
+    """
+    real = targets != PAD_ID
+    log_prob = logits[real].float().log_softmax(dim=-1)  # (M, V), M real words
+    cross_entropy = -log_prob.gather(1, targets[real][:, None]).mean()
+    if label_smoothing == 0:
+        return cross_entropy, cross_entropy.detach()
+    uniform = -log_prob.mean()
+    return (1 - label_smoothing) * cross_entropy + label_smoothing * uniform, cross_entropy.detach()
+
+
+def build_optimizer(captioner: Captioner, stage: StageConfig, weight_decay: float) -> torch.optim.AdamW:
+    """AdamW (Loshchilov and Hutter 2019) for one stage; freezes the encoder, or thaws it from ``stage.encoder_from`` on.
+
+    Each group keeps its highest rate as ``peak``. Biases, norms and embeddings are not decayed: pulling them to zero helps nobody.
+    """
+    if stage.encoder_lr > 0:
+        captioner.encoder.learn_from(stage.encoder_from)
+    else:
+        captioner.encoder.freeze()
+    embeddings = {id(m.weight) for m in captioner.modules() if isinstance(m, nn.Embedding)}
+
+    def groups(module: nn.Module, lr: float) -> list[dict[str, Any]]:
+        learning = [p for p in module.parameters() if p.requires_grad]
+        matrices = [p for p in learning if p.dim() > 1 and id(p) not in embeddings]
+        others = [p for p in learning if p.dim() <= 1 or id(p) in embeddings]
+        return [
+            {"params": params, "peak": lr, "lr": lr, "weight_decay": decay}
+            for params, decay in ((matrices, weight_decay), (others, 0.0))
+            if params
+        ]
+
+    return torch.optim.AdamW([*groups(captioner.decoder, stage.lr), *groups(captioner.encoder, stage.encoder_lr)])
+
+
+def lr_factor(stage: StageConfig, step: int, steps_per_epoch: int, lr_scale: float = 1.0) -> float:
+    """Share of the peak learning rate at ``step`` (0, 1, ...) of a stage: linear warm-up, then cosine to 1 %, or flat times ``lr_scale``."""
+    total = stage.epochs * steps_per_epoch
+    warmup = max(1, round(stage.warmup * total))
+    if step < warmup:
+        return (step + 1) / warmup
+    if stage.schedule == "plateau":
+        return lr_scale
+    share = (step - warmup) / max(1, total - warmup)
+    return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * share))
+
+
+def train_one_epoch(
+    captioner: Captioner,
+    batches: Iterable[Batch],
+    steps_per_epoch: int,
+    optimizer: torch.optim.Optimizer,
+    scaler: torch.amp.GradScaler,
+    stage: StageConfig,
+    settings: TrainConfig,
+    dtype: torch.dtype,
+    progress: Progress,
+    after_step: Callable[[], None] = lambda: None,
+) -> dict[str, float]:
+    """One pass over ``batches``, the rest of an epoch after ``progress.step`` steps; keeps ``progress`` up to date.
+
+    Returns:
+        train_loss (cross-entropy per word), lr, seconds, images_per_second of the whole epoch.
+
+    Raises:
+        UserError: the loss or the gradient is not finite; the weights are still those before that step.
+    """
+    captioner.train()
+    bar = tqdm(batches, desc=f"epoch {progress.total_epochs + 1}", total=steps_per_epoch, initial=progress.step, leave=False, disable=None)
+    began = time.perf_counter()
+    for batch in bar:
+        factor = lr_factor(stage, progress.epoch * steps_per_epoch + progress.step, steps_per_epoch, progress.lr_scale)
+        for group in optimizer.param_groups:
+            group["lr"] = group["peak"] * factor
+        tokens = batch.tokens.to(captioner.device, non_blocking=True)
+        inputs, targets = tokens[..., :-1], tokens[..., 1:]  # at each word the next one is to be said
+        with autocast(captioner.device, dtype):
+            logits = captioner(batch.visual.to(captioner.device, non_blocking=True), inputs)
+        loss, cross_entropy = caption_loss(logits, targets, stage.label_smoothing)
+        _check_finite(loss.item(), "loss", progress)
+        optimizer.zero_grad(set_to_none=True)
+        scaler.scale(loss).backward()
+        scaler.unscale_(optimizer)
+        norm = nn.utils.clip_grad_norm_([p for group in optimizer.param_groups for p in group["params"]], settings.grad_clip)
+        if not scaler.is_enabled():  # with fp16 an overflow is normal: the scaler skips that step and lowers its scale
+            _check_finite(norm.item(), "gradient", progress)
+        scaler.step(optimizer)
+        scaler.update()
+
+        words = int((targets != PAD_ID).sum())
+        progress.loss_sum += cross_entropy.item() * words
+        progress.token_count += words
+        progress.image_count += len(batch.names)
+        progress.step += 1
+        progress.total_steps += 1
+        progress.seconds, began = progress.seconds + time.perf_counter() - began, time.perf_counter()
+        bar.set_postfix(loss=f"{progress.loss_sum / progress.token_count:.3f}", refresh=False)
+        after_step()
+    return {
+        "train_loss": progress.loss_sum / max(1, progress.token_count),
+        "lr": optimizer.param_groups[0]["lr"],
+        "seconds": progress.seconds,
+        "images_per_second": progress.image_count / max(1e-9, progress.seconds),
+    }
+
+
+def _check_finite(value: float, what: str, progress: Progress) -> None:
+    if not math.isfinite(value):
+        raise UserError(
+            f"the {what} is {value} at epoch {progress.total_epochs + 1}, step {progress.step + 1}; stopped before the weights were changed. "
+            "Try a lower lr (--train.stages.lr), a longer warmup, or --train.precision fp32, and go on with --resume auto"
+        )
+
+
+@torch.no_grad()
+def validate(captioner: Captioner, batches: Iterable[Batch], scorer: Scorer) -> tuple[dict[str, float], dict[str, str]]:
+    """Score by really generating, one caption an image; the loss alone is teacher-forced.
+
+    Returns:
+        val_loss (cross-entropy per word), val_bleu4, val_cider, distinct (share of different captions); and the captions by image.
+    """
+    captioner.eval()
+    loss_sum, words, captions = 0.0, 0, dict[str, str]()
+    for batch in tqdm(batches, desc="validating", leave=False, disable=None):
+        tokens = batch.tokens.to(captioner.device)
+        features = captioner.encode(batch.visual) if batch.visual.dim() == 4 else batch.visual.to(captioner.device)
+        _, cross_entropy = caption_loss(captioner(features, tokens[..., :-1]), tokens[..., 1:])
+        count = int((tokens[..., 1:] != PAD_ID).sum())
+        loss_sum, words = loss_sum + cross_entropy.item() * count, words + count
+        best = [candidates[0].caption for candidates in captioner.caption_features(features)]
+        captions |= dict(zip(batch.names, best, strict=True))
+    scores = scorer.score(captions, all_metrics=False)
+    numbers = {
+        "val_loss": loss_sum / max(1, words),
+        "val_bleu4": scores["BLEU-4"],
+        "val_cider": scores["CIDEr"],
+        "distinct": len(set(captions.values())) / len(captions),
+    }
+    return numbers, captions

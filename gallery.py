@@ -1,0 +1,161 @@
+"""What inference_visualize.py shows: captioned JPGs, and one HTML page that opens from disk.
+
+The page shows plain pictures from ``pictures/`` and links each to its captioned JPG. Showing the captioned JPGs themselves would say every
+caption twice, once as pixels that cannot be searched, enlarged or read aloud; and a plain picture half the size makes the page lighter.
+
+Captions, references and file names come from models and from strangers: the page is rendered by Jinja2 with autoescape on, and its
+Content-Security-Policy runs no script but the template's own.
+"""
+
+import base64
+import hashlib
+import re
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from PIL import Image, ImageDraw, ImageFont
+
+from utils import atomic_open
+
+PICTURE_SIDE = 1024  # longest side of a captioned JPG, in pixels
+PAGE_SIDE = 640  # of a picture in the page: a card is at most about 400 CSS pixels wide, phones have 2 to 3 pixels to each of those
+STRIP_WIDTH = 224  # a narrower picture gets white margins, or its caption would be a column of single words
+STRIP_LETTERS = 400  # a longer caption is cut in the JPG; page and captions.json have all of it
+TEMPLATE = Path(__file__).with_name("gallery.html.j2")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One captioned picture."""
+
+    image: str  # name to show
+    candidates: list[tuple[str, float]]  # (caption, log-probability), best first
+    references: list[str] = field(default_factory=list)
+    file: str = ""  # name of the captioned JPG, and of the plain one in pictures/
+    width: int = 1  # of the plain one, in pixels
+    height: int = 1
+
+    @property
+    def caption(self) -> str:
+        """The best candidate's words."""
+        return self.candidates[0][0]
+
+    @property
+    def log_prob(self) -> float:
+        """The best candidate's log-probability."""
+        return self.candidates[0][1]
+
+    def record(self) -> dict[str, Any]:
+        """What captions.json holds of this picture."""
+        candidates = [{"caption": caption, "log_prob": log_prob} for caption, log_prob in self.candidates]
+        known = {"references": self.references} if self.references else {}
+        return {"image": self.image, "caption": self.caption, "log_prob": self.log_prob, "candidates": candidates, **known}
+
+
+def file_name(image: str, taken: set[str]) -> str:
+    """A JPG name for ``image`` that every file system takes and that is not among ``taken`` yet; adds it there.
+
+    Two folders may hold the same name, and macOS and Windows hold ``A.jpg`` and ``a.jpg`` for the same file: ``taken`` is in lower case.
+    """
+    stem = re.sub(r"[^\w.-]+", "_", Path(image).stem).strip("._-")[:50] or "picture"
+    name, number = f"{stem}.jpg", 1
+    while name.lower() in taken:
+        number += 1
+        name = f"{stem}-{number}.jpg"
+    taken.add(name.lower())
+    return name
+
+
+def shrink(picture: Image.Image, side: int) -> Image.Image:
+    """A copy with at most ``side`` pixels on the longer side; never enlarged."""
+    copy = picture.copy()
+    copy.thumbnail((side, side), Image.Resampling.LANCZOS)
+    return copy
+
+
+def wrap(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> list[str]:
+    """Break ``text`` into lines of at most ``width`` pixels, at blanks where there are any."""
+    lines = [""]
+    for word in text.split():
+        joined = f"{lines[-1]} {word}".strip()
+        if font.getlength(joined) <= width:
+            lines[-1] = joined
+            continue
+        lines += [""] if lines[-1] else []
+        for letter in word:  # fits on a line of its own, or is broken where the line is full
+            if lines[-1] and font.getlength(lines[-1] + letter) > width:
+                lines.append("")
+            lines[-1] += letter
+    return lines
+
+
+def with_caption(picture: Image.Image, caption: str) -> Image.Image:
+    """The picture, at most PICTURE_SIDE pixels, with its caption on a white strip under it. Any text will do.
+
+    Pillow's built-in font needs no file and is the same everywhere. It has no glyphs beyond Latin (they show as boxes), and characters that
+    only steer layout (line ends, RTL marks) become blanks.
+    """
+    picture = shrink(picture, PICTURE_SIDE)
+    width = max(picture.width, STRIP_WIDTH)
+    size = max(16, width // 26)  # about 25 letters a line on the narrowest strip, 50 on the widest
+    margin = size * 3 // 4
+    font = ImageFont.load_default(size)
+
+    text = "".join(letter if letter.isprintable() else " " for letter in caption)
+    text = text if len(text) <= STRIP_LETTERS else text[: STRIP_LETTERS - 1] + "…"
+    lines = wrap(text, font, width - 2 * margin)
+    line_height = size * 4 // 3
+    result = Image.new("RGB", (width, picture.height + 2 * margin + line_height * len(lines)), "white")
+    result.paste(picture, ((width - picture.width) // 2, 0))
+    draw = ImageDraw.Draw(result)
+    for number, line in enumerate(lines):
+        draw.text((margin, picture.height + margin + number * line_height), line, fill="#1b1b1f", font=font)
+    return result
+
+
+def save_jpeg(picture: Image.Image, path: Path) -> None:
+    """Write a JPG atomically."""
+    with atomic_open(path, "wb") as file:
+        picture.save(file, "JPEG", quality=88, optimize=True)
+
+
+def save_pictures(picture: Image.Image, entry: Entry, output_dir: Path, taken: set[str]) -> Entry:
+    """Write the captioned and the plain JPG of a picture; return its entry with the file's name and size."""
+    name = file_name(entry.image, taken)
+    save_jpeg(with_caption(picture, entry.caption), output_dir / name)
+    plain = shrink(picture, PAGE_SIDE)
+    save_jpeg(plain, output_dir / "pictures" / name)
+    return Entry(entry.image, entry.candidates, entry.references, name, plain.width, plain.height)
+
+
+def printable(text: str) -> str:
+    """``text`` with what UTF-8 cannot hold (half characters of file names in an old encoding) shown as question marks."""
+    return text.encode("utf-8", "replace").decode("utf-8")
+
+
+def render_page(entries: Sequence[Entry], skipped: Sequence[tuple[str, str]], checkpoint: str, beam_size: int) -> str:
+    """The gallery as one HTML page. ``skipped`` names each picture that could not be used, with its reason."""
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment.filters["csp_hash"] = csp_hash
+    environment.filters["score"] = lambda value: f"{value:.2f}".replace("-", "\N{MINUS SIGN}")
+    template = environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
+    # One shape of frame for all, the typical picture's, so that rows align; others stand in it whole, with margins.
+    ratios = [entry.width / entry.height for entry in entries]
+    ratio = min(max(statistics.median(ratios), 0.75), 1.78) if ratios else 1.0
+    page = template.render(
+        entries=entries,
+        skipped=skipped,
+        checkpoint=checkpoint,
+        beam_size=beam_size,
+        ratio=round(ratio, 3),
+    )
+    return printable(page)
+
+
+def csp_hash(text: str) -> str:
+    """The hash by which a Content-Security-Policy lets one inline style or script through."""
+    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode("utf-8")).digest()).decode("ascii")

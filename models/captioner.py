@@ -1,0 +1,112 @@
+"""Captioner: encoder, decoder, vocabulary and transform as one thing, loaded from one checkpoint; pictures in, sentences out."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import nn
+
+from config import Config, DecoderConfig, config_from_dict, config_to_dict
+from data.transforms import Transform
+from data.vocab import Vocabulary
+from models.decoding import generate
+from models.model import DecoderRNN, EncoderCNN
+from utils import UserError, autocast, load_checkpoint, pick_precision
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A caption and its log-probability (natural logarithm, summed over words and the end)."""
+
+    caption: str
+    log_prob: float
+
+
+def build_decoder(config: DecoderConfig, vocab_size: int, features_size: int) -> DecoderRNN:
+    """The decoder that ``decoder.name`` asks for."""
+    return DecoderRNN(vocab_size, features_size, config.embed_size, config.hidden_size, config.dropout)
+
+
+class Captioner(nn.Module):
+    """What is trained, saved and used.
+
+    Args:
+        config: the whole run's config; it travels in the checkpoint.
+        vocabulary: the words, from the training captions.
+        weights: the encoder's start, ``config.encoder.weights`` unless a checkpoint is about to fill it.
+    """
+
+    def __init__(self, config: Config, vocabulary: Vocabulary, weights: str | None = None) -> None:
+        super().__init__()
+        self.config, self.vocabulary = config, vocabulary
+        self.transform = Transform(config.data.image_size)
+        self.encoder = EncoderCNN(config.encoder.weights if weights is None else weights, config.encoder.layout)
+        self.decoder = build_decoder(config.decoder, len(vocabulary), self.encoder.features_size)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the parameters are."""
+        return next(self.parameters()).device
+
+    def encode(self, pictures: torch.Tensor) -> torch.Tensor:
+        """Pictures (B, 3, S, S) -> features (B, P, D), without gradients: for the cache and for captioning."""
+        with torch.inference_mode(), autocast(self.device, pick_precision(self.config.train.precision, self.device)):
+            features: torch.Tensor = self.encoder(pictures.to(self.device))
+        return features
+
+    def forward(self, visual: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
+        """Pictures (B, 3, S, S) or cached features (B, P, D), and tokens (B, K, T) -> logits (B, K, T, V)."""
+        features = self.encoder(visual) if visual.dim() == 4 else visual.float()
+        logits: torch.Tensor = self.decoder(features, tokens)
+        return logits
+
+    def caption_features(self, features: torch.Tensor, beam_size: int | None = None) -> list[list[Candidate]]:
+        """Features (B, P, D) -> for each image its candidates, the best first."""
+        options = self.config.generate
+        found = generate(
+            self.decoder, features.to(self.device).float(), beam_size or options.beam_size, options.max_length, options.length_penalty
+        )
+        return [[Candidate(self.vocabulary.decode(h.tokens), h.log_prob) for h in hypotheses] for hypotheses in found]
+
+    def caption(self, images: Sequence[Image.Image], beam_size: int | None = None) -> list[list[Candidate]]:
+        """RGB pictures of any size -> for each its candidates, the best first."""
+        self.eval()
+        pictures = torch.stack([self.transform(image) for image in images])
+        return self.caption_features(self.encode(pictures), beam_size)
+
+    def checkpoint(self) -> dict[str, Any]:
+        """Everything that captioning needs, as plain things."""
+        return {
+            "config": config_to_dict(self.config),
+            "vocab": self.vocabulary.state(),
+            "transform": self.transform.to_dict(),
+            "model": self.state_dict(),
+        }
+
+    @classmethod
+    def from_checkpoint(cls, checkpoint: dict[str, Any], name: str | Path = "checkpoint") -> "Captioner":
+        """Build from ``checkpoint()``'s dict; needs no other file and no network.
+
+        Raises:
+            UserError: a part is missing or does not fit.
+        """
+        try:
+            captioner = cls(config_from_dict(checkpoint["config"]), Vocabulary(checkpoint["vocab"]), weights="none")
+            captioner.encoder.learns_batchnorm = captioner.config.encoder.weights == "none"
+            captioner.transform = Transform.from_dict(checkpoint["transform"])
+            captioner.load_state_dict(checkpoint["model"])
+        except (KeyError, RuntimeError) as error:
+            raise UserError(f"{name}: parts of the checkpoint are missing or do not fit together ({error})") from error
+        return captioner
+
+    @classmethod
+    def load(cls, path: str | Path, device: torch.device) -> "Captioner":
+        """Read a checkpoint file, ready to caption.
+
+        Raises:
+            UserError: see ``utils.load_checkpoint``.
+        """
+        return cls.from_checkpoint(load_checkpoint(path), path).to(device).eval()

@@ -1,0 +1,137 @@
+"""generate(): from grid features to sentences. The only place that decodes, for every decoder and every script.
+
+Shape letters: B images, S beams (sentences kept open per image), N = B x S, V vocabulary, T words so far.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Protocol, Self
+
+import torch
+
+from data.vocab import END_ID, PAD_ID, START_ID, UNK_ID
+
+
+class State(Protocol):
+    """What a decoder remembers of N open sentences."""
+
+    def select(self, index: torch.Tensor) -> Self:
+        """The state of the sentences ``index`` (N',), in that order."""
+        ...
+
+
+class Decoder(Protocol):
+    """The interface all decoders share; training needs ``__call__``, decoding ``start`` and ``step``."""
+
+    def __call__(self, features: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
+        """(B, P, D), (B, K, T) -> logits (B, K, T, V)."""
+        ...
+
+    def start(self, features: torch.Tensor) -> Any:
+        """(B, P, D) -> State of B sentences."""
+        ...
+
+    def step(self, tokens: torch.Tensor, state: Any) -> tuple[torch.Tensor, Any, torch.Tensor | None]:
+        """Tokens (N,), state -> logits (N, V), state, attention (N, P) or None."""
+        ...
+
+
+@dataclass(frozen=True)
+class Hypothesis:
+    """A sentence and what the model thinks of it."""
+
+    tokens: list[int]  # words only: no <start>, no <end>
+    log_prob: float  # sum over words, <end> included; <= 0
+    score: float  # log_prob / length**length_penalty, what candidates are ranked by
+
+
+@torch.no_grad()
+def generate(
+    decoder: Decoder, features: torch.Tensor, beam_size: int = 5, max_length: int = 30, length_penalty: float = 0.7
+) -> list[list[Hypothesis]]:
+    """Beam search over all images at once; ``beam_size`` 1 is greedy decoding.
+
+    Never emits <pad>, <start> or <unk>. A sentence that has not ended after ``max_length`` words is made to end there, so
+    there always is one. What an image gets does not depend on the others in the batch.
+
+    Args:
+        features: (B, P, D).
+        length_penalty: a in score = log_prob / length**a, length counting <end> (Wu et al. 2016, eq. 14, without its offset).
+
+    Returns:
+        for each image 1 to ``beam_size`` different hypotheses, the best first.
+    """
+    b, s, device = len(features), beam_size, features.device
+    row = torch.arange(b, device=device)[:, None]  # (B, 1), picks an image's own beams
+    state = decoder.start(features).select(row.expand(b, s).flatten())  # N = B*S sentences
+    last = torch.full((b * s,), START_ID, device=device)  # (N,) the word each sentence ends in so far
+    words = torch.full((b, s, max_length), PAD_ID, device=device)  # (B, S, L) open sentences
+    log_prob = torch.full((b, s), -torch.inf, device=device)
+    log_prob[:, 0] = 0.0  # all beams start alike: only the first counts, or one word would win S times
+    ended = _Ended(b, s, max_length, device)
+
+    for length in range(1, max_length + 2):  # of a sentence that ends in this step, <end> included
+        logits, state, _ = decoder.step(last, state)
+        step = logits.float().log_softmax(dim=-1).view(b, s, -1)  # (B, S, V)
+        step[..., [PAD_ID, START_ID, UNK_ID]] = -torch.inf
+        if length > max_length:
+            step[..., :END_ID] = step[..., END_ID + 1 :] = -torch.inf
+        total = (log_prob[..., None] + step).flatten(1)  # (B, S*V)
+        # Twice as many candidates as beams: even if S of them end here, S others go on.
+        best, index = total.topk(min(2 * s, total.shape[1]))  # (B, C), best first
+        beam, word = index // step.shape[-1], index % step.shape[-1]  # (B, C)
+        ends = word == END_ID
+        ended.add(words[row, beam], best.masked_fill(~ends, -torch.inf)[:, :s], length, length_penalty)
+        log_prob, kept = best.masked_fill(ends, -torch.inf).topk(min(s, best.shape[1]))  # (B, S)
+        ended.close(log_prob, max_length, length_penalty)
+        if length > max_length or bool(ended.closed.all()):
+            break
+        if kept.shape[1] < s:  # fewer candidates than beams: repeat the last as a dead beam
+            kept = torch.cat([kept, kept[:, -1:].expand(b, s - kept.shape[1])], dim=1)
+            log_prob = torch.cat([log_prob, log_prob.new_full((b, s - log_prob.shape[1]), -torch.inf)], dim=1)
+        beam, last = beam.gather(1, kept), word.gather(1, kept)  # (B, S)
+        words = words[row, beam]
+        words[..., length - 1] = last
+        state = state.select((row * s + beam).flatten())
+        last = last.flatten()
+    return ended.hypotheses()
+
+
+class _Ended:
+    """The best S ended sentences of each image so far, as tensors: (B, S) scores, log-probabilities and lengths, (B, S, L) words."""
+
+    def __init__(self, b: int, s: int, max_length: int, device: torch.device) -> None:
+        self.score = torch.full((b, s), -torch.inf, device=device)
+        self.log_prob = self.score.clone()
+        self.words = torch.full((b, s, max_length), PAD_ID, device=device)
+        self.closed = torch.zeros(b, dtype=torch.bool, device=device)  # images whose winner is certain
+
+    def add(self, words: torch.Tensor, log_prob: torch.Tensor, length: int, length_penalty: float) -> None:
+        """Merge candidates (B, C, L), (B, C) of ``length``; -inf marks those that did not end."""
+        log_prob = log_prob.masked_fill(self.closed[:, None], -torch.inf)
+        s = self.score.shape[1]
+        self.score, kept = torch.cat([self.score, log_prob / length**length_penalty], dim=1).topk(s)  # (B, S)
+        self.log_prob = torch.cat([self.log_prob, log_prob], dim=1).gather(1, kept)
+        all_words = torch.cat([self.words, words[:, : log_prob.shape[1]]], dim=1)
+        self.words = all_words.gather(1, kept[..., None].expand(-1, -1, all_words.shape[2]))
+
+    def close(self, open_log_prob: torch.Tensor, max_length: int, length_penalty: float) -> None:
+        """Close the images that have S ended sentences and no open one (B, S) that can still win.
+
+        A log-probability only falls, so what an open beam can reach at most is its present one at the greatest length.
+        A single beam is greedy decoding: its first <end> is the end.
+        """
+        full = self.score[:, -1] > -torch.inf
+        reachable = open_log_prob[:, 0] / (max_length + 1) ** length_penalty
+        self.closed |= full & ((reachable <= self.score[:, 0]) | (self.score.shape[1] == 1))
+
+    def hypotheses(self) -> list[list[Hypothesis]]:
+        """Plain lists, the best first."""
+        rows = zip(self.words.tolist(), self.log_prob.tolist(), self.score.tolist(), strict=True)
+        return [
+            [
+                Hypothesis([word for word in words if word != PAD_ID], log_prob, score)
+                for words, log_prob, score in zip(*image, strict=True)
+                if score > float("-inf")
+            ]
+            for image in rows
+        ]

@@ -1,0 +1,202 @@
+"""EncoderCNN, the eye (ResNet-50), and DecoderRNN, the tongue (the LSTM of Show and Tell).
+
+Shape letters: B images, K captions per image, T tokens, P grid positions, D encoder width, E embedding, H hidden,
+V vocabulary, N = B x beams.
+"""
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torchvision.models import ResNet50_Weights, resnet50
+
+from data.vocab import PAD_ID
+from utils import UserError
+
+TORCHVISION_WEIGHTS = {weights.name: weights for weights in ResNet50_Weights}
+
+
+class EncoderCNN(nn.Module):
+    """ResNet-50 (He et al. 2015, https://arxiv.org/abs/1512.03385) up to its last convolution: a grid of features.
+
+    Args:
+        weights: IMAGENET1K_V2, IMAGENET1K_V1, none, or a file with a ResNet-50 state_dict in torchvision's names.
+        layout: "torchvision" halves the resolution on a block's 3x3 convolution, "original" on its first 1x1.
+
+    Raises:
+        UserError: the weights cannot be had, are damaged, or belong to another network.
+    """
+
+    def __init__(self, weights: str = "none", layout: str = "torchvision") -> None:
+        super().__init__()
+        net = resnet50()
+        if weights != "none":
+            _load_backbone(net, weights)
+        if layout == "original":
+            for stage in (net.layer2, net.layer3, net.layer4):
+                stage[0].conv1.stride, stage[0].conv2.stride = (2, 2), (1, 1)
+        self.layout = layout
+        self.features_size: int = net.fc.in_features  # D = 2048
+        # stages[0] is the stem, stages[1] to stages[4] are what the paper calls conv2_x to conv5_x
+        stem = nn.Sequential(net.conv1, net.bn1, net.relu, net.maxpool)
+        self.stages = nn.ModuleList([stem, net.layer1, net.layer2, net.layer3, net.layer4])
+        # Batch statistics of a dozen photographs are worse than those of ImageNet; only a net from scratch has to find its own.
+        self.learns_batchnorm = weights == "none"
+        self.to(memory_format=torch.channels_last)  # what convolutions on CPUs and tensor cores read fastest
+        self.freeze()
+
+    def freeze(self) -> None:
+        """Nothing learns."""
+        self.learn_from(len(self.stages))
+
+    def learn_from(self, first: int) -> None:
+        """Let the stages from ``first`` on learn (0: all, the stem included); those before are frozen."""
+        self.first_learning = first
+        for number, stage in enumerate(self.stages):
+            stage.requires_grad_(number >= first)
+        if not self.learns_batchnorm:
+            for module in self._batchnorms(0):
+                module.requires_grad_(False)
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> "EncoderCNN":
+        """As in any module, but frozen parts stay in eval mode: their batch-norm statistics never move."""
+        super().train(mode)
+        for number, stage in enumerate(self.stages):
+            if number < self.first_learning:
+                stage.eval()
+        if not self.learns_batchnorm:
+            for module in self._batchnorms(0):
+                module.eval()
+        return self
+
+    def _batchnorms(self, first: int) -> Iterator[nn.BatchNorm2d]:
+        return (module for stage in self.stages[first:] for module in stage.modules() if isinstance(module, nn.BatchNorm2d))
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Pictures (B, 3, S, S), normalised -> grid features (B, P, D); P = (S / 32)^2, D = 2048."""
+        grid = images.contiguous(memory_format=torch.channels_last)
+        for number, stage in enumerate(self.stages):
+            with torch.set_grad_enabled(torch.is_grad_enabled() and number >= self.first_learning):
+                grid = stage(grid)  # last: (B, D, S/32, S/32)
+        return grid.flatten(2).transpose(1, 2)  # (B, P, D)
+
+    def fingerprint(self) -> dict[str, Any]:
+        """What tells this encoder's features from another's: layout and a hash of the weights."""
+        digest = hashlib.sha256()
+        for name, tensor in self.state_dict().items():
+            digest.update(name.encode() + tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+        return {"layout": self.layout, "weights": digest.hexdigest()}
+
+
+def _load_backbone(net: nn.Module, weights: str) -> None:
+    """Load a ResNet-50 state_dict into torchvision's network; its classifier may be missing."""
+    if weights in TORCHVISION_WEIGHTS:
+        state, source = _torchvision_state(weights), weights
+    else:
+        path = Path(weights)
+        if not path.is_file():
+            names = ", ".join([*TORCHVISION_WEIGHTS, "none"])
+            raise UserError(f"encoder.weights {weights}: no such file, and not one of {names}")
+        state, source = _read_state(path), str(path)
+    state = {name: tensor for name, tensor in state.items() if not name.startswith("fc.")}
+    try:
+        missing, unexpected = net.load_state_dict(state, strict=False)  # fp16 is widened to the network's fp32
+    except RuntimeError as error:
+        raise UserError(f"encoder.weights {source}: not a ResNet-50: {error}") from error
+    missing = [name for name in missing if not name.startswith("fc.") and not name.endswith("num_batches_tracked")]
+    if missing or unexpected:
+        raise UserError(
+            f"encoder.weights {source}: not a ResNet-50 in torchvision's names (missing {missing[:3]}, unexpected {unexpected[:3]})"
+        )
+
+
+def _torchvision_state(name: str) -> dict[str, torch.Tensor]:
+    """torchvision's weights from torch's cache, or downloaded into it; the hash in the file's name is checked both times."""
+    url = TORCHVISION_WEIGHTS[name].url
+    path = Path(torch.hub.get_dir()) / "checkpoints" / url.rsplit("/", 1)[1]
+    if not path.is_file():
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            torch.hub.download_url_to_file(url, str(path), hash_prefix=path.stem.rsplit("-", 1)[1])
+        except (OSError, RuntimeError) as error:
+            raise UserError(
+                f"encoder.weights {name}: cannot be downloaded ({error}). Offline? Fetch {url} elsewhere and put it at {path}, "
+                "or name a ResNet-50 file you have with --encoder.weights FILE"
+            ) from error
+    # torch looks at the hash of what it downloads, never at a file that is already there
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    if not digest.startswith(path.stem.rsplit("-", 1)[1]):
+        raise UserError(
+            f"encoder.weights {name}: {path} is damaged (sha256 {digest[:8]}...). Delete it to have it downloaded again, or replace it"
+        )
+    return _read_state(path)
+
+
+def _read_state(path: Path) -> dict[str, torch.Tensor]:
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises many kinds here (zip, pickle, EOF): all mean "cannot be read"
+        raise UserError(f"encoder.weights {path}: not a readable state_dict ({type(error).__name__}); replace the file") from error
+    if not isinstance(state, dict) or not all(isinstance(tensor, torch.Tensor) for tensor in state.values()):
+        raise UserError(f"encoder.weights {path}: not a state_dict (names -> tensors)")
+    return state
+
+
+@dataclass
+class LSTMState:
+    """What the LSTM remembers of N open sentences: hidden and cell, each (1, N, H)."""
+
+    hidden: torch.Tensor
+    cell: torch.Tensor
+
+    def select(self, index: torch.Tensor) -> "LSTMState":
+        """The state of the sentences ``index`` (N',), in that order; a sentence may be taken more than once."""
+        return LSTMState(self.hidden[:, index], self.cell[:, index])
+
+
+class DecoderRNN(nn.Module):
+    """Show and Tell (Vinyals et al. 2015, https://arxiv.org/abs/1411.4555, eq. 10-12): the image is the first word read.
+
+        x_-1 = W_img mean(features),   x_t = W_e S_t  with S_0 = <start>,   p_t+1 = softmax(W_out LSTM(x_t))
+
+    The shift that teacher forcing needs is the caller's: ``tokens`` are <start> w1 ... wn, and the logits at position t
+    are those of the word after tokens[t], so the targets are w1 ... wn <end>.
+    """
+
+    def __init__(
+        self, vocab_size: int, features_size: int = 2048, embed_size: int = 256, hidden_size: int = 512, dropout: float = 0.5
+    ) -> None:
+        super().__init__()
+        self.image = nn.Linear(features_size, embed_size)
+        self.embed = nn.Embedding(vocab_size, embed_size, padding_idx=PAD_ID)
+        self.lstm = nn.LSTM(embed_size, hidden_size, batch_first=True)
+        self.dropout = nn.Dropout(dropout)
+        self.output = nn.Linear(hidden_size, vocab_size)
+
+    def start(self, features: torch.Tensor) -> LSTMState:
+        """Read the image: features (B, P, D) -> state of B sentences, before any word."""
+        image = self.dropout(self.image(features.mean(dim=1)))  # (B, E)
+        _, (hidden, cell) = self.lstm(image[:, None])  # each (1, B, H)
+        return LSTMState(hidden, cell)
+
+    def forward(self, features: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
+        """All steps at once, by teacher forcing: (B, P, D), (B, K, T) -> logits (B, K, T, V)."""
+        b, k, t = tokens.shape
+        state = self.start(features).select(
+            torch.arange(b, device=tokens.device).repeat_interleave(k)
+        )  # the image is read once, not K times
+        words = self.dropout(self.embed(tokens.reshape(b * k, t)))  # (B*K, T, E)
+        hidden, _ = self.lstm(words, (state.hidden, state.cell))  # (B*K, T, H)
+        logits: torch.Tensor = self.output(self.dropout(hidden))  # (B*K, T, V)
+        return logits.view(b, k, t, -1)
+
+    def step(self, tokens: torch.Tensor, state: LSTMState) -> tuple[torch.Tensor, LSTMState, None]:
+        """One word further: tokens (N,) -> logits (N, V) of the next word, the new state, and no attention."""
+        words = self.dropout(self.embed(tokens))[:, None]  # (N, 1, E)
+        hidden, (h, c) = self.lstm(words, (state.hidden, state.cell))  # (N, 1, H)
+        return self.output(self.dropout(hidden[:, 0])), LSTMState(h, c), None

@@ -1,0 +1,611 @@
+"""data.prepare and data.download: real files, a real web server on localhost, the script as a real process."""
+
+import csv
+import hashlib
+import json
+import os
+import signal
+import socket
+import stat
+import struct
+import subprocess
+import sys
+import threading
+import time
+import zipfile
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from data import download
+from data.download import download_all, md5_of, unpack_images
+from data.prepare import Prepared, main, prepare_flickr8k, prepare_karpathy, read_captions, summary
+from utils import UserError
+
+REPO = Path(__file__).resolve().parent.parent
+TRAIN, VAL, TEST = "Flickr_8k.trainImages.txt", "Flickr_8k.devImages.txt", "Flickr_8k.testImages.txt"
+
+
+def image(name: str, size: int = 300) -> bytes:
+    """Bytes that stand for a JPEG: nothing here decodes images."""
+    return (b"\xff\xd8" + name.encode() * size)[:size]
+
+
+def make_zip(path: Path, members: dict[str, bytes]) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, data in members.items():
+            archive.writestr(name, data)
+    return path
+
+
+def images_zip(path: Path, *names: str) -> Path:
+    return make_zip(path, {f"Flicker8k_Dataset/{name}": image(name) for name in names})
+
+
+def write(folder: Path, files: dict[str, str | bytes]) -> Path:
+    for name, content in files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return folder
+
+
+def tokens(*names: str) -> str:
+    return "".join(f"{name}#{i}\tA caption {i} of {name} .\n" for name in names for i in range(5))
+
+
+def rows_of(path: Path) -> list[dict[str, str]]:
+    with open(path, encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def names_in(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def start(*args: str, cwd: Path) -> subprocess.Popen[str]:
+    """The script as a user runs it, in ``cwd`` instead of the clone."""
+    command = [sys.executable, "-m", "data.prepare", *args]
+    environment = {**os.environ, "PYTHONPATH": str(REPO), "no_proxy": "127.0.0.1"}
+    return subprocess.Popen(command, cwd=cwd, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+# --- captions and splits -------------------------------------------------------------------------------------------------
+
+
+def test_public_archives_with_every_trap(tmp_path: Path) -> None:
+    """The layout of the two public zips in small: the phantom entry, images in no split, without captions, lists of absent images."""
+    images_zip(tmp_path / "Flickr8k_Dataset.zip", "a.jpg", "b.jpg", "c.jpg", "loose.jpg", "silent.jpg")
+    make_zip(
+        tmp_path / "Flickr8k_text.zip",
+        {
+            "Flickr8k.token.txt": (
+                tokens("a.jpg", "b.jpg", "2258277193_586949ec62.jpg.1", "c.jpg", "loose.jpg") + "a.jpg#5\t  \n"
+            ).encode(),
+            "Flickr8k.lemma.token.txt": b"a.jpg#0\tnot this one\n",
+            "readme.txt": b"read me",
+            "__MACOSX/._Flickr8k.token.txt": b"\x00\x05\x16\x07",
+            TRAIN: b"a.jpg\nb.jpg\n",
+            VAL: b"c.jpg\r\n\r\n",
+            TEST: b"gone.jpg\n",
+        },
+    )
+    output = tmp_path / "out"
+
+    prepared = prepare_flickr8k([tmp_path / "Flickr8k_Dataset.zip", tmp_path / "Flickr8k_text.zip"], output)
+
+    assert names_in(output / "images") == ["a.jpg", "b.jpg", "c.jpg", "loose.jpg", "silent.jpg"]
+    assert (output / "images" / "a.jpg").read_bytes() == image("a.jpg")
+    rows = rows_of(output / "captions.csv")
+    assert [row["image"] for row in rows] == ["a.jpg"] * 5 + ["b.jpg"] * 5 + ["c.jpg"] * 5
+    assert rows[3] == {"image": "a.jpg", "caption": "A caption 3 of a.jpg .", "split": "train"}
+    assert rows[-1]["split"] == "val"
+    assert prepared.left_out == {
+        "captions without an image": ["2258277193_586949ec62.jpg.1"] * 5,
+        "empty captions": ["a.jpg"],
+        "images without a caption": ["silent.jpg"],
+        "images in no split": ["loose.jpg"],
+        "images of the test split that are not there": ["gone.jpg"],
+    }
+    text = summary(prepared)
+    assert "5 captions without an image (2258277193_586949ec62.jpg.1)" in text
+    assert [" ".join(line.split()) for line in text.splitlines()[:4]] == [
+        "all 3 images 15 captions",
+        "train 2 images 10 captions",
+        "val 1 images 5 captions",
+        "test 0 images 0 captions",
+    ]
+
+
+def test_summary_names_three_at_most() -> None:
+    prepared = Prepared([("a.jpg", "a", "train")], {"images in no split": [f"{i}.jpg" for i in range(91)]})
+    assert summary(prepared).splitlines()[-1] == "left out: 91 images in no split (0.jpg, 1.jpg, 2.jpg, ...)"
+
+
+def test_folder_of_several_zips_with_csv_captions_and_without_a_test_list(tmp_path: Path) -> None:
+    source = tmp_path / "flickr8k"
+    images_zip(source / "Flickr8k_Dataset-1of2.zip", "a.jpg")
+    images_zip(source / "Flickr8k_Dataset-2of2.zip", "b.jpg")
+    write(source, {"captions.txt": 'image,caption\na.jpg,"A dog , running ."\nb.jpg,A cat .\n', TRAIN: "a.jpg\n", VAL: "b.jpg"})
+    prepared = prepare_flickr8k([source], tmp_path / "out")
+    assert prepared.rows == [("a.jpg", "A dog , running .", "train"), ("b.jpg", "A cat .", "val")]
+    assert prepared.left_out == {}
+    assert rows_of(tmp_path / "out" / "captions.csv")[0]["caption"] == "A dog , running ."
+
+
+def test_unpacked_folder_mixed_with_files(tmp_path: Path) -> None:
+    folder = write(
+        tmp_path / "mine", {"Images/a.jpg": image("a"), "Images/b.PNG": image("b"), "Images/notes.pdf": b"x", ".cache/c.jpg": b"c"}
+    )
+    write(tmp_path, {"Flickr8k.token.txt": tokens("a.jpg", "b.PNG"), TRAIN: "a.jpg\nb.PNG\n"})
+    prepare_flickr8k([folder, tmp_path / "Flickr8k.token.txt", tmp_path / TRAIN], tmp_path / "out")
+    assert names_in(tmp_path / "out" / "images") == ["a.jpg", "b.PNG"]
+    assert (folder / "Images" / "a.jpg").read_bytes() == image("a")  # copied, not moved
+
+
+def test_output_folder_may_be_the_source(tmp_path: Path) -> None:
+    write(tmp_path, {"images/a.jpg": image("a"), "captions.txt": "image,caption\na.jpg,A dog .\n", TRAIN: "a.jpg\n"})
+    for _ in range(2):
+        prepared = prepare_flickr8k([tmp_path], tmp_path)
+        assert (prepared.rows, prepared.left_out) == ([("a.jpg", "A dog .", "train")], {})
+
+
+def test_karpathy_json_gives_captions_and_splits_of_flickr8k(tmp_path: Path) -> None:
+    entries = [
+        {"filename": "a.jpg", "split": "train", "sentences": [{"raw": "A dog . "}]},
+        {"filename": "b.jpg", "split": "test", "sentences": []},
+    ]
+    write(tmp_path, {"dataset_flickr8k.json": json.dumps({"images": entries}), "a.jpg": image("a"), "b.jpg": image("b")})
+    prepared = prepare_flickr8k([tmp_path], tmp_path / "out")
+    assert prepared.rows == [("a.jpg", "A dog .", "train")]
+    assert prepared.left_out == {"images without a caption": ["b.jpg"]}
+
+
+def test_without_any_split_list_the_column_is_left_to_training(tmp_path: Path) -> None:
+    """The common web copy has only Images/ and captions.txt."""
+    make_zip(tmp_path / "archive.zip", {"Images/a.jpg": image("a"), "captions.txt": b"image,caption\na.jpg,A dog .\n"})
+    prepared = prepare_flickr8k([tmp_path / "archive.zip"], tmp_path / "out")
+    assert (tmp_path / "out" / "captions.csv").read_text() == "image,caption\na.jpg,A dog .\n"
+    assert "no split list found" in summary(prepared)
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        (b"a.jpg#0\tA dog .\nb.jpg#12\t A cat . \n", [("a.jpg", "A dog ."), ("b.jpg", "A cat .")]),
+        (b"\xef\xbb\xbfa.jpg#0\tA dog .\r\n\r\na.jpg#1\tA\ttab\r\n", [("a.jpg", "A dog ."), ("a.jpg", "A\ttab")]),
+        ("a.jpg#0\tA café .\n".encode(), [("a.jpg", "A café .")]),
+        ("a.jpg#0\tA café .\n".encode("latin-1"), [("a.jpg", "A café .")]),
+        (b"p.jpg.1#0\tA man .", [("p.jpg.1", "A man .")]),
+        (b"a.jpg#0\t\n", [("a.jpg", "")]),
+        (b'\xef\xbb\xbfimage,caption\r\na.jpg,"A "" sign "" , red ."\r\n', [("a.jpg", 'A " sign " , red .')]),
+        (b'"image","caption"\n"a.jpg","  A dog . "\n\n', [("a.jpg", "A dog .")]),
+        (b"id, Caption ,image\n1,A dog .,a.jpg\n", [("a.jpg", "A dog .")]),
+        ("image,caption\na.jpg,A café .\n".encode("latin-1"), [("a.jpg", "A café .")]),
+        (b"", []),
+    ],
+)
+def test_read_captions(data: bytes, expected: list[tuple[str, str]]) -> None:
+    assert read_captions(data, "captions.txt") == expected
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"image,caption\na.jpg,A dog .\nb.jpg,A dog , running .\n", "captions.txt, line 3: a row must have 2 columns"),
+        (b'image,caption\na.jpg,"A dog .\nb.jpg,A cat .\n', "captions.txt, line 3: .* be on one line"),
+        (b"image,caption\na.jpg\n", "captions.txt, line 2"),
+        (b'image,caption\na.jpg,"' + b"x" * 200_000, "captions.txt, line 2: field larger"),
+        (b"a.jpg#0\tA dog .\na.jpg A cat .\n", "captions.txt, line 2: 'a.jpg A cat .'"),
+        (b"\x00\xff" * 100_000, "captions.txt, line 1"),
+        (b"name,text\na.jpg,A dog .\n", "line 1: .*write 'image,caption' as the first line"),
+    ],
+)
+def test_malformed_captions_are_refused_by_line(data: bytes, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        read_captions(data, "captions.txt")
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        ({"a.jpg": "x"}, "no captions found"),
+        ({"captions.txt": "image,caption\na.jpg,A dog .\n", TRAIN: "a.jpg\n"}, "no caption has both an image.*1 captions without an image"),
+        (
+            {"captions.txt": "image,caption\na.jpg,A dog .\n", "a.jpg": "x", TRAIN: "a.jpg\n", VAL: "a.jpg\n"},
+            "a.jpg is in val here but in train",
+        ),
+        ({"captions.txt": "image,caption\na.jpg,A\n", "old/captions.txt": "image,caption\na.jpg,B\n", "a.jpg": "x"}, "captions.txt differ"),
+        ({"captions.txt": "image,caption\na.jpg,A\n", "broken.zip": "PK but cut short"}, "broken.zip: not a whole zip"),
+        ({"dataset_flickr8k.json": "{"}, "dataset_flickr8k.json: not a Karpathy JSON"),
+        ({"dataset_flickr8k.json": '{"images": 5}'}, "not a Karpathy JSON"),
+        ({"dataset_flickr8k.json": '{"images": [{"filename": "a.jpg", "split": "val"}]}'}, r"images\[0\] lacks a field .*sentences"),
+    ],
+)
+def test_unusable_sources_are_refused(tmp_path: Path, files: dict[str, str | bytes], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        prepare_flickr8k([write(tmp_path / "source", files)], tmp_path / "out")
+    assert not (tmp_path / "out" / "captions.csv").exists()
+
+
+def test_a_source_that_is_missing_or_unknown_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"--source .*nowhere: no such file or folder"):
+        prepare_flickr8k([tmp_path / "nowhere"], tmp_path / "out")
+    write(tmp_path, {"my_captions.docx": "x"})
+    with pytest.raises(UserError, match=r"my_captions\.docx: neither a zip, an image"):
+        prepare_flickr8k([tmp_path / "my_captions.docx"], tmp_path / "out")
+
+
+# --- unpacking -----------------------------------------------------------------------------------------------------------
+
+
+def test_unsafe_members_are_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(download, "MAX_BYTES", 1000)
+    unsafe = ["/etc/absolute.jpg", "../up.jpg", "in/../../up2.jpg", "..\\up3.jpg", "C:\\up4.jpg"]
+    members = dict.fromkeys(unsafe, b"evil") | {
+        "good.jpg": image("good"),
+        "deep\\folder\\windows.jpg": image("windows"),
+        "huge.jpg": bytes(1001),
+        "virus.exe": b"MZ",
+        "jpg": b"no ending",
+        "__MACOSX/._good.jpg": b"resource fork",
+        "._other.jpg": b"resource fork",
+        "folder.jpg/": b"",
+    }
+    path = make_zip(tmp_path / "in" / "images.zip", members)
+    with zipfile.ZipFile(path, "a") as archive:
+        link = zipfile.ZipInfo("link.jpg")
+        link.external_attr = (stat.S_IFLNK | 0o777) << 16
+        archive.writestr(link, "/etc/passwd")
+    left_out = unpack_images([path], tmp_path / "out" / "images")
+    assert names_in(tmp_path / "out" / "images") == ["good.jpg", "windows.jpg"]
+    assert left_out == {
+        "archive entries with an unsafe path": ["absolute.jpg", "up.jpg", "up2.jpg", "up3.jpg", "up4.jpg", "link.jpg"],
+        "files over 0 MB": ["huge.jpg"],
+    }
+    assert names_in(tmp_path) == ["in", "out"]
+
+
+def test_a_member_that_lies_about_its_size_is_refused(tmp_path: Path) -> None:
+    """A bomb that declares few bytes: no more than those are read, and then the checksum is wrong."""
+    path = tmp_path / "bomb.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a.jpg", bytes(5_000_000))
+    data = path.read_bytes()
+    path.write_bytes(data.replace(struct.pack("<L", 5_000_000), struct.pack("<L", 100)))
+    with pytest.raises(UserError, match=r"bomb\.zip: a\.jpg cannot be read"):
+        unpack_images([path], tmp_path / "images")
+    assert names_in(tmp_path / "images") == []
+
+
+def test_captions_at_an_unsafe_path_are_refused(tmp_path: Path) -> None:
+    path = make_zip(tmp_path / "text.zip", {"../captions.txt": b"image,caption\na.jpg,A dog .\n"})
+    with pytest.raises(UserError, match=r"text\.zip/\.\./captions\.txt: refused, like all archive entries with an unsafe path"):
+        prepare_flickr8k([path], tmp_path / "out")
+
+
+def test_a_damaged_member_is_named_and_the_rest_kept(tmp_path: Path) -> None:
+    path = images_zip(tmp_path / "images.zip", "a.jpg", "b.jpg")
+    path.write_bytes(path.read_bytes().replace(image("b.jpg"), image("c.jpg")))
+    with pytest.raises(UserError, match=r"images\.zip: Flicker8k_Dataset/b\.jpg cannot be read .*Download the archive again"):
+        unpack_images([path], tmp_path / "images")
+    assert names_in(tmp_path / "images") == ["a.jpg"]
+
+
+def test_unpacking_again_writes_only_what_is_missing_or_of_another_size(tmp_path: Path) -> None:
+    path = images_zip(tmp_path / "images.zip", "a.jpg", "b.jpg", "c.jpg")
+    folder = tmp_path / "images"
+    unpack_images([path], folder)
+    (folder / "b.jpg").unlink()
+    (folder / "c.jpg").write_bytes(image("c.jpg")[:100])  # cut short by something else
+    before = (folder / "a.jpg").stat()
+    unpack_images([path], folder)
+    after = (folder / "a.jpg").stat()
+    assert (before.st_ino, before.st_mtime_ns) == (after.st_ino, after.st_mtime_ns)
+    assert {name: (folder / name).read_bytes() for name in names_in(folder)} == {name: image(name) for name in ("a.jpg", "b.jpg", "c.jpg")}
+
+
+def test_of_two_different_images_of_one_name_the_first_is_kept(tmp_path: Path) -> None:
+    first = make_zip(tmp_path / "1.zip", {"a.jpg": image("first", 10)})
+    second = make_zip(tmp_path / "2.zip", {"a.jpg": image("second", 20)})
+    for _ in range(2):
+        left_out = unpack_images([first, first, second], tmp_path / "images")
+        assert left_out == {"images of a name already taken by a different image": ["a.jpg"]}
+        assert (tmp_path / "images" / "a.jpg").read_bytes() == image("first", 10)
+
+
+# --- downloading ---------------------------------------------------------------------------------------------------------
+
+
+class Server(ThreadingHTTPServer):
+    """Files on localhost, with the troubles a test asks for."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.files: dict[str, bytes] = {}
+        self.ranges = True  # whether it honours Range
+        self.drops: list[int] = []  # bytes after which each of the next connections is closed
+        self.reset = False  # close them with a TCP reset instead of an orderly end
+        self.statuses: list[int] = []  # answers to the next requests instead of the file
+        self.requests: list[tuple[str, str | None]] = []  # (path, Range) of each request
+        self.url = f"http://127.0.0.1:{self.server_port}/files"
+
+
+class Handler(BaseHTTPRequestHandler):
+    server: Server
+
+    def do_GET(self) -> None:
+        name, wanted = self.path.removeprefix("/files/"), self.headers["Range"]
+        self.server.requests.append((name, wanted))
+        data = self.server.files.get(name)
+        if name.startswith("moved/"):
+            self.send_response(302)
+            self.send_header("Location", f"/files/{name.removeprefix('moved/')}")
+            self.end_headers()
+            return
+        if self.server.statuses or data is None:
+            self.send_error(self.server.statuses.pop(0) if self.server.statuses else 404)
+            return
+        start = int(wanted.removeprefix("bytes=").rstrip("-")) if wanted and self.server.ranges else 0
+        if start >= len(data) > 0 and start:
+            self.send_error(416)
+            return
+        self.send_response(206 if start else 200)
+        if start:
+            self.send_header("Content-Range", f"bytes {start}-{len(data) - 1}/{len(data)}")
+        self.send_header("Content-Length", str(len(data) - start))
+        self.end_headers()
+        end = start + self.server.drops.pop(0) if self.server.drops else len(data)
+        self.wfile.write(data[start:end])
+        if end < len(data) and self.server.reset:
+            time.sleep(0.1)  # a reset throws away what the client has not read yet
+            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            self.connection.close()
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    with Server() as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+DATA = hashlib.sha256(b"seed").digest() * 20_000  # 640 kB: several chunks
+MD5 = {"a.zip": hashlib.md5(DATA).hexdigest()}
+
+
+def test_download_checks_and_keeps(tmp_path: Path, server: Server, capfd: pytest.CaptureFixture[str]) -> None:
+    server.files = {"a.zip": DATA}
+    for _ in range(2):
+        assert download_all(server.url + "/", MD5, tmp_path / "downloads") == [tmp_path / "downloads" / "a.zip"]
+    assert (tmp_path / "downloads" / "a.zip").read_bytes() == DATA
+    assert server.requests == [("a.zip", None)]  # the second call found it whole
+    assert names_in(tmp_path / "downloads") == ["a.zip"]
+    assert "a.zip: 100%" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("reset", [False, True])
+def test_dropped_connections_are_resumed(tmp_path: Path, server: Server, reset: bool) -> None:
+    server.files, server.drops, server.reset = {"a.zip": DATA}, [100_000, 0, 50_000], reset
+    download_all(server.url, MD5, tmp_path, pause=0.001)
+    assert (tmp_path / "a.zip").read_bytes() == DATA
+    starts = [int(wanted.removeprefix("bytes=").rstrip("-")) for _, wanted in server.requests[1:] if wanted]
+    assert starts == [100_000, 100_000, 150_000]
+
+
+def test_a_later_run_goes_on_from_the_part(tmp_path: Path, server: Server) -> None:
+    server.files, server.drops = {"a.zip": DATA}, [1000] * download.ATTEMPTS
+    with pytest.raises(UserError, match=r"a\.zip: connection closed at 5,000 of 640,000 bytes, 5 times\. Run the same command again"):
+        download_all(server.url, MD5, tmp_path, pause=0.001)
+    assert names_in(tmp_path) == ["a.zip.part"]
+    download_all(server.url, MD5, tmp_path)
+    assert server.requests[-1] == ("a.zip", "bytes=5000-")
+    assert names_in(tmp_path) == ["a.zip"]
+
+
+def test_redirects_are_resumed_too(tmp_path: Path, server: Server) -> None:
+    """GitHub sends every release download on to another address."""
+    server.files, server.drops = {"a.zip": DATA}, [100_000]
+    download_all(f"{server.url}/moved", MD5, tmp_path, pause=0.001)
+    assert [wanted for name, wanted in server.requests if name == "a.zip"] == [None, "bytes=100000-"]
+
+
+def test_a_server_without_range_starts_again(tmp_path: Path, server: Server) -> None:
+    server.files, server.ranges, server.drops = {"a.zip": DATA}, False, [100_000]
+    download_all(server.url, MD5, tmp_path, pause=0.001)
+    assert (tmp_path / "a.zip").read_bytes() == DATA
+
+
+def test_a_part_that_is_already_whole_is_taken(tmp_path: Path, server: Server) -> None:
+    """Stopped between the last byte and the renaming: the server answers 416 Range Not Satisfiable."""
+    server.files = {"a.zip": DATA}
+    write(tmp_path, {"a.zip.part": DATA})
+    download_all(server.url, MD5, tmp_path)
+    assert (names_in(tmp_path), server.requests) == (["a.zip"], [("a.zip", f"bytes={len(DATA)}-")])
+
+
+def test_wrong_md5_removes_the_part(tmp_path: Path, server: Server) -> None:
+    server.files = {"a.zip": DATA}
+    write(tmp_path, {"a.zip.part": b"left by another file"})
+    with pytest.raises(UserError, match=rf"a\.zip: wrong md5 .*expected {MD5['a.zip']}.* removed"):
+        download_all(server.url, MD5, tmp_path)
+    assert names_in(tmp_path) == []
+    download_all(server.url, MD5, tmp_path)
+    assert md5_of(tmp_path / "a.zip") == MD5["a.zip"]
+
+
+def test_a_file_of_the_users_is_not_replaced(tmp_path: Path, server: Server) -> None:
+    server.files = {"a.zip": DATA}
+    write(tmp_path, {"a.zip": b"mine"})
+    with pytest.raises(UserError, match=r"a\.zip: not the expected file .*Delete it"):
+        download_all(server.url, MD5, tmp_path)
+    assert ((tmp_path / "a.zip").read_bytes(), server.requests) == (b"mine", [])
+
+
+def test_busy_servers_are_asked_again_and_refusals_are_not(tmp_path: Path, server: Server) -> None:
+    server.files, server.statuses = {"a.zip": DATA}, [503, 429]
+    download_all(server.url, MD5, tmp_path, pause=0.001)
+    assert len(server.requests) == 3
+    with pytest.raises(UserError, match=r"b\.zip: HTTP 404 .*--base_url.*--source"):
+        download_all(server.url, {"b.zip": "0" * 32}, tmp_path)
+    assert len(server.requests) == 4
+    with pytest.raises(UserError, match="must start with http"):
+        download_all("file:///etc", {"passwd": "0" * 32}, tmp_path)
+
+
+def test_no_network_is_one_line(tmp_path: Path) -> None:
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{closed.getsockname()[1]}"
+    with pytest.raises(UserError, match=r"a\.zip: no connection \(.*refused\).*--source"):
+        download_all(url, MD5, tmp_path, pause=0.001)
+
+
+def test_downloaded_archives_become_the_csv(tmp_path: Path, server: Server) -> None:
+    """The whole way of `data.prepare flickr8k` without --source, with archives of our own."""
+    images = images_zip(tmp_path / "i.zip", "a.jpg").read_bytes()
+    text = make_zip(tmp_path / "t.zip", {"Flickr8k.token.txt": tokens("a.jpg").encode(), TRAIN: b"a.jpg\n"}).read_bytes()
+    server.files = {"Flickr8k_text.zip": text, "Flickr8k_Dataset.zip": images}
+    md5s = {name: hashlib.md5(data).hexdigest() for name, data in server.files.items()}
+    prepared = prepare_flickr8k(download_all(server.url, md5s, tmp_path / "out" / "downloads"), tmp_path / "out")
+    assert (len(prepared.rows), names_in(tmp_path / "out")) == (5, ["captions.csv", "downloads", "images"])
+
+
+# --- Karpathy JSON -------------------------------------------------------------------------------------------------------
+
+
+def karpathy(*images: tuple[str, str, str | None, list[str]]) -> str:
+    """JSON from (filepath, filename, split, captions)."""
+    return json.dumps(
+        {
+            "dataset": "coco",
+            "images": [
+                {"filename": name, "split": split, "sentences": [{"raw": raw, "tokens": []} for raw in raws]}
+                | ({"filepath": path} if path else {})
+                for path, name, split, raws in images
+            ],
+        }
+    )
+
+
+def test_karpathy(tmp_path: Path) -> None:
+    text = karpathy(
+        ("train2014", "1.jpg", "train", ["A dog .\n", "Two dogs, running"]),
+        ("val2014", "2.jpg", "restval", ['A "cat"']),
+        ("val2014", "3.jpg", "val", ["A café"]),
+        ("", "4.jpg", "test", ["A man", " "]),
+        ("val2014", "gone.jpg", "test", ["A ghost"]),
+        ("", "5.jpg", "extra", ["In no split"]),
+        ("", "6.jpg", "test", []),
+    )
+    write(tmp_path, {"dataset.json": text, **{f"images/{name}": b"x" for name in ("train2014/1.jpg", "val2014/2.jpg", "val2014/3.jpg")}})
+    write(tmp_path / "images", {f"{i}.jpg": b"x" for i in (4, 5, 6)})
+    prepared = prepare_karpathy(tmp_path / "dataset.json", tmp_path / "images", tmp_path / "new" / "captions.csv")
+    assert rows_of(tmp_path / "new" / "captions.csv") == [
+        {"image": "train2014/1.jpg", "caption": "A dog .", "split": "train"},
+        {"image": "train2014/1.jpg", "caption": "Two dogs, running", "split": "train"},
+        {"image": "val2014/2.jpg", "caption": 'A "cat"', "split": "train"},
+        {"image": "val2014/3.jpg", "caption": "A café", "split": "val"},
+        {"image": "4.jpg", "caption": "A man", "split": "test"},
+    ]
+    assert prepared.left_out == {
+        "empty captions": ["4.jpg"],
+        "captions without an image": ["val2014/gone.jpg"],
+        "images without a caption": ["6.jpg"],
+        "images in no split": ["5.jpg"],
+        "images of the test split that are not there": ["val2014/gone.jpg"],
+    }
+
+
+def test_karpathy_errors(tmp_path: Path) -> None:
+    write(tmp_path, {"dataset.json": karpathy(("", "1.jpg", "train", ["A dog"])), "empty.json": '{"images": []}', "captions.csv": "mine"})
+    (tmp_path / "images").mkdir()
+    for name, folder, message in [
+        ("nowhere.json", "images", r"nowhere\.json: no such file"),
+        ("dataset.json", "nowhere", r"--image_dir .*nowhere: no such folder"),
+        ("dataset.json", "images", r"--image_dir .*images: of 1 images in .*dataset\.json, none .* is there \(1\.jpg\)"),
+        ("empty.json", "images", r"of 0 images in .*empty\.json"),
+    ]:
+        with pytest.raises(UserError, match=message):
+            prepare_karpathy(tmp_path / name, tmp_path / folder, tmp_path / "captions.csv")
+    assert (tmp_path / "captions.csv").read_text() == "mine"
+
+
+# --- the script ----------------------------------------------------------------------------------------------------------
+
+
+def test_script_stopped_by_ctrl_c_goes_on_when_run_again(tmp_path: Path) -> None:
+    names = [f"{i:05}.jpg" for i in range(1500)]
+    images_zip(tmp_path / "in" / "images.zip", *names)
+    write(tmp_path / "in", {"captions.txt": "image,caption\n" + "".join(f"{name},A dog .\n" for name in names), TRAIN: "\n".join(names)})
+    output = tmp_path / "data" / "flickr8k"
+    write(output, {"captions.csv": "the old one", "images/.00000.jpg.1.tmp": b"what kill -9 can leave behind"})
+
+    process = start("flickr8k", "--source", "in", cwd=tmp_path)
+    deadline = time.monotonic() + 30
+    while not (output / "images" / names[50]).exists() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.001)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=30)
+    assert (process.returncode, errors.splitlines()[-1]) == (130, "interrupted")
+    assert (output / "captions.csv").read_text() == "the old one"
+    done = [path for path in (output / "images").iterdir() if not path.name.startswith(".")]
+    assert 50 < len(done) < len(names)
+    assert all(path.read_bytes() == image(path.name) for path in done)
+    inodes = {path.name: path.stat().st_ino for path in done}
+
+    process = start("flickr8k", "--source", "in", cwd=tmp_path)
+    report, errors = process.communicate(timeout=60)
+    assert process.returncode == 0, errors
+    assert "images: 100%" in errors
+    assert "left out" not in report
+    assert report.splitlines()[-1] == "Next: python train.py --config configs/flickr8k_lstm.yaml"
+    assert [row["image"] for row in rows_of(output / "captions.csv")] == names
+    assert all((output / "images" / name).stat().st_ino == inode for name, inode in inodes.items())
+
+
+def test_karpathy_command_writes_beside_the_json(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Not to ./captions.csv: in a clone that is the bundled sample's."""
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path, {"coco/dataset.json": karpathy(("", "1.jpg", "train", ["A dog"])), "my images/1.jpg": b"x", "captions.csv": "sample"})
+    main(["karpathy", "coco/dataset.json", "--image_dir", "my images"])
+    assert (tmp_path / "captions.csv").read_text() == "sample"
+    output = Path("coco", "dataset.csv")
+    assert output.read_text() == "image,caption,split\n1.jpg,A dog,train\n"
+    assert capsys.readouterr().out.splitlines()[-1].endswith(f"--data.captions_file {output} --data.image_dir 'my images'")
+
+
+def test_script_errors_are_one_line_and_status_2(tmp_path: Path, server: Server) -> None:
+    server.files = {"Flickr8k_text.zip": DATA}  # not the real one
+    process = start("flickr8k", "--base_url", server.url, cwd=tmp_path)
+    report, errors = process.communicate(timeout=60)
+    assert (process.returncode, report) == (2, "")
+    assert errors.splitlines()[-1].startswith(f"error: {server.url}/Flickr8k_text.zip: wrong md5")
+    assert "Traceback" not in errors
+    assert names_in(tmp_path / "data" / "flickr8k" / "downloads") == []
+
+
+def test_help_and_usage(capsys: pytest.CaptureFixture[str]) -> None:
+    for argv, status, text in [
+        (["--help"], 0, "{flickr8k,karpathy}"),
+        (["flickr8k", "--help"], 0, "--base_url"),
+        (["karpathy", "--help"], 0, "--image_dir"),
+        ([], 2, "required"),
+        (["karpathy", "a.json"], 2, "--image_dir"),
+    ]:
+        with pytest.raises(SystemExit) as end:
+            main(argv)
+        assert end.value.code == status
+        assert text in "".join(capsys.readouterr())
