@@ -1,9 +1,10 @@
 """The schema of a run. The doc string under a field is its --help text; YAML gives the values, the command line wins."""
 
+import copy
 import dataclasses
 import difflib
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -155,7 +156,7 @@ def check(config: Config) -> Config:
     need(config.generate.beam_size >= 1, "generate.beam_size must be 1 or more")
     need(config.generate.max_length >= 1, "generate.max_length must be 1 or more")
     need(0 <= config.generate.length_penalty <= 2, "generate.length_penalty must be in [0, 2]")
-    need(config.train.batch_size >= 1, "train.batch_size must be 1 or more")
+    need(config.train.batch_size >= 2, "train.batch_size must be 2 or more")
     need(config.train.grad_clip > 0, "train.grad_clip must be more than 0")
     need(config.train.weight_decay >= 0, "train.weight_decay must be 0 or more")
     need(config.train.save_every > 0, "train.save_every must be more than 0")
@@ -178,7 +179,9 @@ def check(config: Config) -> Config:
 
 def build_parser(prog: str | None = None) -> jsonargparse.ArgumentParser:
     """The command line of a training run: one option for every field of ``Config``, plus --config."""
-    parser = jsonargparse.ArgumentParser(prog=prog, exit_on_error=False, description=f"Defaults come from {DEFAULT_CONFIG.name}.")
+    parser = jsonargparse.ArgumentParser(
+        prog=prog, exit_on_error=False, allow_abbrev=False, description=f"Defaults come from {DEFAULT_CONFIG.name}."
+    )
     parser.add_argument("--config", action="config", help="YAML file with the values of the run")
     parser.add_class_arguments(Config, as_group=False)
     return parser
@@ -216,7 +219,7 @@ def config_from_dict(values: dict[str, Any]) -> Config:
     """
     parser = build_parser()
     try:
-        return _from_namespace(parser, parser.parse_object(values))
+        return _from_namespace(parser, parser.parse_object(copy.deepcopy(values)))  # which it would change
     except Exception as error:
         raise UserError(f"the checkpoint's config does not fit this version: {error}") from error
 
@@ -227,8 +230,26 @@ def config_to_dict(config: Config) -> dict[str, Any]:
 
 
 def _from_namespace(parser: jsonargparse.ArgumentParser, namespace: jsonargparse.Namespace) -> Config:
+    problems = list(_holes(namespace.as_dict(), Config(), ""))
+    if problems:
+        raise UserError("; ".join(problems))
     built = parser.instantiate(namespace)
     return check(Config(**{f.name: built[f.name] for f in dataclasses.fields(Config)}))
+
+
+def _holes(values: Any, example: Any, name: str) -> Iterator[str]:
+    """What jsonargparse lets through from YAML: null for an option, or a lone value where a section should be."""
+    if dataclasses.is_dataclass(example):
+        if isinstance(values, dict):
+            for f in dataclasses.fields(example):
+                yield from _holes(values.get(f.name), getattr(example, f.name), f"{name}.{f.name}".lstrip("."))
+        else:
+            yield f"{name} must be a section of options, got {values}"
+    elif values is None and example is not None:
+        yield f"{name} has no value"
+    elif isinstance(example, list) and example:
+        for value in values:
+            yield from _holes(value, example[0], name)
 
 
 def _split_config(argv: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -247,10 +268,15 @@ def _split_config(argv: Sequence[str]) -> tuple[list[str], list[str]]:
 
 def _explain(parser: jsonargparse.ArgumentParser, message: str, files: Sequence[str]) -> str:
     """Add the nearest valid name to jsonargparse's complaint about an unknown one."""
-    unknown = re.search(r"option '([\w.]+)'|unrecognized arguments: -*([\w.]+)|Option '([\w.]+)'|[Kk]ey '?([\w.]+)'? is not", message)
+    if message.startswith("Unexpected config"):
+        return f"--config {', '.join(files)}: not a mapping of options to values, such as 'train: {{seed: 3}}'"
+    unknown = re.search(
+        r"(?:Group '(?P<group>[\w.]+)' does not accept o|O)ption '(?P<key>.+?)'|unrecognized arguments: -*(?P<word>[^\s=]+)", message
+    )
     if unknown is None:
+        message = re.sub(r"<class '(\w+)'>", r"\1", message).replace("Parser key", "option").replace("typing.", "")
         return f"{message} (values from {', '.join(files)} and the command line)"
-    name = next(group for group in unknown.groups() if group)
+    name = ".".join(part for part in unknown.group("group", "key", "word") if part)
     stage_keys = [f.name for f in dataclasses.fields(StageConfig)]
     valid = [word.lstrip("-") for action in parser._actions for word in action.option_strings]
     valid = sorted({*valid, *(f"train.stages.{key}" for key in stage_keys), *stage_keys, *(word.split(".")[-1] for word in valid)})

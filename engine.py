@@ -79,7 +79,7 @@ def build_optimizer(captioner: Captioner, stage: StageConfig, weight_decay: floa
             if params
         ]
 
-    return torch.optim.AdamW([*groups(captioner.decoder, stage.lr), *groups(captioner.encoder, stage.encoder_lr)])
+    return torch.optim.AdamW([*groups(captioner.decoder, stage.lr), *groups(captioner.encoder, stage.encoder_lr)], fused=True)
 
 
 def lr_factor(stage: StageConfig, step: int, steps_per_epoch: int, lr_scale: float = 1.0) -> float:
@@ -126,13 +126,14 @@ def train_one_epoch(
         with autocast(captioner.device, dtype):
             logits = captioner(batch.visual.to(captioner.device, non_blocking=True), inputs)
         loss, cross_entropy = caption_loss(logits, targets, stage.label_smoothing)
-        _check_finite(loss.item(), "loss", progress)
+        where = f"at epoch {progress.total_epochs + 1}, step {progress.step + 1}, before the weights were changed"
+        _check_finite(loss.item(), "loss", where)
         optimizer.zero_grad(set_to_none=True)
-        scaler.scale(loss).backward()
+        scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
         scaler.unscale_(optimizer)
         norm = nn.utils.clip_grad_norm_([p for group in optimizer.param_groups for p in group["params"]], settings.grad_clip)
         if not scaler.is_enabled():  # with fp16 an overflow is normal: the scaler skips that step and lowers its scale
-            _check_finite(norm.item(), "gradient", progress)
+            _check_finite(norm.item(), "gradient", where)
         scaler.step(optimizer)
         scaler.update()
 
@@ -153,11 +154,11 @@ def train_one_epoch(
     }
 
 
-def _check_finite(value: float, what: str, progress: Progress) -> None:
+def _check_finite(value: float, what: str, where: str) -> None:
     if not math.isfinite(value):
         raise UserError(
-            f"the {what} is {value} at epoch {progress.total_epochs + 1}, step {progress.step + 1}; stopped before the weights were changed. "
-            "Try a lower lr (--train.stages.lr), a longer warmup, or --train.precision fp32, and go on with --resume auto"
+            f"the {what} became {value}; stopped {where}. Try a lower lr (--train.stages.lr), a longer warmup, "
+            "or --train.precision fp32, and go on with --resume auto"
         )
 
 
@@ -167,6 +168,9 @@ def validate(captioner: Captioner, batches: Iterable[Batch], scorer: Scorer) -> 
 
     Returns:
         val_loss (cross-entropy per word), val_bleu4, val_cider, distinct (share of different captions); and the captions by image.
+
+    Raises:
+        UserError: the loss is not finite.
     """
     captioner.eval()
     loss_sum, words, captions = 0.0, 0, dict[str, str]()
@@ -174,6 +178,7 @@ def validate(captioner: Captioner, batches: Iterable[Batch], scorer: Scorer) -> 
         tokens = batch.tokens.to(captioner.device)
         features = captioner.encode(batch.visual) if batch.visual.dim() == 4 else batch.visual.to(captioner.device)
         _, cross_entropy = caption_loss(captioner(features, tokens[..., :-1]), tokens[..., 1:])
+        _check_finite(cross_entropy.item(), "loss", "in validation, before a checkpoint was made of these weights")
         count = int((tokens[..., 1:] != PAD_ID).sum())
         loss_sum, words = loss_sum + cross_entropy.item() * count, words + count
         best = [candidates[0].caption for candidates in captioner.caption_features(features)]

@@ -1,8 +1,10 @@
 """BLEU-1..4, METEOR, ROUGE-L and CIDEr as the COCO caption evaluation defines them (Chen et al. 2015), by pycocoevalcap."""
 
-import os
-import shutil
+import contextlib
+import inspect
+import subprocess
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from pycocoevalcap.bleu.bleu import Bleu
 from pycocoevalcap.cider.cider import Cider
@@ -45,21 +47,37 @@ class Scorer:
         bleu, _ = Bleu(4).compute_score(self.references, results, verbose=0)
         scores = {f"BLEU-{order}": float(value) for order, value in enumerate(bleu, start=1)}
         if all_metrics:
-            if has_java():
+            with contextlib.suppress(OSError, ValueError):  # no Java, or one that does not work
                 scores["METEOR"] = _meteor(self.references, results)
             scores["ROUGE-L"] = float(Rouge().compute_score(self.references, results)[0])
         scores["CIDEr"] = float(Cider().compute_score(self.references, results)[0])
         return scores
 
 
-def has_java() -> bool:
-    """METEOR (Denkowski and Lavie 2014) only exists as a Java program; all else runs without."""
-    return shutil.which("java") is not None
+def _meteor(references: Mapping[str, Sequence[str]], results: Mapping[str, Sequence[str]]) -> float:
+    """METEOR (Denkowski and Lavie 2014) only exists as a Java program: ask it by the line protocol of its -stdio mode.
 
+    pycocoevalcap's wrapper of the same program hangs for ever where Java fails.
 
-def _meteor(references: dict[str, list[str]], results: dict[str, list[str]]) -> float:
-    from pycocoevalcap.meteor.meteor import Meteor
+    Raises:
+        OSError, ValueError: Java cannot be started, or ends without a score.
+    """
+    jar = Path(inspect.getfile(Bleu)).parents[1] / "meteor" / "meteor-1.5.jar"
+    # METEOR prints its numbers as the machine's language does; only a decimal point can be read
+    english = ["-Duser.language=en", "-Duser.language.format=en", "-Duser.country=US", "-Duser.country.format=US"]
+    command = ["java", *english, "-Dfile.encoding=UTF-8", "-Xmx2G", "-jar", str(jar), "-", "-", "-stdio", "-l", "en", "-norm"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, encoding="utf-8") as java:
+        to_java, from_java = java.stdin, java.stdout
+        assert to_java is not None and from_java is not None
 
-    # METEOR prints its numbers in the machine's language; pycocoevalcap reads only a decimal point
-    os.environ["JAVA_TOOL_OPTIONS"] = "-Duser.language=en"
-    return float(Meteor().compute_score(references, results)[0])
+        def tell(*parts: str) -> None:
+            print(*(part.replace("|||", "") for part in parts), sep=" ||| ", file=to_java, flush=True)
+
+        statistics = []
+        for name, captions in references.items():
+            tell("SCORE", *captions, results[name][0])
+            statistics.append(from_java.readline().strip())
+        tell("EVAL", *statistics)
+        to_java.close()  # ends the program
+        *_, total = from_java.read().split()  # the score of each image, then of all
+        return float(total)

@@ -2,21 +2,25 @@
 
 import hashlib
 import json
+import os
 import signal
 import sys
+import threading
 import time
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from datetime import datetime
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, Self
 
 import pandas as pd
 import torch
+import yaml
 from torch.utils.data import DataLoader
 
 from config import Config, StageConfig, build_parser, config_to_dict, read_config
 from data.dataset import (
+    Batch,
     EpochSampler,
     Flickr8kDataset,
     ImageLoader,
@@ -26,15 +30,12 @@ from data.dataset import (
     read_captions,
     references_of,
 )
-from data.features import FeatureCache
 from data.vocab import Vocabulary
 from engine import Progress, build_optimizer, train_one_epoch, validate
 from metrics import Scorer
 from models.captioner import Captioner
+from run_folder import BEST, LAST, LOG, RESOLVED, append_row, find_resume, keep_previous, sweep, take_over, trim_log
 from utils import UserError, atomic_open, load_checkpoint, pick_device, pick_precision, run_script, save_checkpoint, seed_everything
-
-BEST, LAST, LOG, RESOLVED = "checkpoints.pth", "checkpoints_last.pth", "loss_log.txt", "resolved_config.yaml"
-COLUMNS = ["stage", "epoch", "step", "train_loss", "val_loss", "val_bleu4", "val_cider", "distinct", "lr", "seconds", "images_per_second"]
 
 
 class Interrupted(Exception):
@@ -42,18 +43,32 @@ class Interrupted(Exception):
 
 
 class StopRequest:
-    """Turns Ctrl-C and SIGTERM into a flag, so that a step is never cut in two; a second Ctrl-C stops at once."""
+    """Inside the block, turns Ctrl-C and SIGTERM into a flag, so that a step is never cut in two; a second one stops at once."""
 
     def __init__(self) -> None:
         self.wanted = False
-        for name in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(name, self._note)
+        self.before: dict[signal.Signals, Any] = {}
+
+    def __enter__(self) -> Self:
+        if threading.current_thread() is threading.main_thread():  # Python allows handlers in no other
+            self.before = {name: signal.signal(name, self._note) for name in (signal.SIGINT, signal.SIGTERM)}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for name, handler in self.before.items():
+            signal.signal(name, handler)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         if self.wanted:
             raise KeyboardInterrupt
         self.wanted = True
-        print("\nstopping after this step (again: at once) ...", file=sys.stderr)
+        os.write(2, b"\nstopping after this step (again: at once) ...\n")  # print() must not be entered twice at once
+
+
+def leave_signals_to_main(worker: int) -> None:
+    """For the loaders' workers: a terminal's Ctrl-C goes to them too, and a worker that ends would end the step."""
+    for name in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(name, signal.SIG_IGN)
 
 
 @dataclass
@@ -76,7 +91,7 @@ def prepare_data(captioner: Captioner, table: pd.DataFrame, stage: StageConfig) 
     if stage.encoder_lr > 0:
         workers, bad, load = config.data.workers, find_bad_images(paths, config.data.workers), ImageLoader(image_dir, captioner.transform)
     else:
-        cache = FeatureCache(config.data.feature_cache, captioner.eval().encode, captioner.encoder.fingerprint(), captioner.transform)
+        cache = captioner.feature_cache(config.data.feature_cache)
         workers, bad, load = 0, cache.build(paths), cache.loader(image_dir)
     good = {split: drop_bad_images(references, image_dir, bad) for split, references in splits.items()}
     train = Flickr8kDataset(good["train"], load, captioner.vocabulary)
@@ -86,6 +101,7 @@ def prepare_data(captioner: Captioner, table: pd.DataFrame, stage: StageConfig) 
     options: dict[str, Any] = {
         "collate_fn": collate,
         "num_workers": workers,
+        "worker_init_fn": leave_signals_to_main,
         "generator": torch.Generator(),
         "persistent_workers": workers > 0,
     }
@@ -105,6 +121,7 @@ class Run:
         self.saved_at = time.monotonic()
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.dtype == torch.float16)
         self.optimizer: torch.optim.Optimizer
+        self.data: StageData
         self.training: dict[str, Any] | None = None  # of the checkpoint, until its stage is set up
         if checkpoint is None:
             seed_everything(config.train.seed)
@@ -134,22 +151,37 @@ class Run:
         scores = {"val_cider": self.progress.best_cider, "epoch": self.progress.best_epoch}
         save_checkpoint(self.folder / BEST, self.captioner.checkpoint() | {"scores": scores})
 
-    def learn(self, stop: StopRequest) -> None:
-        """All stages that are left."""
+    def set_up_stage(self) -> None:
+        """Optimizer and data of the stage that ``progress`` stands in; images that cannot be used show here."""
+        stage = self.config.train.stages[self.progress.stage]
+        self.optimizer = build_optimizer(self.captioner, stage, self.config.train.weight_decay)
+        self.data = prepare_data(self.captioner, self.table, stage)
+        if self.training is None:
+            return
+        fresh = [{"peak": group["peak"], "weight_decay": group["weight_decay"]} for group in self.optimizer.param_groups]
+        try:
+            self.optimizer.load_state_dict(self.training["optimizer"])
+        except ValueError as error:
+            raise UserError(
+                f"--resume: stage '{stage.name}' began with other layers learning; leave its encoder_lr and encoder_from as they were"
+            ) from error
+        for group, rates in zip(self.optimizer.param_groups, fresh, strict=True):
+            group.update(rates)  # the checkpoint's are old where the run goes on with another lr
+        if self.training["scaler"]:
+            self.scaler.load_state_dict(self.training["scaler"])
+        torch.set_rng_state(self.training["rng"])  # after all that could draw a random number
+        if self.training["cuda_rng"] and self.device.type == "cuda":
+            torch.cuda.set_rng_state_all(self.training["cuda_rng"])
+        self.training = None
+
+    def learn(self) -> None:
+        """All stages that are left, the first of them already set up."""
         stages = self.config.train.stages
         while self.progress.stage < len(stages):
             stage = stages[self.progress.stage]
-            self.optimizer = build_optimizer(self.captioner, stage, self.config.train.weight_decay)
-            data = prepare_data(self.captioner, self.table, stage)
-            if self.training is not None:  # after all that could draw a random number
-                self.optimizer.load_state_dict(self.training["optimizer"])
-                self.scaler.load_state_dict(self.training["scaler"])
-                torch.set_rng_state(self.training["rng"])
-                if self.training["cuda_rng"] and self.device.type == "cuda":
-                    torch.cuda.set_rng_state_all(self.training["cuda_rng"])
-                self.training = None
-            while self.progress.epoch < stage.epochs and self.progress.epochs_without_better < stage.patience:
-                self.epoch(stage, data, stop)
+            with StopRequest() as stop:
+                while self.progress.epoch < stage.epochs and self.progress.epochs_without_better < stage.patience:
+                    self.epoch(stage, stop)
             if self.progress.epochs_without_better >= stage.patience:
                 print(f"stage {stage.name}: no better validation CIDEr for {stage.patience} epochs, stopped early")
             self.progress = Progress(
@@ -159,11 +191,15 @@ class Run:
                 best_cider=self.progress.best_cider,
                 best_epoch=self.progress.best_epoch,
             )
-            self.save_last()
+            if self.progress.stage < len(stages):
+                if stop.wanted:
+                    raise Interrupted
+                self.set_up_stage()
+            self.save_last()  # with the optimizer of the stage it names
 
-    def epoch(self, stage: StageConfig, data: StageData, stop: StopRequest) -> None:
+    def epoch(self, stage: StageConfig, stop: StopRequest) -> None:
         """Train for the rest of an epoch, validate, and write checkpoints and log."""
-        progress = self.progress
+        progress, data = self.progress, self.data
 
         def after_step() -> None:
             if stop.wanted:
@@ -172,12 +208,17 @@ class Run:
             if time.monotonic() - self.saved_at > self.config.train.save_every:
                 self.save_last()
 
+        def stoppable() -> Iterator[Batch]:
+            for batch in data.val:
+                yield batch
+                after_step()  # what validation has seen so far is lost: it draws no random number, and is done again
+
         data.sampler.set_position(progress.total_epochs, progress.step)
         learnt = train_one_epoch(
             self.captioner, data.train, len(data.sampler), self.optimizer, self.scaler,
             stage, self.config.train, self.dtype, progress, after_step,
         )  # fmt: skip
-        seen, captions = validate(self.captioner, data.val, data.scorer)
+        seen, captions = validate(self.captioner, stoppable(), data.scorer)
 
         progress.epoch += 1
         progress.total_epochs += 1
@@ -212,45 +253,16 @@ def report(progress: Progress, stage: StageConfig, learnt: dict[str, float], see
     )
 
 
-def append_row(path: Path, row: dict[str, Any]) -> None:
-    """Append a line to the log, with a header if it is the first."""
-    new = not path.exists()
-    with path.open("a", encoding="utf-8") as file:
-        if new:
-            file.write("\t".join(COLUMNS) + "\n")
-        file.write("\t".join(f"{row[c]:.6g}" if isinstance(row[c], float) else str(row[c]) for c in COLUMNS) + "\n")
-
-
-def trim_log(path: Path, epochs: int) -> None:
-    """Drop rows (and a torn line) after the ``epochs`` that the checkpoint knows: they will be written again."""
-    if not path.exists():
-        return
-    lines = [line for line in path.read_text(encoding="utf-8").splitlines(keepends=True) if line.endswith("\n")]
-    kept = [line for line in lines[1:] if int(line.split("\t")[1]) <= epochs]
-    with atomic_open(path) as file:
-        file.writelines([*lines[:1], *kept])
-
-
 def fingerprint(table: pd.DataFrame) -> str:
     """Hash of images, captions and splits: a run can only go on with the data it began with."""
     return hashlib.sha256(table.to_csv(index=False).encode()).hexdigest()
 
 
-def find_resume(resume: str | None, folder: Path) -> dict[str, Any] | None:
-    """The checkpoint to go on from: ``auto`` is the folder's last one if there is any, a path must exist."""
-    if resume is None or (resume == "auto" and not (folder / LAST).exists()):
-        if resume == "auto":
-            print(f"--resume auto: no {LAST} in {folder}, starting afresh")
-        return None
-    path = folder / LAST if resume == "auto" else Path(resume)
+def load_resume(path: Path, config: Config, table: pd.DataFrame) -> dict[str, Any]:
+    """Read the checkpoint to go on from; refuse other data or another model, tell of other changes."""
     checkpoint = load_checkpoint(path)
     if "training" not in checkpoint:
         raise UserError(f"--resume {path}: this checkpoint can caption but not go on training; use {LAST} of its run")
-    return checkpoint
-
-
-def check_resume(checkpoint: dict[str, Any], config: Config, table: pd.DataFrame) -> None:
-    """Refuse to go on with other data or another model; tell of other changes."""
     if checkpoint["training"]["data"] != fingerprint(table):
         raise UserError(f"--resume: {config.data.captions_file} has changed since the run began; start a new run in another --output_dir")
     old, new = (pd.json_normalize(values).iloc[0].to_dict() for values in (checkpoint["config"], config_to_dict(config)))
@@ -264,18 +276,7 @@ def check_resume(checkpoint: dict[str, Any], config: Config, table: pd.DataFrame
         raise UserError(f"--resume: {', '.join(fixed)} differ from the run's; leave them or start a new run in another --output_dir")
     if changed:
         print(f"resuming with changes: {', '.join(f'{key}={new[key]}' for key in changed)}")
-
-
-def keep_previous(folder: Path) -> None:
-    """Move the files of an earlier run out of a new one's way; nothing is ever deleted."""
-    old = [folder / name for name in (BEST, LAST, LOG, RESOLVED) if (folder / name).exists()]
-    if not any(path.name in {BEST, LAST} for path in old):
-        return
-    target = folder / "previous_runs" / datetime.now().strftime("%Y%m%d-%H%M%S")
-    target.mkdir(parents=True)
-    for path in old:
-        path.rename(target / path.name)
-    print(f"an earlier run's files were moved to {target} (go on with it: --resume {target / LAST})")
+    return checkpoint
 
 
 def main(argv: list[str]) -> None:
@@ -284,21 +285,33 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--resume", type=str, help=f"'auto' goes on with {LAST} in output_dir if there is one; or the path of such a file")
     config, options = read_config(parser, argv)
     folder = Path(config.output_dir)
-    folder.mkdir(parents=True, exist_ok=True)
     table = read_captions(config.data.captions_file, config.train.seed)
-    checkpoint = find_resume(options.resume, folder)
-    if checkpoint is None:
-        keep_previous(folder)
-    else:
-        check_resume(checkpoint, config, table)
-        trim_log(folder / LOG, checkpoint["training"]["progress"]["total_epochs"])
-    with atomic_open(folder / RESOLVED) as file:
-        file.write(parser.dump(options))
+    resume = find_resume(options.resume, folder)
+    checkpoint = load_resume(resume, config, table) if resume else None
     run = Run(config, table, checkpoint)
+    if run.progress.stage >= len(config.train.stages):
+        print(
+            f"nothing to do: the run of {resume} has finished all its stages. To train longer, add a stage, or start afresh without --resume"
+        )
+        return
     counts = table.groupby("split")["image"].nunique().to_dict()
     print(f"{counts} images, {len(run.captioner.vocabulary)} words, device {run.device}, {str(run.dtype).removeprefix('torch.')}")
+    run.set_up_stage()
+
+    # what can be wrong with the input has shown by now: from here on files are moved and written
+    folder.mkdir(parents=True, exist_ok=True)
+    sweep(folder)
+    if resume:
+        take_over(resume, folder)
+        trim_log(folder / LOG, run.progress.total_epochs)
+        if not (folder / BEST).exists():
+            run.progress.best_cider = -1.0  # somebody took it away: the best from here on
+    else:
+        keep_previous(folder)
+    with atomic_open(folder / RESOLVED) as file:
+        yaml.safe_dump(config_to_dict(config), file, sort_keys=False)
     try:
-        run.learn(StopRequest())
+        run.learn()
     except Interrupted:
         print(f"stopped at step {run.progress.total_steps}. Go on with the same command and --resume auto", file=sys.stderr)
         sys.exit(130)

@@ -1,5 +1,6 @@
 """What every script needs: clear errors, atomic files, checkpoints, seeding and the choice of device."""
 
+import argparse
 import contextlib
 import os
 import random
@@ -7,7 +8,7 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NoReturn
 
 import numpy as np
 import torch
@@ -17,6 +18,17 @@ FORMAT_VERSION = 1
 
 class UserError(ValueError):
     """Something the user can put right. The message names the file, row or option and says what to do."""
+
+
+class OptionParser(argparse.ArgumentParser):
+    """argparse, with one line for a mistyped option as for any other mistake, and no guessing at shortened names."""
+
+    def __init__(self, prog: str, description: str) -> None:
+        super().__init__(prog=prog, description=description, allow_abbrev=False)
+
+    def error(self, message: str) -> NoReturn:
+        """What argparse calls for a wrong option; it would print its whole usage and exit."""
+        raise UserError(f"{message} (see --help)")
 
 
 def run_script(main: Callable[[list[str]], None]) -> None:
@@ -60,9 +72,17 @@ def atomic_open(path: str | Path, mode: str = "w") -> Iterator[IO[Any]]:
 
 
 def save_checkpoint(path: str | Path, checkpoint: dict[str, Any]) -> None:
-    """Write one dict of plain things (state_dicts, lists, numbers) atomically; see README, "Checkpoint"."""
-    with atomic_open(path, "wb") as file:
-        torch.save({"format_version": FORMAT_VERSION, **checkpoint}, file)
+    """Write one dict of plain things (state_dicts, lists, numbers) atomically; see README, "Checkpoint".
+
+    Raises:
+        UserError: the disk does not take it; what stood at ``path`` is untouched.
+    """
+    try:
+        with atomic_open(path, "wb") as file:
+            torch.save({"format_version": FORMAT_VERSION, **checkpoint}, file)
+    except (OSError, RuntimeError) as error:  # torch's writer turns the disk's complaint into a RuntimeError
+        reason = error if isinstance(error, OSError) else error.__context__ or error
+        raise UserError(f"{path}: cannot be written ({reason}). What stood there before is untouched; make room on the disk") from error
 
 
 def load_checkpoint(path: str | Path) -> dict[str, Any]:
@@ -80,7 +100,7 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
         raise UserError(
             f"{path}: not a readable checkpoint ({type(error).__name__}). It may be cut short: copy or train it again"
         ) from error
-    if not isinstance(checkpoint, dict) or "format_version" not in checkpoint:
+    if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get("format_version"), int):
         raise UserError(f"{path}: not a checkpoint of this project (no 'format_version' in it)")
     if checkpoint["format_version"] > FORMAT_VERSION:
         raise UserError(

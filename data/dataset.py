@@ -1,6 +1,8 @@
 """captions.csv -> splits -> Flickr8kDataset -> batches of images, each with all its captions."""
 
+import csv
 import hashlib
+import io
 import math
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -35,35 +37,56 @@ def read_captions(captions_file: str | Path, seed: int = 0) -> pd.DataFrame:
     path = Path(captions_file)
     if not path.is_file():
         raise UserError(f"{path}: no such captions file. Name yours with --data.captions_file (or --captions_file)")
-    try:
-        table = pd.read_csv(path, encoding="utf-8-sig", dtype=str, keep_default_na=False, skipinitialspace=True, index_col=False)
-    except (ValueError, pd.errors.ParserError) as error:  # UnicodeDecodeError is a ValueError
-        raise UserError(f"{path}: not a readable UTF-8 CSV ({error})") from error
-    table.columns = table.columns.str.strip().str.lower()
-    missing = [column for column in ("image", "caption") if column not in table]
-    if missing:
-        raise UserError(
-            f"{path}: no column {' and '.join(missing)}; found {', '.join(table.columns)}. The first line must read image,caption"
-        )
-    if table.empty:
-        raise UserError(f"{path}: no captions in it, only the header")
-    table = table.apply(lambda column: column.str.strip())
+    table = _read_table(path)  # its index: the row in the file, as an editor counts
     for column in ("image", "caption"):
         empty = table.index[table[column] == ""]
         if len(empty):
-            raise UserError(f"{path}: row {empty[0] + 2}: empty {column} ({len(empty)} such rows). Fill or delete")
+            raise UserError(f"{path}: row {empty[0]}: empty {column} ({len(empty)} such rows). Fill or delete")
     if "split" not in table:
         split_of = {image: _hashed_split(image, seed) for image in table["image"].unique()}
         table["split"] = table["image"].map(split_of)
     wrong = table.index[~table["split"].isin(SPLITS)]
     if len(wrong):
-        raise UserError(f"{path}: row {wrong[0] + 2}: split '{table['split'][wrong[0]]}' must be one of {', '.join(SPLITS)}")
-    torn = table.groupby("image")["split"].nunique()
-    if (torn > 1).any():
+        raise UserError(f"{path}: row {wrong[0]}: split '{table['split'][wrong[0]]}' must be one of {', '.join(SPLITS)}")
+    torn = table.index[table["split"] != table.groupby("image")["split"].transform("first")]
+    if len(torn):
         raise UserError(
-            f"{path}: image {torn.index[torn > 1][0]} is in more than one split; a model must not be tested on what it has seen"
+            f"{path}: row {torn[0]}: image {table['image'][torn[0]]} is in more than one split; "
+            "a model must not be tested on what it has seen"
         )
-    return table[["image", "caption", "split"]]
+    return table[["image", "caption", "split"]].reset_index(drop=True)
+
+
+def _read_table(path: Path) -> pd.DataFrame:
+    """The cells as stripped text. Not pandas.read_csv: it drops what follows an unquoted comma, and loses count of the rows."""
+    content = path.read_bytes()
+    rows, number = dict[int, list[str]](), 1
+    try:
+        reader = csv.reader(io.StringIO(content.decode("utf-8-sig"), newline=""), skipinitialspace=True, strict=True)
+        for cells in reader:
+            rows[number] = [cell.strip() for cell in cells]
+            number = reader.line_num + 1
+    except UnicodeDecodeError as error:
+        number = content.count(b"\n", 0, error.start) + 1
+        raise UserError(f"{path}: row {number}: not UTF-8 ({error.reason}). Save the file as CSV UTF-8") from error
+    except csv.Error as error:
+        raise UserError(f"{path}: row {number}: not a readable CSV ({error}). Look at the double quotes") from error
+    rows = {number: cells for number, cells in rows.items() if any(cells)}
+    if not rows:
+        raise UserError(f"{path}: empty. The first line must read image,caption")
+    header = [name.lower() for name in rows.pop(min(rows))]
+    for column, least in (("image", 1), ("caption", 1), ("split", 0)):
+        if not least <= header.count(column) <= 1:
+            found = f"{header.count(column) or 'no'} columns named {column}"
+            raise UserError(f"{path}: {found} in the header ({', '.join(header)}). The first line must read image,caption")
+    if not rows:
+        raise UserError(f"{path}: no captions in it, only the header")
+    for number, cells in rows.items():
+        if len(cells) < len(header) or any(cells[len(header) :]):
+            raise UserError(
+                f"{path}: row {number}: {len(cells)} cells, the header has {len(header)}. A caption with commas needs double quotes around it"
+            )
+    return pd.DataFrame([cells[: len(header)] for cells in rows.values()], columns=header, index=list(rows), dtype=str)
 
 
 def _hashed_split(image: str, seed: int) -> str:
@@ -109,7 +132,7 @@ def drop_bad_images(references: dict[str, list[str]], image_dir: Path, bad: dict
         first = next(iter(here.values()))
         raise UserError(
             f"{len(here)} of {len(references)} images cannot be used (more than {MAX_BAD_SHARE:.0%}); the first: {first}. "
-            f"Check --data.image_dir ({image_dir})"
+            f"Check --data.image_dir, or --image_dir ({image_dir})"
         )
     for reason in here.values():
         tqdm.write(f"skipped: {reason}")
@@ -170,9 +193,17 @@ def collate(items: Sequence[tuple[torch.Tensor, list[list[int]], str]]) -> Batch
 
 
 class EpochSampler(Sampler[list[int]]):
-    """Batches in an order that depends on (seed, epoch) alone, and that can start in the middle: what exact resuming needs."""
+    """Batches in an order that depends on (seed, epoch) alone, and that can start in the middle: what exact resuming needs.
+
+    A lone last image joins the batch before it: batch normalisation cannot learn from one image.
+
+    Raises:
+        UserError: fewer than two images.
+    """
 
     def __init__(self, length: int, batch_size: int, seed: int) -> None:
+        if length < 2:
+            raise UserError(f"{length} training image: at least 2 are needed")
         self.length, self.batch_size, self.seed = length, batch_size, seed
         self.epoch = self.first_step = 0
 
@@ -181,10 +212,11 @@ class EpochSampler(Sampler[list[int]]):
         self.epoch, self.first_step = epoch, first_step
 
     def __len__(self) -> int:
-        return math.ceil(self.length / self.batch_size)
+        return math.ceil((self.length - 1) / self.batch_size)
 
     def __iter__(self) -> Iterator[list[int]]:
         generator = torch.Generator().manual_seed(self.seed * 100_003 + self.epoch)
         order = torch.randperm(self.length, generator=generator).tolist()
         for step in range(self.first_step, len(self)):
-            yield order[step * self.batch_size : (step + 1) * self.batch_size]
+            end = (step + 1) * self.batch_size if step + 1 < len(self) else self.length
+            yield order[step * self.batch_size : end]

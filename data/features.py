@@ -8,6 +8,7 @@ lets two runs that need the same features share the work.
 
 import hashlib
 import json
+import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -66,7 +67,9 @@ class FeatureCache:
                     missing[digest] = path
             if missing:
                 broken = self._compute(missing)
-                bad |= {path: broken[digest] for path, digest in self.digests.items() if digest in broken}
+                for path, digest in self.digests.items():
+                    if digest in broken:  # the same bytes may stand under several names
+                        bad[path] = broken[digest].replace(str(missing[digest]), str(path))
         return bad
 
     def __getitem__(self, path: Path) -> torch.Tensor:
@@ -101,6 +104,7 @@ class FeatureCache:
                         )
                     if shard is None:  # sparse on disk: rows that are never reached cost nothing
                         shape = (len(digests), *features.shape[1:])
+                        self._check_room(len(digests) * features[0].nbytes)
                         shard = np.lib.format.open_memmap(self._shard_path(number), mode="w+", dtype=np.float16, shape=shape)
                     shard[len(done) : len(done) + len(features)] = features
                     done += names
@@ -111,6 +115,15 @@ class FeatureCache:
             self._write_index(shard, number, done)
             self._read_index()
         return reasons
+
+    def _check_room(self, needed: int) -> None:
+        """A memory map that meets a full disk kills the process without a word (SIGBUS), so ask before."""
+        free = shutil.disk_usage(self.folder).free
+        if free < needed:
+            raise UserError(
+                f"{self.folder}: the features need {needed / 1e9:.1f} GB, the disk has {free / 1e9:.1f} GB left. "
+                "Make room, or name another disk with --data.feature_cache"
+            )
 
     def _shard_path(self, number: int) -> Path:
         return self.folder / f"features-{number}.npy"
@@ -134,6 +147,6 @@ class FeatureCache:
             self.shards = [np.load(self._shard_path(number), mmap_mode="r") for number in range(len(lists))]
             if any(len(digests) > len(shard) for digests, shard in zip(lists, self.shards, strict=True)):
                 raise ValueError("a shard is shorter than the index says")
-        except (OSError, ValueError, KeyError) as error:
+        except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
             raise UserError(f"{self.folder}: damaged feature cache ({error}). Delete the folder; it will be computed again") from error
         self.rows = {digest: (number, row) for number, digests in enumerate(lists) for row, digest in enumerate(digests)}

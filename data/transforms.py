@@ -1,5 +1,6 @@
 """The one preprocessing: from a file of any kind to the tensor the encoder reads, in training and in inference alike."""
 
+import contextlib
 import io
 import warnings
 from collections.abc import Sequence
@@ -39,9 +40,13 @@ def load_image(source: str | Path | IO[bytes]) -> Image.Image:
                         f"{name}: {image.width} x {image.height} pixels, more than {MAX_PIXELS // 10**6} megapixels. Scale it down"
                     )
                 image.load()
-                return _to_rgb(ImageOps.exif_transpose(image))
+                with contextlib.suppress(Exception):  # a broken EXIF block is no reason to refuse a sound picture
+                    ImageOps.exif_transpose(image, in_place=True)
+                return _to_rgb(image)
     except ImageError:
         raise
+    except Image.DecompressionBombError as error:  # Pillow's own limit, met before the size is known here
+        raise ImageError(f"{name}: more than {MAX_PIXELS // 10**6} megapixels. Scale it down") from error
     except FileNotFoundError as error:
         raise ImageError(f"{name}: no such file") from error
     except Exception as error:  # Pillow's decoders raise OSError, SyntaxError, ValueError, struct.error, ...

@@ -21,6 +21,12 @@ BRACKETS = {"(": "-lrb-", ")": "-rrb-", "[": "-lsb-", "]": "-rsb-", "{": "-lcb-"
 _tokenizer = TreebankWordTokenizer()  # regular expressions only: unlike nltk.word_tokenize it needs no download
 _detokenizer = TreebankWordDetokenizer()
 _ABBREVIATION = re.compile(r"((?:\b[a-z]\.){2,})$")  # "in washington d.c.": the last full stop belongs to the word
+_SENTENCE = re.compile(
+    r"\b(?!(?:mr|mrs|ms|dr|st|mt|ft|lt|jr|sr|vs|etc|no|co|inc)\.)(\w{2,})\.(?=[\s\"')])"
+)  # nltk sees only the last full stop
+_TYPOGRAPHY = str.maketrans(
+    {"\u2018": '"', "\u2019": "'", "\u201c": '"', "\u201d": '"', "\u2013": " -- ", "\u2014": " -- ", "\u2026": " ... "}
+)
 _SPLIT = re.compile(r"(=|'s(?=-))")  # Stanford's PTBTokenizer splits here, nltk does not
 
 
@@ -29,8 +35,8 @@ def tokenize(text: str) -> list[str]:
 
     On the 35,000 training and validation captions of Flickr8k this gives what Stanford's Java PTBTokenizer gives, but for a handful.
     """
-    text = _SPLIT.sub(r" \1 ", text.lower().strip())
-    text = _ABBREVIATION.sub(r"\1 .", text)
+    text = _SPLIT.sub(r" \1 ", text.translate(_TYPOGRAPHY).lower().strip())
+    text = _ABBREVIATION.sub(r"\1 .", _SENTENCE.sub(r"\1 .", text))
     return [BRACKETS.get(token, token) for token in _tokenizer.tokenize(text) if token not in PUNCTUATION]
 
 

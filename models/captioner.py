@@ -10,6 +10,7 @@ from PIL import Image
 from torch import nn
 
 from config import Config, DecoderConfig, config_from_dict, config_to_dict
+from data.features import FeatureCache
 from data.transforms import Transform
 from data.vocab import Vocabulary
 from models.decoding import generate
@@ -57,6 +58,11 @@ class Captioner(nn.Module):
             features: torch.Tensor = self.encoder(pictures.to(self.device))
         return features
 
+    def feature_cache(self, root: str | Path) -> FeatureCache:
+        """The cache of this encoder's features below ``root``; it serves as long as the encoder does not learn."""
+        precision = str(pick_precision(self.config.train.precision, self.device))
+        return FeatureCache(root, self.eval().encode, {**self.encoder.fingerprint(), "precision": precision}, self.transform)
+
     def forward(self, visual: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
         """Pictures (B, 3, S, S) or cached features (B, P, D), and tokens (B, K, T) -> logits (B, K, T, V)."""
         features = self.encoder(visual) if visual.dim() == 4 else visual.float()
@@ -98,7 +104,7 @@ class Captioner(nn.Module):
             captioner.encoder.learns_batchnorm = captioner.config.encoder.weights == "none"
             captioner.transform = Transform.from_dict(checkpoint["transform"])
             captioner.load_state_dict(checkpoint["model"])
-        except (KeyError, RuntimeError) as error:
+        except (KeyError, TypeError, RuntimeError) as error:
             raise UserError(f"{name}: parts of the checkpoint are missing or do not fit together ({error})") from error
         return captioner
 

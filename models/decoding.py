@@ -81,13 +81,10 @@ def generate(
         beam, word = index // step.shape[-1], index % step.shape[-1]  # (B, C)
         ends = word == END_ID
         ended.add(words[row, beam], best.masked_fill(~ends, -torch.inf)[:, :s], length, length_penalty)
-        log_prob, kept = best.masked_fill(ends, -torch.inf).topk(min(s, best.shape[1]))  # (B, S)
+        log_prob, kept = best.masked_fill(ends, -torch.inf).topk(s)  # (B, S)
         ended.close(log_prob, max_length, length_penalty)
         if length > max_length or bool(ended.closed.all()):
             break
-        if kept.shape[1] < s:  # fewer candidates than beams: repeat the last as a dead beam
-            kept = torch.cat([kept, kept[:, -1:].expand(b, s - kept.shape[1])], dim=1)
-            log_prob = torch.cat([log_prob, log_prob.new_full((b, s - log_prob.shape[1]), -torch.inf)], dim=1)
         beam, last = beam.gather(1, kept), word.gather(1, kept)  # (B, S)
         words = words[row, beam]
         words[..., length - 1] = last

@@ -1,0 +1,29 @@
+# Thin: each target is a few plain commands. Without make (Windows), see "Install" in the README.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: demo test lint
+
+demo: .venv/runtime  ## learn from the bundled sample, plot, score, and write outputs/captions_result.html
+	$(BIN)/python train.py
+	$(BIN)/python visualize_loss.py
+	$(BIN)/python evaluate.py
+	$(BIN)/python inference_visualize.py
+
+test: .venv/dev  ## all tests but the slow ones
+	$(BIN)/python -m pytest
+
+lint: .venv/dev  ## style and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy .
+
+.venv/runtime: requirements.txt constraints.txt
+	$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11) and 'Python 3.11 or newer is needed; name one with: make PYTHON=python3.11 ...')"
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet -r requirements.txt -c constraints.txt
+	touch $@
+
+.venv/dev: .venv/runtime requirements-dev.txt
+	$(BIN)/python -m pip install --quiet -r requirements-dev.txt -c constraints.txt
+	touch $@

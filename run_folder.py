@@ -1,0 +1,76 @@
+"""The files a run keeps in its output folder, and what becomes of those of an earlier run."""
+
+import os
+import shutil
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from utils import UserError, atomic_open
+
+BEST, LAST, LOG, RESOLVED = "checkpoints.pth", "checkpoints_last.pth", "loss_log.txt", "resolved_config.yaml"
+COLUMNS = ["stage", "epoch", "step", "train_loss", "val_loss", "val_bleu4", "val_cider", "distinct", "lr", "seconds", "images_per_second"]
+
+
+def find_resume(resume: str | None, folder: Path) -> Path | None:
+    """The checkpoint to go on from: ``auto`` is the folder's last one if there is any, a path must exist."""
+    if resume is None:
+        return None
+    path = folder / LAST if resume == "auto" else Path(resume)
+    if path.is_file():
+        return path
+    if resume != "auto":
+        raise UserError(f"--resume {path}: no such file. '--resume auto' goes on with {folder / LAST} if there is one, else starts afresh")
+    print(f"--resume auto: no {LAST} in {folder}, starting afresh")
+    return None
+
+
+def keep_previous(folder: Path) -> None:
+    """Move the files of an earlier run out of a new one's way; nothing is ever deleted."""
+    old = [folder / name for name in (BEST, LAST, LOG, RESOLVED) if (folder / name).exists()]
+    if all(path.name == RESOLVED for path in old):
+        return
+    target = folder / "previous_runs" / datetime.now().strftime("%Y%m%d-%H%M%S")
+    target.mkdir(parents=True)
+    for path in old:
+        path.rename(target / path.name)
+    how = f" (go on with it: --resume {target / LAST})" if (target / LAST).exists() else ""
+    print(f"an earlier run's files were moved to {target}{how}")
+
+
+def sweep(folder: Path) -> None:
+    """Remove the unfinished checkpoints of runs that were killed while they wrote."""
+    for unfinished in folder.glob(".*.pth.*.tmp"):
+        unfinished.unlink()
+
+
+def take_over(source: Path, folder: Path) -> None:
+    """Copy the run that the checkpoint ``source`` belongs to into ``folder``, unless it lies there."""
+    if source.parent.resolve() == folder.resolve():
+        return
+    keep_previous(folder)
+    for path, name in ((source.with_name(BEST), BEST), (source.with_name(LOG), LOG), (source, LAST)):
+        if path.exists():
+            with path.open("rb") as old, atomic_open(folder / name, "wb") as new:
+                shutil.copyfileobj(old, new)
+
+
+def append_row(path: Path, row: dict[str, Any]) -> None:
+    """Append a line to the log, with a header if it is the first."""
+    new = not path.exists() or path.stat().st_size == 0
+    with path.open("a", encoding="utf-8") as file:
+        if new:
+            file.write("\t".join(COLUMNS) + "\n")
+        file.write("\t".join(f"{row[c]:.6g}" if isinstance(row[c], float) else str(row[c]) for c in COLUMNS) + "\n")
+        file.flush()
+        os.fsync(file.fileno())  # before the checkpoint that takes it for written
+
+
+def trim_log(path: Path, epochs: int) -> None:
+    """Drop rows (and a torn line) after the ``epochs`` that the checkpoint knows: they will be written again."""
+    if not path.exists():
+        return
+    lines = [line for line in path.read_text(encoding="utf-8").splitlines(keepends=True) if line.endswith("\n")]
+    kept = [line for line in lines[1:] if int(line.split("\t")[1]) <= epochs]
+    with atomic_open(path) as file:
+        file.writelines([*lines[:1], *kept])

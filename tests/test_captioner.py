@@ -1,0 +1,144 @@
+"""models/captioner.py: one checkpoint is all it takes, and a picture gets the same caption in any company."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from conftest import DECODERS, ROOT
+from PIL import Image
+
+from config import Config
+from data.transforms import load_image
+from data.vocab import Vocabulary
+from models.captioner import Candidate, Captioner
+from utils import UserError, load_checkpoint
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def captioner(tiny_checkpoint: Path) -> Captioner:
+    return Captioner.load(tiny_checkpoint, CPU)
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tiny_checkpoint: Path) -> dict[str, Any]:
+    return load_checkpoint(tiny_checkpoint)
+
+
+@pytest.fixture(scope="module")
+def images(tiny_data: Path) -> list[Image.Image]:
+    return [load_image(path) for path in sorted((tiny_data / "images").iterdir())[:6]]
+
+
+def assert_same(found: list[Candidate], wanted: list[Candidate]) -> None:
+    assert found[0].caption == wanted[0].caption
+    assert [c.log_prob for c in found] == pytest.approx([c.log_prob for c in wanted], abs=0.02)
+
+
+def test_a_trained_checkpoint_captions(captioner: Captioner, images: list[Image.Image]) -> None:
+    found = captioner.caption(images)
+    assert len(found) == len(images)
+    for candidates in found:
+        assert 1 <= len(candidates) <= 2  # the run's beam size
+        assert all(isinstance(c.caption, str) and c.log_prob <= 0 for c in candidates)
+    assert all(len(candidates) == 1 for candidates in captioner.caption(images, beam_size=1))
+    assert len(captioner.caption(images[:1], beam_size=5)[0]) == 5
+
+
+def test_a_picture_gets_the_same_caption_alone_and_in_a_batch(captioner: Captioner, images: list[Image.Image]) -> None:
+    for image, candidates in zip(images, captioner.caption(images), strict=True):
+        assert_same(captioner.caption([image])[0], candidates)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "1", "P", "CMYK", "RGBA", "LA", "I;16"])
+def test_pictures_of_any_mode_and_size_share_a_batch(captioner: Captioner, images: list[Image.Image], mode: str, tmp_path: Path) -> None:
+    name = tmp_path / ("a.tif" if mode in {"CMYK", "I;16"} else "a.png")
+    grey = images[0].convert("L")
+    (grey.convert("I").point(lambda value: value * 256).convert("I;16") if mode == "I;16" else images[0].convert(mode)).save(name)
+    odd = load_image(name)
+    together = captioner.caption([images[1], odd, Image.new("RGB", (1, 1)), Image.new("RGB", (3000, 20))])
+    assert_same(captioner.caption([odd])[0], together[1])
+
+
+def test_captioning_changes_nothing_in_the_model(captioner: Captioner, images: list[Image.Image]) -> None:
+    before = {name: tensor.clone() for name, tensor in captioner.state_dict().items()}
+    captioner.train()  # someone forgot eval()
+    first, second = captioner.caption(images), captioner.caption(images)
+    assert first == second
+    assert all(torch.equal(before[name], tensor) for name, tensor in captioner.state_dict().items())
+
+
+USE = """
+import json, sys
+sys.path.insert(0, sys.argv[1])
+import torch
+from data.transforms import load_image
+from models.captioner import Captioner
+captioner = Captioner.load("moved.pth", torch.device("cpu"))
+print(json.dumps([[[c.caption, c.log_prob] for c in found] for found in captioner.caption([load_image("a.png")])]))
+"""
+
+
+def test_the_checkpoint_needs_no_other_file(tiny_checkpoint: Path, captioner: Captioner, images: list[Image.Image], tmp_path: Path) -> None:
+    os.link(tiny_checkpoint, tmp_path / "moved.pth")
+    images[0].save(tmp_path / "a.png")
+    environment = {name: value for name, value in os.environ.items() if name not in {"HOME", "TORCH_HOME"}} | {"OMP_NUM_THREADS": "1"}
+    result = subprocess.run(
+        [sys.executable, "-c", USE, str(ROOT)], capture_output=True, text=True, check=False, cwd=tmp_path, env=environment
+    )
+    assert result.returncode == 0, result.stderr
+    (found,) = json.loads(result.stdout)
+    assert_same([Candidate(*candidate) for candidate in found], captioner.caption(images[:1])[0])
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.png", "moved.pth"]
+
+
+def test_the_checkpoint_holds_plain_things_only(checkpoint: dict[str, Any], tiny_config: Callable[..., Config], tiny_data: Path) -> None:
+    assert {"format_version", "config", "vocab", "transform", "model"} <= checkpoint.keys()
+    plain = {key: value for key, value in checkpoint.items() if key != "model"}
+    assert json.loads(json.dumps(plain)) == plain
+    assert plain["vocab"][:4] == ["<pad>", "<start>", "<end>", "<unk>"]
+    assert set(plain["vocab"][4:]) == {"a", "there", "is", "one", "circle", "square", "red", "blue", "green", "yellow"}
+    assert plain["config"]["data"]["captions_file"] == str(tiny_data / "captions.csv")
+
+
+@pytest.mark.parametrize("name", DECODERS)
+def test_round_trip_of_every_decoder(tiny_config: Callable[..., Config], images: list[Image.Image], name: str) -> None:
+    made = Captioner(tiny_config(f"--decoder.name={name}"), Vocabulary.build(["a red circle", "a blue square"], 1)).eval()
+    again = Captioner.from_checkpoint(made.checkpoint()).eval()
+    assert again.caption(images[:2]) == made.caption(images[:2])
+    assert again.config == made.config and again.transform == made.transform
+
+
+def test_cached_features_and_pictures_give_the_same_logits(captioner: Captioner, images: list[Image.Image]) -> None:
+    captioner.eval()
+    pictures = torch.stack([captioner.transform(image) for image in images])
+    tokens = torch.tensor([[captioner.vocabulary.encode("a red circle")]] * len(images))
+    with torch.no_grad():
+        from_pictures = captioner(pictures, tokens)
+        from_features = captioner(captioner.encoder(pictures).half(), tokens)
+    torch.testing.assert_close(from_features, from_pictures, rtol=1e-2, atol=1e-2)
+
+
+@pytest.mark.parametrize("part", ["config", "vocab", "transform", "model"])
+def test_a_checkpoint_with_a_broken_part_is_refused_by_name(checkpoint: dict[str, Any], part: str) -> None:
+    missing = {key: value for key, value in checkpoint.items() if key != part}
+    for broken in (missing, checkpoint | {part: None}, checkpoint | {part: {}}):
+        with pytest.raises(UserError):
+            Captioner.from_checkpoint(broken, "my.pth")
+    with pytest.raises(UserError, match=rf"my\.pth: .*{part}"):
+        Captioner.from_checkpoint(missing, "my.pth")
+
+
+def test_a_checkpoint_whose_parts_do_not_fit_is_refused(checkpoint: dict[str, Any]) -> None:
+    with pytest.raises(UserError, match=r"my\.pth: .*do not fit together"):
+        Captioner.from_checkpoint(checkpoint | {"vocab": [*checkpoint["vocab"], "extra"]}, "my.pth")
+    lacking = {name: tensor for name, tensor in checkpoint["model"].items() if "decoder.output" not in name}
+    with pytest.raises(UserError, match=r"(?s)my\.pth: .*decoder\.output"):
+        Captioner.from_checkpoint(checkpoint | {"model": lacking}, "my.pth")

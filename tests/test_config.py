@@ -1,0 +1,215 @@
+"""config.py: YAML gives the values, the command line wins, and what does not fit is refused by name."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+from conftest import ROOT, assert_refused, run_script
+
+from config import Config, build_parser, config_from_dict, config_to_dict, read_config
+from utils import UserError
+
+CONFIGS = [ROOT / "config.yaml", *sorted((ROOT / "configs").glob("*.yaml"))]
+
+
+def read(*words: str) -> Config:
+    return read_config(build_parser(), words)[0]
+
+
+@pytest.fixture
+def from_yaml(tmp_path: Path) -> Callable[..., Config]:
+    """``from_yaml(text, *words)``: the config of a YAML file and a command line."""
+
+    def make(text: str, *words: str) -> Config:
+        file = tmp_path / "my.yaml"
+        file.write_text(text, encoding="utf-8")
+        return read(*words, f"--config={file}")
+
+    return make
+
+
+def test_yaml_gives_values_and_the_rest_stays_at_its_default(from_yaml: Callable[..., Config]) -> None:
+    config = from_yaml("train: {seed: 7}\ndata: {image_size: 64}")
+    assert (config.train.seed, config.data.image_size) == (7, 64)
+    assert config.train.batch_size == Config().train.batch_size
+
+
+def test_command_line_wins_wherever_it_stands(tmp_path: Path) -> None:
+    (tmp_path / "my.yaml").write_text("train: {seed: 7, batch_size: 3}")
+    file = str(tmp_path / "my.yaml")
+    for words in (["--config", file, "--train.seed", "9"], ["--train.seed", "9", "--config", file], ["--train.seed=9", f"--config={file}"]):
+        assert (read(*words).train.seed, read(*words).train.batch_size) == (9, 3)
+
+
+def test_later_config_file_wins(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text("train: {seed: 1, batch_size: 3}")
+    (tmp_path / "b.yaml").write_text("train: {seed: 2}")
+    config = read("--config", str(tmp_path / "a.yaml"), "--config", str(tmp_path / "b.yaml"))
+    assert (config.train.seed, config.train.batch_size) == (2, 3)
+
+
+@pytest.mark.parametrize("number", ["1e-3", "1E-3", "0.001", "1.0e-3"])
+def test_scientific_notation_is_a_number(from_yaml: Callable[..., Config], number: str) -> None:
+    assert from_yaml(f"train: {{stages: [{{lr: {number}}}], weight_decay: {number}}}").train.stages[0].lr == 0.001
+    config = read(f"--train.weight_decay={number}", f"--train.stages.lr={number}")
+    assert (config.train.weight_decay, config.train.stages[-1].lr) == (0.001, 0.001)
+
+
+def test_whole_number_where_a_fraction_is_expected() -> None:
+    assert read("--generate.length_penalty", "1").generate.length_penalty == 1.0
+
+
+def test_stages_from_yaml_and_a_change_to_the_last(from_yaml: Callable[..., Config]) -> None:
+    stages = from_yaml("train: {stages: [{name: a, epochs: 1}, {name: b, lr: 5e-5}]}", "--train.stages.epochs=9").train.stages
+    assert [(stage.name, stage.epochs) for stage in stages] == [("a", 1), ("b", 9)]
+    assert stages[1].lr == 5e-5
+
+
+@pytest.mark.parametrize(
+    ("word", "nearest"),
+    [
+        ("--train.sed=3", "train.seed"),
+        ("--train.see=3", "train.seed"),  # no abbreviations: a later option could change what one means
+        ("--trian.seed=3", "train.seed"),
+        ("--train-seed=3", "train.seed"),
+        ("--data.imagesize=3", "data.image_size"),
+        ("--beam_size=3", "beam_size"),
+        ("--train.stages.epoch=3", "epochs"),
+    ],
+)
+def test_typo_on_the_command_line_names_the_nearest_option(word: str, nearest: str) -> None:
+    with pytest.raises(UserError, match=f"did you mean '{nearest}'"):
+        read(word)
+
+
+@pytest.mark.parametrize(
+    ("text", "nearest"),
+    [
+        ("train: {sed: 3}", "train.seed"),
+        ("trian: {seed: 3}", "train.seed"),
+        ("outptu_dir: x", "output_dir"),
+        ("train: {stages: [{epoch: 3}]}", "epochs"),
+        ("train: {stages: [{name: a}, {name: b, labelsmoothing: 3}]}", "label_smoothing"),
+    ],
+)
+def test_typo_in_yaml_names_the_nearest_option_and_the_file(from_yaml: Callable[..., Config], text: str, nearest: str) -> None:
+    with pytest.raises(UserError, match=rf"my\.yaml: did you mean '{nearest}'"):
+        from_yaml(text)
+
+
+@pytest.mark.parametrize(
+    "word",
+    [
+        "--train.seed=abc",
+        "--train.seed=1.5",
+        "--train.seed=true",
+        "--train.seed=null",
+        "--train.weight_decay=nan",
+        "--train.grad_clip=much",
+        "--decoder.name=lstn",
+        "--train.precision=fp8",
+        "--train.stages=3",
+        "--train.stages.lr=high",
+    ],
+)
+def test_wrong_type_is_refused_by_name(word: str) -> None:
+    with pytest.raises(UserError, match=word.removeprefix("--").split("=")[0].replace("stages.", r"stages(?s:.*)")):
+        read(word)
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("train: 3", "train"),
+        ("encoder: []", "encoder"),
+        ("decoder: null", "decoder"),
+        ("decoder: lstm", "decoder"),
+        ("train: {seed: null}", "train.seed"),
+        ("train: {seed: x}", "train.seed"),
+        ("data: {captions_file: 12}", "data.captions_file"),
+        ("train: {stages: null}", "train.stages"),
+        ("train: {stages: [{lr: null}]}", "train.stages.lr"),
+        ("train: {stages: {epochs: 3}}", "train.stages"),
+    ],
+)
+def test_yaml_of_the_wrong_shape_is_refused_by_name(from_yaml: Callable[..., Config], text: str, name: str) -> None:
+    with pytest.raises(UserError, match=name):
+        from_yaml(text)
+
+
+@pytest.mark.parametrize("text", ["", "# only a comment\n", "just text", "- a\n- list", "train: [1", "a: b: c", "\0", "1: 2", "train:"])
+def test_broken_yaml_is_refused_with_the_file(from_yaml: Callable[..., Config], text: str) -> None:
+    with pytest.raises(UserError, match=r"my\.yaml"):
+        from_yaml(text)
+
+
+@pytest.mark.parametrize("words", [["--config", "nowhere.yaml"], ["--config=nowhere.yaml"], ["--config", "."], ["--config"]])
+def test_missing_config_file(words: list[str]) -> None:
+    with pytest.raises(UserError, match=r"--config .*no such file"):
+        read(*words)
+
+
+def test_all_problems_are_told_at_once() -> None:
+    with pytest.raises(UserError) as caught:
+        read("--data.image_size=33", "--data.min_count=0", "--train.batch_size=0", '--train.stages=[{"epochs": 0}, {"lr": -1}]')
+    for name in ("data.image_size", "data.min_count", "train.batch_size", "epochs must be", "lr must be", "names must differ"):
+        assert name in str(caught.value)
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)
+def test_every_shipped_config_is_valid_and_survives_a_round_trip(path: Path) -> None:
+    config = read("--config", str(path))
+    plain = config_to_dict(config)
+    text = yaml.safe_dump(plain)  # nothing but dicts, lists, strings and numbers
+    assert config_from_dict(plain) == config
+    assert yaml.safe_dump(plain) == text, "config_from_dict has changed what it was given"
+    assert yaml.safe_load(text) == plain
+
+
+def test_config_of_a_checkpoint_is_checked_too() -> None:
+    good = config_to_dict(Config())
+    for broken in (good | {"what": 1}, good | {"data": good["data"] | {"image_size": 33}}, good | {"train": 3}, good | {"device": None}):
+        with pytest.raises(UserError, match="does not fit this version"):
+            config_from_dict(broken)
+
+
+def test_config_of_an_older_checkpoint_gets_the_new_defaults() -> None:
+    old = config_to_dict(Config())
+    del old["generate"]["length_penalty"], old["device"]
+    assert config_from_dict(old) == Config()
+
+
+def option_names(values: object, prefix: str = "") -> list[str]:
+    if not isinstance(values, dict):
+        return [prefix]
+    return [name for key, value in values.items() for name in option_names(value, f"{prefix}.{key}".lstrip("."))]
+
+
+def test_help_lists_every_option_with_type_default_and_meaning(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "500")  # one line an option
+    with pytest.raises(SystemExit) as end:
+        read("--help")
+    assert end.value.code == 0
+    lines = capsys.readouterr().out.splitlines()
+    for name in option_names(config_to_dict(Config())):
+        number = next(number for number, line in enumerate(lines) if line.startswith(f"  --{name} "))
+        about = " ".join(lines[number : number + 2]).split(name, 1)[1]  # a long name stands on a line of its own
+        assert "(type: " in about and "default: " in about, about
+        assert len(about.split("(type: ")[0].split()) > 4, f"{name} is not explained: {about}"
+
+
+def test_print_config_can_be_loaded_again(tmp_path: Path) -> None:
+    result = run_script("train.py", "--print_config", "--train.seed=5", "--train.stages.lr=1e-4")
+    assert result.returncode == 0, result.stderr
+    assert yaml.safe_load(result.stdout)["train"]["seed"] == 5
+    (tmp_path / "printed.yaml").write_text(result.stdout)
+    parser = build_parser()
+    parser.add_argument("--resume", type=str)  # train.py's own option is in the print-out too
+    config, _ = read_config(parser, ["--config", str(tmp_path / "printed.yaml")])
+    assert config == read("--train.seed=5", "--train.stages.lr=1e-4")
+
+
+def test_a_typo_ends_the_script_with_status_2_and_one_line(tmp_path: Path) -> None:
+    assert_refused(run_script("train.py", "--train.sed", "3", cwd=tmp_path), "train.sed", "train.seed")
+    assert list(tmp_path.iterdir()) == []
