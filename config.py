@@ -86,6 +86,10 @@ class StageConfig:
     """peak learning rate of the encoder; 0 keeps it frozen, and its features are then computed once and cached"""
     encoder_from: int = 2
     """first ResNet stage (1 to 4) that learns when encoder_lr > 0; 0 is everything, the stem included"""
+    crop: float = 1.0
+    """least share of a picture's area that random crops keep; 1 takes it whole (pictures only, not cached features)"""
+    flip: bool = False
+    """mirror half of the pictures; wrong where captions say left or right"""
     schedule: Literal["cosine", "plateau"] = "cosine"
     """cosine: fall to 1 % of the peak over the stage; plateau: halve after 2 epochs without a better validation CIDEr"""
     warmup: float = 0.03
@@ -169,6 +173,11 @@ def check(config: Config) -> Config:
         need(stage.lr > 0, f"{where}: lr must be more than 0")
         need(stage.encoder_lr >= 0, f"{where}: encoder_lr must be 0 or more")
         need(0 <= stage.encoder_from <= 4, f"{where}: encoder_from must be 0 to 4")
+        need(0 < stage.crop <= 1, f"{where}: crop must be in (0, 1]")
+        need(
+            stage.encoder_lr > 0 or (stage.crop == 1 and not stage.flip),
+            f"{where}: crop and flip need pictures; with encoder_lr 0 features are cached",
+        )
         need(0 <= stage.warmup < 1, f"{where}: warmup must be in [0, 1)")
         need(0 <= stage.label_smoothing < 1, f"{where}: label_smoothing must be in [0, 1)")
         need(stage.patience >= 1, f"{where}: patience must be 1 or more")

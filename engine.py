@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -104,7 +104,6 @@ def train_one_epoch(
     settings: TrainConfig,
     dtype: torch.dtype,
     progress: Progress,
-    after_step: Callable[[], None] = lambda: None,
 ) -> dict[str, float]:
     """One pass over ``batches``, the rest of an epoch after ``progress.step`` steps; keeps ``progress`` up to date.
 
@@ -145,7 +144,6 @@ def train_one_epoch(
         progress.total_steps += 1
         progress.seconds, began = progress.seconds + time.perf_counter() - began, time.perf_counter()
         bar.set_postfix(loss=f"{progress.loss_sum / progress.token_count:.3f}", refresh=False)
-        after_step()
     return {
         "train_loss": progress.loss_sum / max(1, progress.token_count),
         "lr": optimizer.param_groups[0]["lr"],

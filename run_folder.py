@@ -30,7 +30,7 @@ def keep_previous(folder: Path) -> None:
     old = [folder / name for name in (BEST, LAST, LOG, RESOLVED) if (folder / name).exists()]
     if all(path.name == RESOLVED for path in old):
         return
-    target = folder / "previous_runs" / datetime.now().strftime("%Y%m%d-%H%M%S")
+    target = folder / "previous_runs" / datetime.now().strftime("%Y%m%d-%H%M%S-%f")
     target.mkdir(parents=True)
     for path in old:
         path.rename(target / path.name)

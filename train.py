@@ -30,6 +30,7 @@ from data.dataset import (
     read_captions,
     references_of,
 )
+from data.transforms import Augment
 from data.vocab import Vocabulary
 from engine import Progress, build_optimizer, train_one_epoch, validate
 from metrics import Scorer
@@ -66,9 +67,9 @@ class StopRequest:
 
 
 def leave_signals_to_main(worker: int) -> None:
-    """For the loaders' workers: a terminal's Ctrl-C goes to them too, and a worker that ends would end the step."""
-    for name in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(name, signal.SIG_IGN)
+    """For the loaders' workers: Ctrl-C reaches them too, and one that fails of it would end the step that main wants to finish."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(0))  # also how they are ended with main
 
 
 @dataclass
@@ -89,7 +90,8 @@ def prepare_data(captioner: Captioner, table: pd.DataFrame, stage: StageConfig) 
     paths = [image_dir / name for references in splits.values() for name in references]
     load: Any
     if stage.encoder_lr > 0:
-        workers, bad, load = config.data.workers, find_bad_images(paths, config.data.workers), ImageLoader(image_dir, captioner.transform)
+        workers, bad = config.data.workers, find_bad_images(paths, config.data.workers)
+        load = ImageLoader(image_dir, captioner.transform, Augment(stage.crop, stage.flip))
     else:
         cache = captioner.feature_cache(config.data.feature_cache)
         workers, bad, load = 0, cache.build(paths), cache.loader(image_dir)
@@ -118,6 +120,8 @@ class Run:
         self.folder = Path(config.output_dir)
         self.device = pick_device(config.device)
         self.dtype = pick_precision(config.train.precision, self.device)
+        if self.dtype == torch.float16 and self.device.type == "cpu":
+            raise UserError("train.precision fp16: no LSTM computes in it on a CPU. Use auto, bf16 or fp32")
         self.saved_at = time.monotonic()
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.dtype == torch.float16)
         self.optimizer: torch.optim.Optimizer
@@ -201,24 +205,27 @@ class Run:
         """Train for the rest of an epoch, validate, and write checkpoints and log."""
         progress, data = self.progress, self.data
 
-        def after_step() -> None:
-            if stop.wanted:
-                self.save_last()
-                raise Interrupted
-            if time.monotonic() - self.saved_at > self.config.train.save_every:
-                self.save_last()
-
-        def stoppable() -> Iterator[Batch]:
-            for batch in data.val:
-                yield batch
-                after_step()  # what validation has seen so far is lost: it draws no random number, and is done again
+        def stoppable(batches: DataLoader[Any]) -> Iterator[Batch]:
+            """What stands between two batches can be saved: a step is done, or a part of validation, which is repeated."""
+            try:
+                for batch in batches:
+                    yield batch
+                    if stop.wanted or time.monotonic() - self.saved_at > self.config.train.save_every:
+                        self.save_last()
+                    if stop.wanted:
+                        raise Interrupted
+            except RuntimeError:
+                if not stop.wanted:
+                    raise
+                self.save_last()  # the loader's workers were told to end too, and were quicker
+                raise Interrupted from None
 
         data.sampler.set_position(progress.total_epochs, progress.step)
         learnt = train_one_epoch(
-            self.captioner, data.train, len(data.sampler), self.optimizer, self.scaler,
-            stage, self.config.train, self.dtype, progress, after_step,
+            self.captioner, stoppable(data.train), len(data.sampler), self.optimizer, self.scaler,
+            stage, self.config.train, self.dtype, progress,
         )  # fmt: skip
-        seen, captions = validate(self.captioner, stoppable(), data.scorer)
+        seen, captions = validate(self.captioner, stoppable(data.val), data.scorer)
 
         progress.epoch += 1
         progress.total_epochs += 1

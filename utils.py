@@ -80,9 +80,11 @@ def save_checkpoint(path: str | Path, checkpoint: dict[str, Any]) -> None:
     try:
         with atomic_open(path, "wb") as file:
             torch.save({"format_version": FORMAT_VERSION, **checkpoint}, file)
-    except (OSError, RuntimeError) as error:  # torch's writer turns the disk's complaint into a RuntimeError
-        reason = error if isinstance(error, OSError) else error.__context__ or error
-        raise UserError(f"{path}: cannot be written ({reason}). What stood there before is untouched; make room on the disk") from error
+    except (OSError, RuntimeError) as error:  # torch's writer turns whatever ends it into a RuntimeError
+        cause = error if isinstance(error, OSError) else error.__context__ or error
+        if not isinstance(cause, OSError):
+            raise cause from None  # Ctrl-C, say
+        raise UserError(f"{path}: cannot be written ({cause}). What stood there before is untouched; make room on the disk") from error
 
 
 def load_checkpoint(path: str | Path) -> dict[str, Any]:

@@ -14,7 +14,7 @@ import torch
 from torch.utils.data import Dataset, Sampler
 from tqdm import tqdm
 
-from data.transforms import ImageError, Transform, load_image
+from data.transforms import Augment, ImageError, Transform, load_image
 from data.vocab import PAD_ID, Vocabulary
 from utils import UserError
 
@@ -153,11 +153,11 @@ class Flickr8kDataset(Dataset[tuple[torch.Tensor, list[list[int]], str]]):
 
     Args:
         references: image name -> its captions.
-        load: image name -> picture tensor (3, S, S), or cached features (P, D); see ``ImageLoader``, ``FeatureCache.loader``.
+        load: (image name, seed) -> picture tensor (3, S, S), or cached features (P, D); see ``ImageLoader``, ``FeatureCache.loader``.
         vocabulary: turns captions into ids.
     """
 
-    def __init__(self, references: dict[str, list[str]], load: Callable[[str], torch.Tensor], vocabulary: Vocabulary) -> None:
+    def __init__(self, references: dict[str, list[str]], load: Callable[[str, int | None], torch.Tensor], vocabulary: Vocabulary) -> None:
         self.names = list(references)
         self.tokens = [[vocabulary.encode(caption) for caption in captions] for captions in references.values()]
         self.load = load
@@ -165,20 +165,24 @@ class Flickr8kDataset(Dataset[tuple[torch.Tensor, list[list[int]], str]]):
     def __len__(self) -> int:
         return len(self.names)
 
-    def __getitem__(self, index: int) -> tuple[torch.Tensor, list[list[int]], str]:
-        return self.load(self.names[index]), self.tokens[index], self.names[index]
+    def __getitem__(self, key: int | tuple[int, int]) -> tuple[torch.Tensor, list[list[int]], str]:
+        """An index, or (index, seed) as ``EpochSampler`` gives it for training."""
+        index, seed = key if isinstance(key, tuple) else (key, None)
+        return self.load(self.names[index], seed), self.tokens[index], self.names[index]
 
 
 @dataclass(frozen=True)
 class ImageLoader:
-    """Name -> normalised picture (3, S, S), decoded afresh each time."""
+    """(name, seed) -> normalised picture (3, S, S), decoded afresh each time; augmented where there is a seed."""
 
     image_dir: Path
     transform: Transform
+    augment: Augment | None = None
 
-    def __call__(self, name: str) -> torch.Tensor:
+    def __call__(self, name: str, seed: int | None = None) -> torch.Tensor:
         """Load one image; ImageError if it cannot be used."""
-        return self.transform(load_image(self.image_dir / name))
+        image = load_image(self.image_dir / name)
+        return self.transform(image if self.augment is None or seed is None else self.augment(image, seed))
 
 
 def collate(items: Sequence[tuple[torch.Tensor, list[list[int]], str]]) -> Batch:
@@ -192,8 +196,8 @@ def collate(items: Sequence[tuple[torch.Tensor, list[list[int]], str]]) -> Batch
     return Batch(torch.stack([visual for visual, _, _ in items]), tokens, [name for _, _, name in items])
 
 
-class EpochSampler(Sampler[list[int]]):
-    """Batches in an order that depends on (seed, epoch) alone, and that can start in the middle: what exact resuming needs.
+class EpochSampler(Sampler[list[tuple[int, int]]]):
+    """Batches of (index, seed for its augmentation), in an order that depends on (seed, epoch) alone, and that can start in the middle: what exact resuming needs.
 
     A lone last image joins the batch before it: batch normalisation cannot learn from one image.
 
@@ -214,9 +218,11 @@ class EpochSampler(Sampler[list[int]]):
     def __len__(self) -> int:
         return math.ceil((self.length - 1) / self.batch_size)
 
-    def __iter__(self) -> Iterator[list[int]]:
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
         generator = torch.Generator().manual_seed(self.seed * 100_003 + self.epoch)
         order = torch.randperm(self.length, generator=generator).tolist()
+        seeds = torch.randint(2**31, (self.length,), generator=generator).tolist()
+        items = list(zip(order, seeds, strict=True))
         for step in range(self.first_step, len(self)):
             end = (step + 1) * self.batch_size if step + 1 < len(self) else self.length
-            yield order[step * self.batch_size : end]
+            yield items[step * self.batch_size : end]

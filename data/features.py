@@ -77,9 +77,9 @@ class FeatureCache:
         shard, row = self.rows[self.digests[path]]
         return torch.from_numpy(np.array(self.shards[shard][row]))
 
-    def loader(self, image_dir: Path) -> Callable[[str], torch.Tensor]:
-        """The function name -> features (P, D) that ``Flickr8kDataset`` asks for."""
-        return lambda name: self[image_dir / name]
+    def loader(self, image_dir: Path) -> Callable[[str, int | None], torch.Tensor]:
+        """The function (name, seed) -> features (P, D) that ``Flickr8kDataset`` asks for; the seed is for augmentation, of which there is none."""
+        return lambda name, _seed: self[image_dir / name]
 
     def _compute(self, missing: dict[str, Path]) -> dict[str, str]:
         """Append a shard with the features of the missing images; return the reasons of the unreadable ones by hash."""

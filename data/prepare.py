@@ -296,6 +296,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
 
 
 def main(argv: list[str]) -> None:
+    """Prepare one data set as the command line asks."""
     args = parse(argv)
     if args.command == "flickr8k":
         sources = args.source or download_all(args.base_url, MD5S, args.output_dir / "downloads")

@@ -178,6 +178,10 @@ class DecoderRNN(nn.Module):
         self.norm = nn.BatchNorm1d(embed_size)
         self.embed = nn.Embedding(vocab_size, embed_size, padding_idx=PAD_ID)
         self.lstm = nn.LSTM(embed_size, hidden_size, batch_first=True)
+        # PyTorch's forget gates begin half closed: what was seen of the image would be down to 0.4 % after eight words. Open them
+        # (Gers et al. 2000; Jozefowicz et al. 2015).
+        with torch.no_grad():
+            self.lstm.get_parameter("bias_ih_l0")[hidden_size : 2 * hidden_size].fill_(2.0)
         self.dropout = nn.Dropout(dropout)
         self.output = nn.Linear(hidden_size, vocab_size)
 

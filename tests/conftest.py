@@ -10,6 +10,7 @@ from typing import get_args, get_type_hints
 
 import pytest
 import torch
+from archives import server  # noqa: F401  (a fixture)
 from PIL import Image, ImageDraw
 
 from config import Config, DecoderConfig, build_parser, read_config

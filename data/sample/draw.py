@@ -27,8 +27,8 @@ CAPTIONS_FILE = ROOT / "captions.csv"
 
 Spot = tuple[float, float, float]  # middle (x, y) and half width of a thing, as shares of the picture
 
-SIDE = 160  # pixels; small enough to bundle 600 of them, large enough to look at
-QUALITY = 70  # JPEG: 602 pictures stay near 2 MB, and the edges still look clean
+SIDE = 128  # pixels; small enough to bundle a thousand of them, large enough to look at
+QUALITY = 60  # JPEG: 980 pictures stay near 2.5 MB, and the edges still look clean
 
 PAINT: dict[str, RGB] = {
     "red": (224, 40, 44),
@@ -43,7 +43,7 @@ JUMP = 0.15  # how far a jumping thing is off the ground
 WATERLINE = 0.56  # where the water cuts the hull, in the boat's own coordinates
 CROWD = 0.53  # of its room is the most a thing may take to each side: neighbours may touch, not hide each other
 # Half the width of a thing, as a share of the picture, for one, two and three of them.
-SIZES = {1: (0.26, 0.31), 2: (0.2, 0.225), 3: (0.155, 0.17)}
+SIZES = {1: (0.27, 0.33), 2: (0.21, 0.235), 3: (0.16, 0.175)}
 
 
 def draw(scene: Scene) -> Image.Image:

@@ -13,7 +13,7 @@ import random
 import re
 from dataclasses import dataclass
 
-PICTURES_PER_THING = 86  # x 7 things = 602 pictures, about 480 / 60 / 60
+PICTURES_PER_THING = 140  # x 7 things = 980 pictures
 CAPTIONS_PER_PICTURE = 5
 NO_RELATION = "alone"
 
@@ -97,40 +97,30 @@ class Scene:
     seed: int
 
 
-def held_out() -> dict[tuple[str, str, str], str]:
-    """The (thing, colour, place) triples that training never shows, each with its split, `val` or `test`.
-
-    Colours and places step on at different rates, so no colour, place or thing is held out much more than another.
-    """
-    split_of: dict[tuple[str, str, str], str] = {}
-    for t, thing in enumerate(THINGS):
-        places = tuple(ACTIONS[thing])
-        for j in range(1 if len(places) == 2 else 3):
-            split_of[thing, COLOURS[(t + 2 * j) % len(COLOURS)], places[(t + j) % len(places)]] = "test"
-            split_of[thing, COLOURS[(t + 2 * j + 3) % len(COLOURS)], places[(t + j + 1) % len(places)]] = "val"
-    return split_of
-
-
 def scenes(seed: int = 0) -> list[Scene]:
     """All scenes of the sample, in the order of their file names; the same seed gives the same list on every machine."""
     rng = random.Random(seed)
     facts: list[tuple[str, str, str]] = []
     for thing in THINGS:
         triples = [(thing, colour, place) for place in ACTIONS[thing] for colour in COLOURS]
-        rng.shuffle(triples)  # 86 is no multiple of the triples: chance decides which are drawn once more
+        rng.shuffle(triples)  # 140 is no multiple of the triples: chance decides which are drawn once more
         facts += [triples[i % len(triples)] for i in range(PICTURES_PER_THING)]
     rng.shuffle(facts)
-    split_of = held_out()
+    splitter = random.Random(f"split {seed}")
+    drawn: set[tuple[str, str, str]] = set()
     result = []
     for number, (thing, colour, place) in enumerate(facts, start=1):
+        # The first picture of a (thing, colour, place) is for training: a learner is tested on new pictures, not on new combinations.
+        split = splitter.choices(("train", "val", "test"), weights=(80, 10, 10))[0] if (thing, colour, place) in drawn else "train"
+        drawn.add((thing, colour, place))
         action = rng.choice(ACTIONS[thing][place])
         result.append(
             Scene(
                 image=f"sample_{number:04d}.jpg",
-                split=split_of.get((thing, colour, place), "train"),
+                split=split,
                 thing=thing,
                 colour=colour,
-                count=rng.choices((1, 2, 3), weights=(70, 20, 10))[0],
+                count=rng.choices((1, 2, 3), weights=(78, 15, 7))[0],
                 action=action,
                 place=place,
                 relation=rng.choice(_possible_relations(thing, action, place)),

@@ -1,0 +1,75 @@
+"""The files of a run: the log, and what killed runs leave behind. What becomes of earlier runs is in test_train.py."""
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from run_folder import COLUMNS, append_row, find_resume, sweep, trim_log
+from utils import UserError, save_checkpoint
+
+
+def row(epoch: int) -> dict[str, object]:
+    return dict.fromkeys(COLUMNS, 1 / 3) | {"stage": "a", "epoch": epoch, "step": epoch}
+
+
+def test_rows_are_read_back_by_pandas(tmp_path: Path) -> None:
+    log = tmp_path / "loss_log.txt"
+    for epoch in (1, 2):
+        append_row(log, row(epoch))
+    table = pd.read_csv(log, sep="\t")
+    assert table.columns.tolist() == COLUMNS and table["epoch"].tolist() == [1, 2]
+    assert table["val_loss"][0] == pytest.approx(1 / 3, rel=1e-5)
+
+
+def test_trim_log_drops_what_will_be_written_again(tmp_path: Path) -> None:
+    log = tmp_path / "loss_log.txt"
+    for epoch in (1, 2, 3):
+        append_row(log, row(epoch))
+    with log.open("a") as file:
+        file.write("a\t4\t4\t0.")  # torn
+    trim_log(log, 2)
+    append_row(log, row(3))
+    assert pd.read_csv(log, sep="\t")["epoch"].tolist() == [1, 2, 3]
+
+
+def test_a_torn_header_is_written_anew(tmp_path: Path) -> None:
+    log = tmp_path / "loss_log.txt"
+    log.write_text("stage\tepo")
+    trim_log(log, 0)
+    append_row(log, row(1))
+    assert pd.read_csv(log, sep="\t").columns.tolist() == COLUMNS
+
+
+def test_a_log_that_is_not_there_needs_no_trimming(tmp_path: Path) -> None:
+    trim_log(tmp_path / "loss_log.txt", 2)
+    assert not list(tmp_path.iterdir())
+
+
+def test_unfinished_checkpoints_of_killed_runs_are_swept_away(tmp_path: Path) -> None:
+    for name in (".checkpoints_last.pth.4711.tmp", ".checkpoints.pth.4711.tmp", "checkpoints.pth", "mine.tmp"):
+        (tmp_path / name).write_bytes(b"...")
+    sweep(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {"checkpoints.pth", "mine.tmp"}
+
+
+def test_find_resume(tmp_path: Path) -> None:
+    assert find_resume(None, tmp_path) is None and find_resume("auto", tmp_path) is None
+    (tmp_path / "checkpoints_last.pth").touch()
+    assert find_resume(None, tmp_path) is None
+    assert find_resume("auto", tmp_path) == find_resume(str(tmp_path / "checkpoints_last.pth"), Path()) == tmp_path / "checkpoints_last.pth"
+    with pytest.raises(UserError, match=r"--resume nowhere.*: no such file.*auto"):
+        find_resume("nowhere", tmp_path)
+
+
+def test_ctrl_c_while_a_checkpoint_is_written_is_no_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def save(*_: object) -> None:
+        try:
+            raise KeyboardInterrupt
+        finally:
+            raise RuntimeError("unexpected pos 768 vs 662")  # what torch's writer makes of it
+
+    monkeypatch.setattr("torch.save", save)
+    with pytest.raises(KeyboardInterrupt):
+        save_checkpoint(tmp_path / "a.pth", {})
+    assert not list(tmp_path.iterdir())
