@@ -4,7 +4,6 @@ python inference_visualize.py                            the test split of the c
 python inference_visualize.py --images holiday/ dog.jpg  own photos: files, or folders searched through
 """
 
-import argparse
 import json
 import os
 import sys
@@ -19,7 +18,7 @@ from data.dataset import SPLITS, read_captions, references_of
 from data.transforms import ImageError, find_images, load_image
 from gallery import Entry, printable, render_page, save_pictures
 from models.captioner import Captioner
-from utils import UserError, atomic_open, pick_device, run_script
+from utils import OptionParser, UserError, atomic_open, pick_device, run_script
 
 BATCH_IMAGES = 16
 BATCH_PIXELS = 50_000_000  # a batch of large photos is closed early: 16 of 50 megapixels would fill 2.4 GB
@@ -98,7 +97,7 @@ def caption_all(captioner: Captioner, sources: list[Source], output_dir: Path, b
 
 def main(argv: list[str]) -> None:
     """Choose the pictures, caption them, write the gallery."""
-    parser = argparse.ArgumentParser(prog="inference_visualize.py", description="Caption pictures and show them in a gallery.")
+    parser = OptionParser(prog="inference_visualize.py", description="Caption pictures and show them in a gallery.")
     parser.add_argument("--checkpoint", type=Path, default=Path("checkpoints.pth"), help="the model (default: %(default)s)")
     parser.add_argument("--images", type=Path, nargs="+", help="own photos, files or folders, instead of a split")
     parser.add_argument("--output_dir", type=Path, default=Path("outputs"), help="what is written goes here (default: %(default)s)")

@@ -7,7 +7,6 @@ Losses and scores do not share an axis: CIDEr runs to 1 and beyond, BLEU-4 ends 
 over the same epochs, so each curve's shape can be read. Colours are Okabe and Ito's, which colour-blind readers tell apart.
 """
 
-import argparse
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from utils import UserError, atomic_open, run_script
+from utils import OptionParser, UserError, atomic_open, run_script
 
 NUMBERS = ["epoch", "train_loss", "val_loss", "val_bleu4", "val_cider"]
 BLUE, SKY, VERMILLION, GREEN, PURPLE, ORANGE, BLACK = "#0072B2", "#56B4E9", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#000000"
@@ -240,7 +239,7 @@ def save_figure(figure: Figure, output: str | Path) -> None:
 
 def main(argv: list[str]) -> None:
     """Read the logs, draw them, say which epoch was best."""
-    parser = argparse.ArgumentParser(prog="visualize_loss.py", description="Draw losses and validation scores from loss_log.txt.")
+    parser = OptionParser(prog="visualize_loss.py", description="Draw losses and validation scores from loss_log.txt.")
     parser.add_argument("--log", nargs="+", type=Path, default=[Path("loss_log.txt")], help="one log, or several to compare")
     parser.add_argument("--output", type=Path, default=Path("loss_curve.png"), help="the picture; .svg and .pdf work too")
     arguments = parser.parse_args(argv)

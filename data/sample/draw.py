@@ -27,8 +27,8 @@ CAPTIONS_FILE = ROOT / "captions.csv"
 
 Spot = tuple[float, float, float]  # middle (x, y) and half width of a thing, as shares of the picture
 
-SIDE = 128  # pixels; small enough to bundle a thousand of them, large enough to look at
-QUALITY = 60  # JPEG: 980 pictures stay near 2.5 MB, and the edges still look clean
+SIDE = 128  # pixels; small enough to bundle 900 of them, large enough to look at
+QUALITY = 60  # JPEG: 900 pictures stay near 2 MB, and the edges still look clean
 
 PAINT: dict[str, RGB] = {
     "red": (224, 40, 44),

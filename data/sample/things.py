@@ -68,62 +68,6 @@ def dog(pen: Pen, colour: RGB, action: str) -> None:
     pen.blob([(-0.1 + head_x, head_y - 0.24), (head_x - 0.02, head_y), (head_x - 0.16, head_y + 0.28), (head_x - 0.33, head_y + 0.1)], dark)
 
 
-def _cat_head(pen: Pen, x: float, y: float, size: float, colour: RGB, *, asleep: bool) -> None:
-    dark = darker(colour, 0.28)
-
-    def at(points: Sequence[Point]) -> list[Point]:
-        return [(x + size * px, y + size * py) for px, py in points]
-
-    ear, inside = [(-0.42, -0.02), (-0.4, -0.56), (-0.06, -0.28)], [(-0.35, -0.12), (-0.345, -0.42), (-0.15, -0.26)]
-    for part, fill in ((ear, colour), (inside, ROSE)):
-        pen.polygon(at(part), fill)
-        pen.polygon(at(mirrored(part)), fill)
-    pen.oval(x, y, 0.45 * size, 0.36 * size, colour)
-    for stripe in (-0.13, 0.0, 0.13):
-        pen.line(at([(stripe, -0.33), (stripe * 0.8, -0.2)]), 0.05 * size, dark)
-    pen.oval(x, y + 0.15 * size, 0.2 * size, 0.14 * size, lighter(colour, 0.55))
-    for side in (-1, 1):
-        if asleep:
-            pen.stroke(at([(side * 0.3, -0.02), (side * 0.2, 0.05), (side * 0.1, -0.02)]), 0.045 * size, WHITE)
-        else:
-            _eye(pen, x + side * 0.2 * size, y - 0.04 * size, 0.1 * size)
-        for slant in (-0.04, 0.06):
-            pen.line(at([(side * 0.22, 0.14 + slant * 0.3), (side * 0.58, 0.12 + slant)]), 0.022 * size, WHITE)
-    pen.polygon(at([(-0.06, 0.07), (0.06, 0.07), (0.0, 0.14)]), (226, 96, 110))
-
-
-def cat(pen: Pen, colour: RGB, action: str) -> None:
-    """A round face with pointed ears and whiskers, turned to us; a long tail."""
-    dark, light = darker(colour, 0.28), lighter(colour, 0.45)
-    if action == "sit":
-        pen.stroke([(0.3, 0.62), (0.7, 0.6), (0.84, 0.3), (0.66, 0.08)], 0.15, dark)
-        pen.blob([(0.0, -0.3), (0.3, 0.0), (0.46, 0.45), (0.34, 0.7), (-0.34, 0.7), (-0.46, 0.45), (-0.3, 0.0)], colour)
-        pen.oval(0.0, 0.24, 0.17, 0.26, light)
-        for x in (-0.15, 0.15):
-            pen.oval(x, 0.64, 0.14, 0.08, light)
-        _cat_head(pen, 0.0, -0.36, 1.05, colour, asleep=False)
-    elif action == "walk":
-        pen.stroke([(-0.5, 0.0), (-0.82, -0.1), (-0.86, -0.5), (-0.66, -0.78)], 0.14, dark)
-        for top, foot in ((-0.3, -0.18), (0.28, 0.46)):
-            pen.line([(top, 0.15), (foot, 0.64)], 0.16, dark)
-        pen.blob([(0.5, -0.15), (0.5, 0.22), (0.1, 0.32), (-0.4, 0.3), (-0.6, 0.08), (-0.4, -0.16), (0.1, -0.16)], colour)
-        for x in (-0.25, -0.08, 0.09):
-            pen.line([(x, -0.15), (x - 0.02, 0.02)], 0.06, dark)
-        for top, foot in ((-0.45, -0.62), (0.34, 0.2)):
-            pen.line([(top, 0.15), (foot, 0.62)], 0.18, colour)
-            pen.oval(foot + 0.05, 0.64, 0.13, 0.075, light)
-        _cat_head(pen, 0.52, -0.25, 0.92, colour, asleep=False)
-    else:
-        pen.blob([(-0.9, 0.4), (-0.7, 0.02), (-0.2, -0.14), (0.4, -0.02), (0.85, 0.4), (0.6, 0.68), (-0.65, 0.7)], colour)
-        for x in (-0.4, -0.2, 0.0):
-            pen.stroke([(x, -0.08), (x - 0.06, 0.08), (x - 0.04, 0.2)], 0.06, dark)
-        pen.stroke([(-0.8, 0.5), (-0.5, 0.62), (-0.1, 0.6), (0.12, 0.48)], 0.16, dark)
-        _cat_head(pen, 0.48, 0.3, 0.95, colour, asleep=True)
-        for x, y, size in ((0.62, -0.36, 0.15), (0.86, -0.62, 0.2)):  # z z
-            across = -size if pen.flip else size  # a mirrored z would be no z
-            pen.line([(x, y), (x + across, y), (x, y + size), (x + across, y + size)], 0.06, INK)
-
-
 def bird(pen: Pen, colour: RGB, action: str) -> None:
     """Raised wings in the air, thin legs on the ground, and an orange beak."""
     dark, light = darker(colour, 0.3), lighter(colour, 0.35)
@@ -213,7 +157,6 @@ def balloon(pen: Pen, colour: RGB, action: str) -> None:
 
 DRAWERS: dict[str, Callable[[Pen, RGB, str], None]] = {
     "dog": dog,
-    "cat": cat,
     "bird": bird,
     "car": car,
     "boat": boat,
