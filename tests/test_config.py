@@ -152,7 +152,12 @@ def test_missing_config_file(words: list[str]) -> None:
 
 def test_all_problems_are_told_at_once() -> None:
     with pytest.raises(UserError) as caught:
-        read("--data.image_size=33", "--data.min_count=0", "--train.batch_size=0", '--train.stages=[{"epochs": 0}, {"lr": -1}]')
+        read(
+            "--data.image_size=33",
+            "--data.min_count=0",
+            "--train.batch_size=0",
+            '--train.stages=[{"name": "a", "epochs": 0}, {"name": "a", "lr": -1}]',
+        )
     for name in ("data.image_size", "data.min_count", "train.batch_size", "epochs must be", "lr must be", "names must differ"):
         assert name in str(caught.value)
 

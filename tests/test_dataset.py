@@ -20,7 +20,7 @@ from data.dataset import (
     read_captions,
     references_of,
 )
-from data.transforms import ImageError, Transform
+from data.transforms import Augment, ImageError, Transform
 from data.vocab import END_ID, PAD_ID, START_ID, Vocabulary
 from utils import UserError
 
@@ -145,17 +145,18 @@ def test_dataset_gives_each_image_with_all_its_captions(tiny_data: Path) -> None
 
 
 @settings(max_examples=100, deadline=None)
-@given(st.integers(1, 60), st.integers(1, 20), st.integers(0, 2**31), st.integers(0, 50), st.data())
+@given(st.integers(2, 60), st.integers(2, 20), st.integers(0, 2**31), st.integers(0, 50), st.data())
 def test_epoch_sampler(length: int, batch_size: int, seed: int, epoch: int, data: st.DataObject) -> None:
-    def batches(first_step: int) -> list[list[int]]:
+    def batches(first_step: int) -> list[list[tuple[int, int]]]:
         sampler = EpochSampler(length, batch_size, seed)
         sampler.set_position(epoch, first_step)
         return list(sampler)
 
     whole = batches(0)
-    assert sorted(index for batch in whole for index in batch) == list(range(length))  # every image once
+    assert sorted(index for batch in whole for index, _ in batch) == list(range(length))  # every image once
     assert len(whole) == len(EpochSampler(length, batch_size, seed))
     assert all(len(batch) == batch_size for batch in whole[:-1])
+    assert 2 <= len(whole[-1]) <= batch_size + 1  # batch normalisation learns nothing from one image
     first_step = data.draw(st.integers(0, len(whole)))
     torch.manual_seed(first_step)  # other random numbers make no difference
     assert batches(first_step) == whole[first_step:]
@@ -169,6 +170,23 @@ def test_epochs_and_seeds_have_orders_of_their_own() -> None:
             sampler.set_position(epoch, 0)
             orders.add(tuple(next(iter(sampler))))
     assert len(orders) == 6
+
+
+def test_one_image_is_too_few_to_train_on() -> None:
+    with pytest.raises(UserError, match="at least 2"):
+        EpochSampler(1, 4, 0)
+
+
+def test_images_are_augmented_in_training_only_and_by_their_seed_alone(tmp_path: Path) -> None:
+    draw(tmp_path / "a.png", "circle", "red", (64, 48))
+    load = ImageLoader(tmp_path, Transform(32), Augment(0.5, flip=True))
+    plain = ImageLoader(tmp_path, Transform(32))
+    assert torch.equal(load("a.png"), plain("a.png", 3))  # no seed, or no augmentation: the whole picture
+    before = torch.get_rng_state()
+    crops = [load("a.png", seed) for seed in range(4)]
+    assert torch.equal(torch.get_rng_state(), before)  # dropout's random numbers stay as they were
+    assert all(torch.equal(crop, load("a.png", seed)) for seed, crop in enumerate(crops))
+    assert len({crop.sum().item() for crop in crops}) == 4
 
 
 def make_images(folder: Path, count: int, bad: int) -> dict[str, list[str]]:
