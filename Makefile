@@ -1,4 +1,4 @@
-# Thin: each target is a few plain commands. Without make (Windows), see "Install" in the README.
+# Thin: each target is a few plain commands. Without make (Windows), see "Without make" in the README.
 PYTHON ?= python3
 BIN := .venv/bin
 

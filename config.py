@@ -154,6 +154,7 @@ def check(config: Config) -> Config:
 
     need(config.data.image_size >= 32 and config.data.image_size % 32 == 0, "data.image_size must be a multiple of 32")
     need(config.data.min_count >= 1, "data.min_count must be 1 or more")
+    need(0 <= config.train.seed < 2**32, "train.seed must be in [0, 2**32)")
     need(config.data.workers >= 0, "data.workers must be 0 or more")
     need(config.decoder.embed_size >= 1 and config.decoder.hidden_size >= 1, "decoder.embed_size and decoder.hidden_size must be 1 or more")
     need(0 <= config.decoder.dropout < 1, "decoder.dropout must be in [0, 1)")

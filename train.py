@@ -255,7 +255,7 @@ def report(progress: Progress, stage: StageConfig, learnt: dict[str, float], see
     print(
         f"{stage.name} {progress.epoch}/{stage.epochs}  loss {learnt['train_loss']:.3f}  val {seen['val_loss']:.3f}  BLEU-4 {seen['val_bleu4']:.3f}  "
         f"CIDEr {seen['val_cider']:.3f}{' (best)' if better else ''}  distinct {seen['distinct']:.0%}  "
-        f"{learnt['images_per_second']:.0f} img/s  {left:.0f} min left at most",
+        f"{learnt['images_per_second']:.0f} img/s  {left:.0f} min of training left in this stage",
         flush=True,
     )
 

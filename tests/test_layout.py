@@ -6,6 +6,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+import yaml
 from conftest import ROOT
 
 MAX_LINES = 350
@@ -112,3 +113,9 @@ def test_nothing_belongs_to_one_machine() -> None:
             text = path.read_text("utf-8", errors="replace")
             found += [f"{path.relative_to(ROOT)}: {match.group()}" for match in absolute.finditer(text)]
     assert found == []
+
+
+def test_yaml_files_are_yaml() -> None:
+    for path in repo_files():
+        if path.suffix in {".yaml", ".yml"}:
+            assert isinstance(yaml.safe_load(path.read_text("utf-8")), dict), path
