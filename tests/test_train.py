@@ -87,7 +87,9 @@ def test_log(learn: Learn, capsys: pytest.CaptureFixture[str]) -> None:
     assert log["stage"].tolist() == ["frozen"] * 2 and log["epoch"].tolist() == [1, 2] and log["step"].tolist() == [2, 4]
     assert log[COLUMNS[3:]].map(lambda value: isinstance(value, float) and value >= 0).all(axis=None)
     out = capsys.readouterr().out
-    assert re.search(r"^frozen 1/2 +loss \d.* val \d.* BLEU-4 .*CIDEr .*distinct +\d+% .*img/s +\d+ min of training left", out, re.MULTILINE)
+    assert re.search(
+        r"^frozen 1/2 +loss \d.* val \d.* BLEU-4 .*CIDEr .*distinct +\d+% .*img/s +\d+ min of training left", out, re.MULTILINE
+    )
     assert out.count(".jpg: ") == 2 * 3  # sample captions
 
 
