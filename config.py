@@ -190,7 +190,10 @@ def check(config: Config) -> Config:
 def build_parser(prog: str | None = None) -> jsonargparse.ArgumentParser:
     """The command line of a training run: one option for every field of ``Config``, plus --config."""
     parser = jsonargparse.ArgumentParser(
-        prog=prog, exit_on_error=False, allow_abbrev=False, description=f"Defaults come from {DEFAULT_CONFIG.name}."
+        prog=prog,
+        exit_on_error=False,
+        allow_abbrev=False,
+        description=f"Without --config, the values of a run come from {DEFAULT_CONFIG.name}. What a YAML file leaves out takes the default shown here.",
     )
     parser.add_argument("--config", action="config", help="YAML file with the values of the run")
     parser.add_class_arguments(Config, as_group=False)

@@ -133,7 +133,7 @@ def report(record: Mapping[str, Any]) -> None:
     beam = f"beam size {record['beam_size']}, " if record["beam_size"] else ""
     print(f"{record['images']} images of the split '{record['split']}', {beam}{record['distinct']:.0%} of the captions distinct")
     for metric in METRICS:
-        print(f"  {metric:<8}", "n/a (needs Java)" if record[metric] is None else f"{100 * record[metric]:5.1f}")
+        print(f"  {metric:<8}", "n/a (needs a Java that works)" if record[metric] is None else f"{100 * record[metric]:5.1f}")
     if record["skipped"]:
         print(f"note: {record['skipped']} images could not be used and are not scored")
     if record["skipped"] or record["images"] == 1:

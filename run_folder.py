@@ -6,7 +6,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from utils import UserError, atomic_open
+from utils import UserError, atomic_open, load_checkpoint
 
 BEST, LAST, LOG, RESOLVED = "checkpoints.pth", "checkpoints_last.pth", "loss_log.txt", "resolved_config.yaml"
 COLUMNS = ["stage", "epoch", "step", "train_loss", "val_loss", "val_bleu4", "val_cider", "distinct", "lr", "seconds", "images_per_second"]
@@ -25,17 +25,18 @@ def find_resume(resume: str | None, folder: Path) -> Path | None:
     return None
 
 
-def keep_previous(folder: Path) -> None:
-    """Move the files of an earlier run out of a new one's way; nothing is ever deleted."""
+def keep_previous(folder: Path) -> Path | None:
+    """Move the files of an earlier run out of a new one's way, and return where to; nothing is ever deleted."""
     old = [folder / name for name in (BEST, LAST, LOG, RESOLVED) if (folder / name).exists()]
     if all(path.name == RESOLVED for path in old):
-        return
+        return None
     target = folder / "previous_runs" / datetime.now().strftime("%Y%m%d-%H%M%S-%f")
     target.mkdir(parents=True)
     for path in old:
         path.rename(target / path.name)
     how = f" (go on with it: --resume {target / LAST})" if (target / LAST).exists() else ""
     print(f"an earlier run's files were moved to {target}{how}")
+    return target
 
 
 def sweep(folder: Path) -> None:
@@ -44,13 +45,19 @@ def sweep(folder: Path) -> None:
         unfinished.unlink()
 
 
-def take_over(source: Path, folder: Path) -> None:
-    """Copy the run that the checkpoint ``source`` belongs to into ``folder``, unless it lies there."""
-    if source.parent.resolve() == folder.resolve():
+def take_over(source: Path, folder: Path, epochs: int) -> None:
+    """Copy the run that the checkpoint ``source``, of ``epochs`` epochs, belongs to into ``folder``, unless it is the last one there.
+
+    A best checkpoint of a later epoch belongs to what came after ``source``, and stays where it is.
+    """
+    if source.resolve() == (folder / LAST).resolve():
         return
-    keep_previous(folder)
-    for path, name in ((source.with_name(BEST), BEST), (source.with_name(LOG), LOG), (source, LAST)):
-        if path.exists():
+    previous = keep_previous(folder)
+    home = previous if previous and source.parent.resolve() == folder.resolve() else source.parent
+    best = home / BEST
+    is_later = best.exists() and load_checkpoint(best).get("scores", {}).get("epoch", 0) > epochs
+    for path, name in ((best, BEST), (home / LOG, LOG), (source, LAST)):
+        if path.exists() and not (path == best and is_later):
             with path.open("rb") as old, atomic_open(folder / name, "wb") as new:
                 shutil.copyfileobj(old, new)
 

@@ -141,7 +141,7 @@ class Run:
         """checkpoints_last.pth: all that ``--resume`` needs to end where an uninterrupted run ends, to the bit."""
         training = {
             "progress": asdict(self.progress),
-            "optimizer": self.optimizer.state_dict(),
+            "optimizer": None if self.progress.stage == len(self.config.train.stages) else self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
             "rng": torch.get_rng_state(),
             "cuda_rng": torch.cuda.get_rng_state_all() if self.device.type == "cuda" else [],
@@ -162,21 +162,26 @@ class Run:
         self.data = prepare_data(self.captioner, self.table, stage)
         if self.training is None:
             return
-        fresh = [{"peak": group["peak"], "weight_decay": group["weight_decay"]} for group in self.optimizer.param_groups]
-        try:
-            self.optimizer.load_state_dict(self.training["optimizer"])
-        except ValueError as error:
-            raise UserError(
-                f"--resume: stage '{stage.name}' began with other layers learning; leave its encoder_lr and encoder_from as they were"
-            ) from error
-        for group, rates in zip(self.optimizer.param_groups, fresh, strict=True):
-            group.update(rates)  # the checkpoint's are old where the run goes on with another lr
+        if self.training["optimizer"] is not None:  # a finished run to which a stage was added has none
+            self.load_optimizer(stage, self.training["optimizer"])
         if self.training["scaler"]:
             self.scaler.load_state_dict(self.training["scaler"])
         torch.set_rng_state(self.training["rng"])  # after all that could draw a random number
         if self.training["cuda_rng"] and self.device.type == "cuda":
             torch.cuda.set_rng_state_all(self.training["cuda_rng"])
         self.training = None
+
+    def load_optimizer(self, stage: StageConfig, state: dict[str, Any]) -> None:
+        """Take the checkpoint's moments, but this run's rates, which may have changed."""
+        fresh = [{"peak": group["peak"], "weight_decay": group["weight_decay"]} for group in self.optimizer.param_groups]
+        try:
+            self.optimizer.load_state_dict(state)
+        except ValueError as error:
+            raise UserError(
+                f"--resume: stage '{stage.name}' began with other layers learning; leave its encoder_lr and encoder_from as they were"
+            ) from error
+        for group, rates in zip(self.optimizer.param_groups, fresh, strict=True):
+            group.update(rates)
 
     def learn(self) -> None:
         """All stages that are left, the first of them already set up."""
@@ -309,7 +314,7 @@ def main(argv: list[str]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     sweep(folder)
     if resume:
-        take_over(resume, folder)
+        take_over(resume, folder, run.progress.total_epochs)
         trim_log(folder / LOG, run.progress.total_epochs)
         if not (folder / BEST).exists():
             run.progress.best_cider = -1.0  # somebody took it away: the best from here on

@@ -2,8 +2,10 @@
 
 import argparse
 import contextlib
+import difflib
 import os
 import random
+import re
 import sys
 import traceback
 from collections.abc import Callable, Iterator
@@ -23,12 +25,14 @@ class UserError(ValueError):
 class OptionParser(argparse.ArgumentParser):
     """argparse, with one line for a mistyped option as for any other mistake, and no guessing at shortened names."""
 
-    def __init__(self, prog: str, description: str) -> None:
-        super().__init__(prog=prog, description=description, allow_abbrev=False)
+    def __init__(self, prog: str, description: str, **options: Any) -> None:
+        super().__init__(prog=prog, description=description, allow_abbrev=False, **options)
 
     def error(self, message: str) -> NoReturn:
         """What argparse calls for a wrong option; it would print its whole usage and exit."""
-        raise UserError(f"{message} (see --help)")
+        unknown = re.search(r"unrecognized arguments: (--\w+)", message)
+        near = difflib.get_close_matches(unknown[1], self._option_string_actions, n=1) if unknown else []
+        raise UserError(f"{message}: did you mean '{near[0]}'?" if near else f"{message} (see --help)")
 
 
 def run_script(main: Callable[[list[str]], None]) -> None:

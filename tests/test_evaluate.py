@@ -78,7 +78,7 @@ def test_the_command(tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.
     result = run_script("evaluate.py", "--checkpoint", tiny_checkpoint, cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     assert re.match(r"4 images of the split 'test', beam size 2, \d+% of the captions distinct\n", result.stdout)
-    assert re.findall(r"^  (\S+) +(?:\d+\.\d|n/a \(needs Java\))$", result.stdout, re.MULTILINE) == METRICS
+    assert re.findall(r"^  (\S+) +(?:\d+\.\d|n/a \(needs a Java that works\))$", result.stdout, re.MULTILINE) == METRICS
     assert {path.name for path in tmp_path.iterdir()} == {"metrics.json", "predictions.json"}
     assert_refused(run_script("evaluate.py", "--checkpont", "x", cwd=tmp_path), "--checkpont")
 
@@ -97,7 +97,7 @@ def test_metrics_json_and_predictions_json(score: Evaluate, run: Path, tiny_data
     assert {metric: record[metric] for metric in METRICS} == {**scores, "METEOR": None}
     assert record["distinct"] == len(set(captions.values())) / 4
     out = capsys.readouterr().out
-    assert "  METEOR   n/a (needs Java)\n" in out and f"  CIDEr    {100 * record['CIDEr']:5.1f}\n" in out and "note" not in out
+    assert "  METEOR   n/a (needs a Java that works)\n" in out and f"  CIDEr    {100 * record['CIDEr']:5.1f}\n" in out and "note" not in out
 
 
 def test_the_validation_split_scores_what_training_said(score: Evaluate, run: Path) -> None:

@@ -1,0 +1,37 @@
+"""Going on from a run that is finished, or from an older checkpoint of it."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from test_train import FROZEN, LEARNING, Learn, contents, folder, learn, read_log, thin_resnet, weights  # noqa: F401  (three fixtures)
+
+from utils import load_checkpoint
+
+MORE = FROZEN.replace("frozen", "more")
+
+
+@pytest.mark.parametrize("added", [MORE, LEARNING], ids=["the same layers", "other layers"])
+def test_a_stage_added_later_learns_what_it_learns_in_one_go(learn: Learn, tmp_path: Path, added: str) -> None:  # noqa: F811
+    both = f"--train.stages=[{FROZEN}, {added}]"
+    whole = learn(both, to=tmp_path / "whole")
+    learn()
+    later = learn(both, "--resume=auto")
+    expected, got = weights(whole), weights(later)
+    assert all(torch.equal(got[name], tensor) for name, tensor in expected.items())
+    assert read_log(later)["stage"].tolist() == read_log(whole)["stage"].tolist()
+
+
+def test_an_older_checkpoint_beside_the_run_moves_what_came_later_away(learn: Learn, folder: Path) -> None:  # noqa: F811
+    learn()
+    older = folder / "epoch2.pth"
+    shutil.copy(folder / "checkpoints_last.pth", older)
+    learn(f"--train.stages=[{FROZEN}, {MORE}]", "--resume=auto")
+    before = contents(folder)
+    learn(f"--train.stages=[{FROZEN}, {LEARNING}]", f"--resume={older}")
+    (moved,) = (folder / "previous_runs").iterdir()
+    assert contents(moved) == {name: data for name, data in before.items() if name != "epoch2.pth"}
+    assert read_log(folder)["stage"].tolist() == ["frozen"] * 2 + ["learning"] * 2
+    best = load_checkpoint(folder / "checkpoints.pth")
+    assert best["scores"]["val_cider"] == pytest.approx(read_log(folder)["val_cider"][best["scores"]["epoch"] - 1], rel=1e-5)
