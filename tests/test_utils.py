@@ -145,7 +145,7 @@ def test_a_wrong_option_is_a_users_mistake(words: list[str]) -> None:
     parser.add_argument("--output")
     parser.add_argument("--number", type=int)
     assert parser.parse_args(["--output", "x"]).output == "x"
-    with pytest.raises(UserError, match="see --help|did you mean"):
+    with pytest.raises(UserError, match=r"see --help|did you mean"):
         parser.parse_args(words)
 
 
