@@ -50,12 +50,16 @@ class EncoderConfig:
 class DecoderConfig:
     """The tongue. Defaults are Show and Tell's (Vinyals et al. 2015) as most tutorials have it."""
 
-    name: Literal["lstm"] = "lstm"
-    """lstm: DecoderRNN, the image is the first word the LSTM reads"""
+    name: Literal["lstm", "attention", "transformer"] = "lstm"
+    """lstm: the image is the first word the LSTM reads; attention: two LSTMs, and a look at the grid for each word; transformer"""
     embed_size: int = 256
-    """width E of word embeddings and of the projected image"""
+    """width E of word embeddings and of the projected image (transformer: hidden_size is)"""
     hidden_size: int = 512
-    """width H of the LSTM"""
+    """width H of the LSTMs, of attention, and of the transformer"""
+    heads: int = 8
+    """attention heads, each hidden_size / heads wide (lstm: none)"""
+    layers: int = 3
+    """layers of the transformer"""
     dropout: float = 0.5
     """dropout on the decoder's inputs and outputs"""
 
@@ -70,6 +74,8 @@ class GenerateConfig:
     """longest caption, in words"""
     length_penalty: float = 0.7
     """a in score = log-probability / length**a (Wu et al. 2016 in its simple form); 0 favours short captions, 1 is the mean per word"""
+    no_repeat_ngram: int = 0
+    """a caption does not say the same so many words twice; 0: it may"""
 
 
 @dataclass
@@ -112,6 +118,8 @@ class TrainConfig:
     """AdamW's decoupled weight decay, on matrices only"""
     grad_clip: float = 5.0
     """largest norm of the gradient"""
+    ema: float = 0.999
+    """decay of the weights' moving average, which is what is validated and saved; 0: the weights as they are"""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     """auto: fp16 or bf16 autocast on CUDA, bf16 on a CPU with native bf16 instructions, else fp32"""
     save_every: float = 120.0
@@ -157,12 +165,18 @@ def check(config: Config) -> Config:
     need(0 <= config.train.seed < 2**32, "train.seed must be in [0, 2**32)")
     need(config.data.workers >= 0, "data.workers must be 0 or more")
     need(config.decoder.embed_size >= 1 and config.decoder.hidden_size >= 1, "decoder.embed_size and decoder.hidden_size must be 1 or more")
+    heads = config.decoder.heads
+    need(heads >= 1 and config.decoder.hidden_size % heads == 0, "decoder.heads must divide decoder.hidden_size")
+    need(config.decoder.hidden_size % 2 == 0, "decoder.hidden_size must be even")
+    need(config.decoder.layers >= 1, "decoder.layers must be 1 or more")
     need(0 <= config.decoder.dropout < 1, "decoder.dropout must be in [0, 1)")
     need(config.generate.beam_size >= 1, "generate.beam_size must be 1 or more")
     need(config.generate.max_length >= 1, "generate.max_length must be 1 or more")
     need(0 <= config.generate.length_penalty <= 2, "generate.length_penalty must be in [0, 2]")
+    need(config.generate.no_repeat_ngram >= 0, "generate.no_repeat_ngram must be 0 or more")
     need(config.train.batch_size >= 2, "train.batch_size must be 2 or more")
     need(config.train.grad_clip > 0, "train.grad_clip must be more than 0")
+    need(0 <= config.train.ema < 1, "train.ema must be in [0, 1)")
     need(config.train.weight_decay >= 0, "train.weight_decay must be 0 or more")
     need(config.train.save_every > 0, "train.save_every must be more than 0")
     need(len(config.train.stages) > 0, "train.stages must have at least one stage")

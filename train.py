@@ -1,5 +1,6 @@
 """Learn to caption: captions.csv and images in, checkpoints and loss_log.txt out. This file only wires; engine.py does the work."""
 
+import copy
 import hashlib
 import json
 import os
@@ -136,32 +137,38 @@ class Run:
             self.captioner = Captioner.from_checkpoint(checkpoint | {"config": config_to_dict(config)}).to(self.device)
             self.training = checkpoint["training"]
             self.progress = Progress(**self.training["progress"])
+        self.averaged = self.captioner  # what is validated and saved; with train.ema a copy that follows
 
     def save_last(self) -> None:
         """checkpoints_last.pth: all that ``--resume`` needs to end where an uninterrupted run ends, to the bit."""
         training = {
             "progress": asdict(self.progress),
+            "model": self.captioner.state_dict(),  # tensors that the averaged model shares are stored once
             "optimizer": None if self.progress.stage == len(self.config.train.stages) else self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
             "rng": torch.get_rng_state(),
             "cuda_rng": torch.cuda.get_rng_state_all() if self.device.type == "cuda" else [],
             "data": fingerprint(self.table),
         }
-        save_checkpoint(self.folder / LAST, self.captioner.checkpoint() | {"training": training})
+        save_checkpoint(self.folder / LAST, self.averaged.checkpoint() | {"training": training})
         self.saved_at = time.monotonic()
 
     def save_best(self) -> None:
         """checkpoints.pth: what captions; best validation CIDEr so far."""
         scores = {"val_cider": self.progress.best_cider, "epoch": self.progress.best_epoch}
-        save_checkpoint(self.folder / BEST, self.captioner.checkpoint() | {"scores": scores})
+        save_checkpoint(self.folder / BEST, self.averaged.checkpoint() | {"scores": scores})
 
     def set_up_stage(self) -> None:
         """Optimizer and data of the stage that ``progress`` stands in; images that cannot be used show here."""
         stage = self.config.train.stages[self.progress.stage]
         self.optimizer = build_optimizer(self.captioner, stage, self.config.train.weight_decay)
+        if self.config.train.ema > 0:
+            shared = {} if stage.encoder_lr > 0 else {id(self.captioner.encoder): self.captioner.encoder}  # frozen: one will do
+            self.averaged = copy.deepcopy(self.captioner, shared).eval()
         self.data = prepare_data(self.captioner, self.table, stage)
         if self.training is None:
             return
+        self.captioner.load_state_dict(self.training["model"])  # the average was loaded from the checkpoint proper
         if self.training["optimizer"] is not None:  # a finished run to which a stage was added has none
             self.load_optimizer(stage, self.training["optimizer"])
         if self.training["scaler"]:
@@ -200,6 +207,7 @@ class Run:
                 best_cider=self.progress.best_cider,
                 best_epoch=self.progress.best_epoch,
             )
+            self.captioner.load_state_dict(self.averaged.state_dict())  # the next stage starts from what was judged
             if self.progress.stage < len(stages):
                 if stop.wanted:
                     raise Interrupted
@@ -227,10 +235,10 @@ class Run:
 
         data.sampler.set_position(progress.total_epochs, progress.step)
         learnt = train_one_epoch(
-            self.captioner, stoppable(data.train), len(data.sampler), self.optimizer, self.scaler,
+            self.captioner, self.averaged, stoppable(data.train), len(data.sampler), self.optimizer, self.scaler,
             stage, self.config.train, self.dtype, progress,
         )  # fmt: skip
-        seen, captions = validate(self.captioner, stoppable(data.val), data.scorer)
+        seen, captions = validate(self.averaged, stoppable(data.val), data.scorer)
 
         progress.epoch += 1
         progress.total_epochs += 1

@@ -1,7 +1,7 @@
 """Captioner: encoder, decoder, vocabulary and transform as one thing, loaded from one checkpoint; pictures in, sentences out."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +13,10 @@ from config import Config, DecoderConfig, config_from_dict, config_to_dict
 from data.features import FeatureCache
 from data.transforms import Transform
 from data.vocab import Vocabulary
-from models.decoding import generate
+from models.attention import AttentionDecoder
+from models.decoding import attention_per_word, generate
 from models.model import DecoderRNN, EncoderCNN
+from models.transformer import TransformerDecoder
 from utils import UserError, autocast, load_checkpoint, pick_precision
 
 
@@ -24,10 +26,17 @@ class Candidate:
 
     caption: str
     log_prob: float
+    attention: torch.Tensor | None = (
+        None  # (words, P), where the decoder looked as it said each word; asked for, of the best, if it has any
+    )
 
 
-def build_decoder(config: DecoderConfig, vocab_size: int, features_size: int) -> DecoderRNN:
+def build_decoder(config: DecoderConfig, vocab_size: int, features_size: int) -> DecoderRNN | AttentionDecoder | TransformerDecoder:
     """The decoder that ``decoder.name`` asks for."""
+    if config.name == "attention":
+        return AttentionDecoder(vocab_size, features_size, config.embed_size, config.hidden_size, config.heads, config.dropout)
+    if config.name == "transformer":
+        return TransformerDecoder(vocab_size, features_size, config.hidden_size, config.layers, config.heads, config.dropout)
     return DecoderRNN(vocab_size, features_size, config.embed_size, config.hidden_size, config.dropout)
 
 
@@ -69,19 +78,23 @@ class Captioner(nn.Module):
         logits: torch.Tensor = self.decoder(features, tokens)
         return logits
 
-    def caption_features(self, features: torch.Tensor, beam_size: int | None = None) -> list[list[Candidate]]:
-        """Features (B, P, D) -> for each image its candidates, the best first."""
-        options = self.config.generate
+    def caption_features(self, features: torch.Tensor, beam_size: int | None = None, *, attention: bool = False) -> list[list[Candidate]]:
+        """Features (B, P, D) -> for each image its candidates, the best first, and if wanted with ``attention``."""
+        options, features = self.config.generate, features.to(self.device).float()
         found = generate(
-            self.decoder, features.to(self.device).float(), beam_size or options.beam_size, options.max_length, options.length_penalty
+            self.decoder, features, beam_size or options.beam_size, options.max_length, options.length_penalty, options.no_repeat_ngram
         )
-        return [[Candidate(self.vocabulary.decode(h.tokens), h.log_prob) for h in hypotheses] for hypotheses in found]
+        candidates = [[Candidate(self.vocabulary.decode(h.tokens), h.log_prob) for h in hypotheses] for hypotheses in found]
+        looks = attention_per_word(self.decoder, features, [hypotheses[0].tokens for hypotheses in found]) if attention else None
+        for best, weights in zip(candidates, looks or [], strict=looks is not None):
+            best[0] = replace(best[0], attention=weights.cpu())
+        return candidates
 
-    def caption(self, images: Sequence[Image.Image], beam_size: int | None = None) -> list[list[Candidate]]:
-        """RGB pictures of any size -> for each its candidates, the best first."""
+    def caption(self, images: Sequence[Image.Image], beam_size: int | None = None, *, attention: bool = False) -> list[list[Candidate]]:
+        """RGB pictures of any size -> for each its candidates, the best first, and if wanted with ``attention``."""
         self.eval()
         pictures = torch.stack([self.transform(image) for image in images])
-        return self.caption_features(self.encode(pictures), beam_size)
+        return self.caption_features(self.encode(pictures), beam_size, attention=attention)
 
     def checkpoint(self) -> dict[str, Any]:
         """Everything that captioning needs, as plain things."""

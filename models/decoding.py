@@ -3,12 +3,15 @@
 Shape letters: B images, S beams (sentences kept open per image), N = B x S, V vocabulary, T words so far.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, Self
 
 import torch
 
 from data.vocab import END_ID, PAD_ID, START_ID, UNK_ID
+
+NEVER = [PAD_ID, START_ID, UNK_ID]  # no sentence says them
 
 
 class State(Protocol):
@@ -46,7 +49,12 @@ class Hypothesis:
 
 @torch.no_grad()
 def generate(
-    decoder: Decoder, features: torch.Tensor, beam_size: int = 5, max_length: int = 30, length_penalty: float = 0.7
+    decoder: Decoder,
+    features: torch.Tensor,
+    beam_size: int = 5,
+    max_length: int = 30,
+    length_penalty: float = 0.7,
+    no_repeat_ngram: int = 0,
 ) -> list[list[Hypothesis]]:
     """Beam search over all images at once; ``beam_size`` 1 is greedy decoding.
 
@@ -56,6 +64,7 @@ def generate(
     Args:
         features: (B, P, D).
         length_penalty: a in score = log_prob / length**a, length counting <end> (Wu et al. 2016, eq. 14, without its offset).
+        no_repeat_ngram: no sentence says the same so many words twice (Paulus et al. 2017, section 2.5); 0: it may.
 
     Returns:
         for each image 1 to ``beam_size`` different hypotheses, the best first.
@@ -72,7 +81,9 @@ def generate(
     for length in range(1, max_length + 2):  # of a sentence that ends in this step, <end> included
         logits, state, _ = decoder.step(last, state)
         step = logits.float().log_softmax(dim=-1).view(b, s, -1)  # (B, S, V)
-        step[..., [PAD_ID, START_ID, UNK_ID]] = -torch.inf
+        step[..., NEVER] = -torch.inf
+        if 0 < no_repeat_ngram < length:
+            step.masked_fill_(_would_repeat(words[..., : length - 1], no_repeat_ngram, step.shape[-1]), -torch.inf)
         if length > max_length:
             step[..., :END_ID] = step[..., END_ID + 1 :] = -torch.inf
         total = (log_prob[..., None] + step).flatten(1)  # (B, S*V)
@@ -91,6 +102,94 @@ def generate(
         state = state.select((row * s + beam).flatten())
         last = last.flatten()
     return ended.hypotheses()
+
+
+def _would_repeat(words: torch.Tensor, n: int, vocab_size: int) -> torch.Tensor:
+    """Sentences so far (B, S, T), T >= n -> which next words (B, S, V) would end in an n-gram that is there already."""
+    grams = words.unfold(-1, n, 1)  # (B, S, T-n+1, n)
+    again = (grams[..., :-1] == words[..., None, words.shape[-1] - n + 1 :]).all(-1)  # begins as the sentence ends
+    return words.new_zeros(*words.shape[:-1], vocab_size).scatter_add_(-1, grams[..., -1], again.long()) > 0
+
+
+@torch.no_grad()
+def sample(
+    decoder: Decoder,
+    features: torch.Tensor,
+    count: int,
+    generator: torch.Generator,
+    max_length: int = 30,
+    temperature: float = 1.0,
+    top_k: int = 0,
+    top_p: float = 1.0,
+) -> list[list[Hypothesis]]:
+    """Draw ``count`` sentences for each image, word by word; log_prob is the model's own, before temperature and cuts.
+
+    Args:
+        features: (B, P, D).
+        generator: a seeded one gives the same sentences again; lives on the features' device.
+        temperature: divides the logits; below 1 the likely gets likelier.
+        top_k: draw only from the k likeliest words (Fan et al. 2018); 0: from all.
+        top_p: draw only from the likeliest words that together have this probability (nucleus sampling, Holtzman et al. 2020).
+
+    Returns:
+        for each image ``count`` hypotheses, the likeliest first; the same sentence may come twice.
+    """
+    b, n, device = len(features), len(features) * count, features.device
+    state = decoder.start(features).select(torch.arange(b, device=device).repeat_interleave(count))
+    last = torch.full((n,), START_ID, device=device)
+    words = torch.full((n, max_length + 1), PAD_ID, device=device)
+    log_prob = torch.zeros(n, device=device)
+    open_ = torch.ones(n, dtype=torch.bool, device=device)
+    for position in range(max_length + 1):
+        logits, state, _ = decoder.step(last, state)
+        own = logits.float().log_softmax(dim=-1)  # (N, V)
+        own[:, NEVER] = -torch.inf
+        if position == max_length:
+            last = torch.full_like(last, END_ID)
+        else:
+            last = torch.multinomial(_cut(own / temperature, top_k, top_p), 1, generator=generator)[:, 0]
+        last = last.masked_fill(~open_, PAD_ID)
+        log_prob += own.gather(1, last[:, None])[:, 0].masked_fill(~open_, 0.0)
+        words[:, position] = last
+        open_ = open_ & (last != END_ID)
+        if not open_.any():
+            break
+    found = [
+        Hypothesis([word for word in sentence if word not in (PAD_ID, END_ID)], total, total)
+        for sentence, total in zip(words.tolist(), log_prob.tolist(), strict=True)
+    ]
+    return [sorted(found[first : first + count], key=lambda h: -h.score) for first in range(0, n, count)]
+
+
+def _cut(logits: torch.Tensor, top_k: int, top_p: float) -> torch.Tensor:
+    """Logits (N, V) -> probabilities (N, V), zero beyond the ``top_k`` likeliest words and beyond the nucleus of mass ``top_p``."""
+    if 0 < top_k < logits.shape[1]:
+        logits = logits.masked_fill(logits < logits.topk(top_k).values[:, -1:], -torch.inf)
+    probabilities = logits.softmax(dim=-1)
+    if top_p < 1:
+        sorted_, index = probabilities.sort(dim=-1, descending=True)
+        beyond = sorted_.cumsum(-1) - sorted_ >= top_p  # what comes before has enough; the first word always stays
+        probabilities = probabilities.masked_fill(beyond.gather(1, index.argsort(-1)), 0.0)
+    return probabilities
+
+
+@torch.no_grad()
+def attention_per_word(decoder: Decoder, features: torch.Tensor, sentences: Sequence[list[int]]) -> list[torch.Tensor] | None:
+    """Where the decoder looks as it says each word: features (B, P, D) and B sentences -> B tensors (words, P), rows summing to 1.
+
+    The sentence is read once more, which costs one greedy pass; keeping the weights of every beam would cost memory at each step.
+    None: the decoder has no attention.
+    """
+    state, last = decoder.start(features), torch.full((len(features),), START_ID, device=features.device)
+    looks = []
+    for position in range(max([1, *map(len, sentences)])):
+        _, state, attention = decoder.step(last, state)
+        if attention is None:
+            return None
+        looks.append(attention)
+        last = torch.tensor([s[position] if position < len(s) else PAD_ID for s in sentences], device=features.device)
+    stacked = torch.stack(looks, dim=1)  # (B, T, P)
+    return [weights[: len(sentence)] for weights, sentence in zip(stacked, sentences, strict=True)]
 
 
 class _Ended:

@@ -11,8 +11,9 @@ from torch import nn
 
 from config import DecoderConfig
 from data.vocab import END_ID, PAD_ID, START_ID, UNK_ID
+from models.attention import Memory
 from models.captioner import build_decoder
-from models.decoding import Hypothesis, generate
+from models.decoding import Hypothesis, attention_per_word, generate, sample
 
 D, P = 8, 4  # encoder width, grid positions
 NEVER = [PAD_ID, START_ID, UNK_ID]
@@ -21,7 +22,7 @@ NEVER = [PAD_ID, START_ID, UNK_ID]
 def random_decoder(vocab_size: int, seed: int = 0, name: str = "lstm", end_bias: float = 0.0) -> nn.Module:
     """A decoder with strong opinions: freshly initialised ones think nearly all words equally likely, and seldom end."""
     torch.manual_seed(seed)
-    decoder = build_decoder(DecoderConfig(name=name, embed_size=8, hidden_size=16), vocab_size, D).eval()  # type: ignore[arg-type]
+    decoder = build_decoder(DecoderConfig(name=name, embed_size=8, hidden_size=16, heads=2, layers=2), vocab_size, D).eval()  # type: ignore[arg-type]
     with torch.no_grad():
         for parameter in decoder.parameters():
             parameter.mul_(3.0)
@@ -62,9 +63,12 @@ def assert_sound(decoder: nn.Module, features: torch.Tensor, found: list[Hypothe
     images=st.integers(1, 3),
     penalty=st.sampled_from([0.0, 0.7, 1.0, 2.0]),
     seed=st.integers(0, 1000),
+    name=st.sampled_from(DECODERS),
 )
-def test_any_size_gives_sound_sentences(vocab_size: int, beam: int, longest: int, images: int, penalty: float, seed: int) -> None:
-    decoder = random_decoder(vocab_size, seed)
+def test_any_size_gives_sound_sentences(
+    vocab_size: int, beam: int, longest: int, images: int, penalty: float, seed: int, name: str
+) -> None:
+    decoder = random_decoder(vocab_size, seed, name)
     features = torch.randn(images, P, D)
     found = generate(decoder, features, beam, longest, penalty)  # type: ignore[arg-type]
     assert len(found) == images
@@ -119,8 +123,9 @@ def test_the_winner_is_that_of_a_plain_search_that_never_stops_early(end_bias: f
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_one_beam_is_greedy(seed: int) -> None:
-    decoder, longest = random_decoder(12, seed), 10
+@pytest.mark.parametrize("name", DECODERS)
+def test_one_beam_is_greedy(name: str, seed: int) -> None:
+    decoder, longest = random_decoder(12, seed, name), 10
     features = torch.randn(5, P, D)
     for image, (hypothesis,) in zip(features, generate(decoder, features, 1, longest), strict=True):  # type: ignore[arg-type]
         words: list[int] = []
@@ -135,10 +140,11 @@ def test_one_beam_is_greedy(seed: int) -> None:
 
 
 @pytest.mark.parametrize("penalty", [0.0, 0.7, 1.0])
-@pytest.mark.parametrize("seed", range(3))
-def test_a_beam_as_wide_as_all_sentences_finds_them_all_in_order(seed: int, penalty: float) -> None:
+@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("name", DECODERS)
+def test_a_beam_as_wide_as_all_sentences_finds_them_all_in_order(name: str, seed: int, penalty: float) -> None:
     vocab_size, longest = 6, 4  # two words: 1 + 2 + 4 + 8 + 16 sentences
-    decoder = random_decoder(vocab_size, seed)
+    decoder = random_decoder(vocab_size, seed, name)
     features = torch.randn(2, P, D)
     sentences = all_sentences(vocab_size, longest)
     found = generate(decoder, features, len(sentences) + 3, longest, penalty)  # type: ignore[arg-type]
@@ -184,3 +190,119 @@ def test_length_penalty_decides_between_short_and_long() -> None:
     decoder = Stubborn([*never, -1.2, -9.0, -0.4])  # <end> is unlikelier than going on
     lengths = [len(generate(decoder, torch.zeros(1, P, D), 8, 6, penalty)[0][0].tokens) for penalty in (0.0, 1.0)]
     assert lengths == [0, 6]
+
+
+# --------------------------------------------------------------------------------------------------- no n-gram twice
+
+
+def repeats(words: list[int], n: int) -> bool:
+    grams = [tuple(words[first : first + n]) for first in range(len(words) - n + 1)]
+    return len(set(grams)) < len(grams)
+
+
+@pytest.mark.parametrize("n", [1, 2, 3])
+@pytest.mark.parametrize("beam", [1, 4])
+def test_no_ngram_is_said_twice(n: int, beam: int) -> None:
+    said = 0
+    for seed in range(12):
+        decoder, features = random_decoder(7, seed, end_bias=-2.0), 3 * torch.randn(3, P, D)
+        free = generate(decoder, features, beam, 12)  # type: ignore[arg-type]
+        blocked = generate(decoder, features, beam, 12, no_repeat_ngram=n)  # type: ignore[arg-type]
+        for before, after in zip(free, blocked, strict=True):
+            assert not any(repeats(h.tokens, n) for h in after)
+            if beam == 1 and not repeats(before[0].tokens, n):
+                assert before[0].tokens == after[0].tokens
+            said += repeats(before[0].tokens, n)
+    assert said > 10  # there was something to block
+
+
+def test_blocking_takes_the_best_sentence_that_does_not_repeat() -> None:
+    vocab_size, longest = 6, 4
+    decoder, features = random_decoder(vocab_size, 1), torch.randn(2, P, D)
+    sentences = all_sentences(vocab_size, longest)
+    for image, found in zip(features, generate(decoder, features, len(sentences), longest, 0.7, no_repeat_ngram=2), strict=True):  # type: ignore[arg-type]
+        fresh = [words for words in sentences if not repeats(words, 2)]
+        scores = {tuple(words): teacher_forced(decoder, image, words) / (len(words) + 1) ** 0.7 for words in fresh}
+        assert {tuple(h.tokens) for h in found} == scores.keys()
+        assert found[0].score == pytest.approx(max(scores.values()), abs=1e-3)
+
+
+# --------------------------------------------------------------------------------------------------- sampling
+
+
+def seeded(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+@pytest.mark.parametrize("name", DECODERS)
+def test_samples_have_the_models_own_probabilities_and_come_again_with_the_seed(name: str) -> None:
+    decoder, features = random_decoder(9, 3, name), torch.randn(4, P, D)
+    found = sample(decoder, features, 5, seeded(), 6, temperature=1.3)  # type: ignore[arg-type]
+    for image, hypotheses in zip(features, found, strict=True):
+        assert len(hypotheses) == 5
+        for h in hypotheses:
+            assert len(h.tokens) <= 6 and not {*NEVER, END_ID} & set(h.tokens)
+            assert h.log_prob == pytest.approx(teacher_forced(decoder, image, h.tokens), abs=1e-3)
+        assert [h.log_prob for h in hypotheses] == sorted((h.log_prob for h in hypotheses), reverse=True)
+    assert found == sample(decoder, features, 5, seeded(), 6, temperature=1.3)  # type: ignore[arg-type]
+    assert found != sample(decoder, features, 5, seeded(1), 6, temperature=1.3)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({}, [0.5, 0.3, 0.15, 0.05]),
+        ({"temperature": 0.5}, [0.25, 0.09, 0.0225, 0.0025]),
+        ({"top_k": 2}, [0.5, 0.3, 0.0, 0.0]),
+        ({"top_p": 0.79}, [0.5, 0.3, 0.0, 0.0]),  # the second word reaches it
+        ({"top_p": 0.81}, [0.5, 0.3, 0.15, 0.0]),
+        ({"top_p": 0.01}, [1.0, 0.0, 0.0, 0.0]),
+        ({"top_k": 3, "top_p": 0.7}, [0.5, 0.3, 0.0, 0.0]),  # of what top_k has left: 0.53, 0.32, 0.16
+    ],
+)
+def test_words_are_drawn_as_often_as_they_should(options: dict[str, float], expected: list[float]) -> None:
+    never, words = [5.0, 5.0, -30.0, 5.0], [0.5, 0.3, 0.15, 0.05]
+    decoder = Stubborn([*never, *torch.tensor(words).log().tolist()])
+    (found,) = sample(decoder, torch.zeros(1, P, D), 4000, seeded(), 1, **options)  # type: ignore[arg-type]
+    counts = torch.bincount(torch.tensor([h.tokens[0] for h in found]) - 4, minlength=4) / len(found)
+    torch.testing.assert_close(counts, torch.tensor(expected) / sum(expected), atol=0.03, rtol=0)
+
+
+# --------------------------------------------------------------------------------------------------- attention
+
+
+@pytest.mark.parametrize("name", DECODERS)
+def test_attention_per_word_is_a_distribution_for_each_word_of_each_sentence(name: str) -> None:
+    decoder, features = random_decoder(9, 2, name), 3 * torch.randn(3, P, D)
+    sentences = [[4, 5, 6, 7], [], [8, 4]]
+    looks = attention_per_word(decoder, features, sentences)  # type: ignore[arg-type]
+    if name == "lstm":
+        assert looks is None
+        return
+    assert looks is not None and [tuple(weights.shape) for weights in looks] == [(4, P), (0, P), (2, P)]
+    for weights in looks:
+        torch.testing.assert_close(weights.sum(1), torch.ones(len(weights)))
+    (alone,) = attention_per_word(decoder, features[2:], sentences[2:]) or []  # type: ignore[arg-type]
+    torch.testing.assert_close(alone, looks[2], rtol=1e-4, atol=1e-5)
+    moved = attention_per_word(decoder, features.roll(1, dims=1), sentences)  # type: ignore[arg-type]
+    assert moved is not None
+    torch.testing.assert_close(moved[0], looks[0].roll(1, dims=1), rtol=1e-3, atol=1e-4)  # it follows what is in the picture
+
+
+@settings(deadline=None)
+@given(st.integers(1, 4), st.integers(1, 3), st.lists(st.integers(0, 11), min_size=1, max_size=12))
+def test_memory_gives_each_sentence_its_own_picture(images: int, sentences: int, index: list[int]) -> None:
+    rows = torch.tensor([i % (images * sentences) for i in index])
+    keys = torch.arange(images)[:, None, None].float()
+    memory = Memory(keys, keys).select(torch.arange(images).repeat_interleave(sentences)).select(rows)
+    assert memory.keys.repeat_interleave(memory.sentences, dim=0).flatten().tolist() == (rows // sentences).tolist()
+
+
+def test_more_sentences_of_a_picture_share_its_memory() -> None:
+    keys = torch.randn(3, P, D)
+    memory = (
+        Memory(keys, keys)
+        .select(torch.arange(3).repeat_interleave(5))
+        .select(torch.tensor([1, 0, 0, 3, 4, 5, 5, 5, 9, 6, 10, 14, 13, 12, 11]))
+    )
+    assert memory.keys is keys and memory.sentences == 5

@@ -1,5 +1,6 @@
 """Loss, learning rate, optimizer, and an epoch on four images."""
 
+import copy
 import itertools
 import math
 from collections.abc import Callable
@@ -13,7 +14,7 @@ from torch.utils.data import DataLoader
 from config import Config, StageConfig, TrainConfig
 from data.dataset import Batch, Flickr8kDataset, collate
 from data.vocab import END_ID, PAD_ID, START_ID, Vocabulary
-from engine import Progress, build_optimizer, caption_loss, lr_factor, train_one_epoch, validate
+from engine import Progress, build_optimizer, caption_loss, lr_factor, train_one_epoch, update_average, validate
 from metrics import Scorer
 from models.captioner import Captioner
 from utils import UserError
@@ -42,7 +43,7 @@ def dataset(captioner: Captioner) -> Flickr8kDataset:
 
 def learn(captioner: Captioner, batches: list[Batch], optimizer: torch.optim.Optimizer, stage: StageConfig, progress: Progress):
     scaler = torch.amp.GradScaler("cpu", enabled=False)
-    return train_one_epoch(captioner, batches, len(batches), optimizer, scaler, stage, TrainConfig(), torch.float32, progress)
+    return train_one_epoch(captioner, captioner, batches, len(batches), optimizer, scaler, stage, TrainConfig(), torch.float32, progress)
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1, 0.7])
@@ -72,6 +73,34 @@ def test_each_word_is_asked_for_the_next_one(captioner: Captioner, dataset: Flic
     length = len(ids[0]) - 1  # the second image's caption is longer
     assert read[0][0, 0, :length].tolist() == ids[0][:-1] and ids[0][0] == START_ID
     assert seen[0][0, 0].tolist() == [*ids[0][1:], *[PAD_ID] * (seen[0].shape[-1] - length)] and ids[0][-1] == END_ID
+
+
+def test_average_is_the_mean_of_the_weights_with_fading_memory(captioner: Captioner, dataset: Flickr8kDataset) -> None:
+    learner, averaged = copy.deepcopy(captioner), copy.deepcopy(captioner)
+    stage, progress = StageConfig(lr=0.01), Progress()
+    optimizer = build_optimizer(learner, stage, 0.0)
+    expected = {name: weight.clone() for name, weight in learner.state_dict().items()}
+    for step in range(1, 31):
+        batches, scaler = [collate([dataset[0], dataset[2]])], torch.amp.GradScaler("cpu", enabled=False)
+        progress.epoch = progress.step = 0
+        train_one_epoch(learner, averaged, batches, 1, optimizer, scaler, stage, TrainConfig(ema=0.7), torch.float32, progress)
+        decay = min(0.7, (1 + step) / (10 + step))
+        for name, _ in learner.decoder.named_parameters(prefix="decoder"):
+            expected[name] = decay * expected[name] + (1 - decay) * learner.state_dict()[name]
+    for name, _ in averaged.decoder.named_parameters(prefix="decoder"):
+        torch.testing.assert_close(averaged.state_dict()[name], expected[name])
+        assert name == "decoder.image.bias" or not torch.equal(averaged.state_dict()[name], learner.state_dict()[name])
+    for (name, mean), (_, buffer) in zip(averaged.named_buffers(), learner.named_buffers(), strict=True):
+        assert torch.equal(mean, buffer), name  # batch-norm statistics are those of the learner
+
+
+def test_average_of_frozen_weights_stays_exactly_what_they_are(captioner: Captioner) -> None:
+    learner, averaged = copy.deepcopy(captioner), copy.deepcopy(captioner)
+    learner.encoder.freeze()
+    before = {name: weight.clone() for name, weight in averaged.encoder.state_dict().items()}
+    for step in range(1, 20):
+        update_average(averaged, learner, 0.99, step)
+    assert all(torch.equal(weight, before[name]) for name, weight in averaged.encoder.state_dict().items())
 
 
 def test_warm_up_then_cosine() -> None:
