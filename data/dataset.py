@@ -19,14 +19,15 @@ from data.vocab import PAD_ID, Vocabulary
 from utils import UserError
 
 SPLITS = ("train", "val", "test")
+ALL = "all"  # the one split of a file that is not to be divided
 MAX_BAD_SHARE = 0.05  # more bad images than this is a wrong folder or a broken download, not bad luck
 
 
-def read_captions(captions_file: str | Path, seed: int = 0) -> pd.DataFrame:
+def read_captions(captions_file: str | Path, seed: int | None = 0) -> pd.DataFrame:
     """Read ``image,caption[,split]``: one row a caption; quoted commas, BOM, CRLF and UTF-8 are fine.
 
     Without a split column, *images* (never rows) go to train / val / test, 80 / 10 / 10, by a seeded hash of their names,
-    so that adding images never moves the others.
+    so that adding images never moves the others; where ``seed`` is None they stay together, in a split called "all".
 
     Returns:
         a table with the columns image, caption and split, in file order.
@@ -43,8 +44,9 @@ def read_captions(captions_file: str | Path, seed: int = 0) -> pd.DataFrame:
         if len(empty):
             raise UserError(f"{path}: row {empty[0]}: empty {column} ({len(empty)} such rows). Fill or delete")
     if "split" not in table:
-        split_of = {image: _hashed_split(image, seed) for image in table["image"].unique()}
+        split_of = {image: ALL if seed is None else _hashed_split(image, seed) for image in table["image"].unique()}
         table["split"] = table["image"].map(split_of)
+        return table[["image", "caption", "split"]].reset_index(drop=True)
     wrong = table.index[~table["split"].isin(SPLITS)]
     if len(wrong):
         raise UserError(f"{path}: row {wrong[0]}: split '{table['split'][wrong[0]]}' must be one of {', '.join(SPLITS)}")
@@ -102,7 +104,10 @@ def references_of(table: pd.DataFrame, split: str) -> dict[str, list[str]]:
     """
     rows = table[table["split"] == split]
     if rows.empty:
-        raise UserError(f"no image is in the split '{split}' (there are: {', '.join(sorted(table['split'].unique()))})")
+        raise UserError(
+            f"no image is in the split '{split}' (there are: {', '.join(sorted(table['split'].unique()))}). "
+            f"Write {split} into the split column of the captions file, or name another file with --captions_file, or another --split"
+        )
     return {str(image): list(captions) for image, captions in rows.groupby("image", sort=False)["caption"]}
 
 

@@ -111,8 +111,16 @@ def test_references_of_keeps_file_order_and_names_the_splits_there_are(tmp_path:
     rows = [("b.jpg", "one", "train"), ("a.jpg", "two", "train"), ("b.jpg", "three", "train"), ("c.jpg", "four", "val")]
     table = read_captions(write_csv(tmp_path / "c.csv", rows))
     assert list(references_of(table, "train").items()) == [("b.jpg", ["one", "three"]), ("a.jpg", ["two"])]
-    with pytest.raises(UserError, match=r"'test' \(there are: train, val\)"):
+    with pytest.raises(UserError, match=r"'test' \(there are: train, val\)\. Write test into the split column .* --split"):
         references_of(table, "test")
+
+
+def test_a_file_without_splits_can_stay_whole(tmp_path: Path) -> None:
+    rows = [(f"{number}.jpg", "a dog") for number in range(30)]
+    path = write_csv(tmp_path / "c.csv", rows, header=("image", "caption"))
+    assert set(read_captions(path, seed=None)["split"]) == {"all"}
+    assert set(read_captions(path)["split"]) == {"train", "val", "test"}
+    assert set(read_captions(write_csv(path, [(*row, "val") for row in rows]), seed=None)["split"]) == {"val"}
 
 
 def test_collate_pads_captions_and_missing_captions() -> None:
