@@ -12,7 +12,7 @@ from conftest import ROOT
 
 from data.dataset import read_captions
 from data.vocab import tokenize
-from metrics import Scorer
+from metrics import Scorer, describe
 from utils import UserError
 
 METRICS = ["BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4", "METEOR", "ROUGE-L", "CIDEr"]
@@ -96,6 +96,27 @@ def test_a_java_that_does_not_work_is_none(no_java: Path, script: str) -> None:
 def test_validation_asks_for_less(no_java: Path) -> None:
     scores = Scorer({"1": ["a dog"], "2": ["a cat"]}).score({"1": "a dog", "2": "a dog"}, all_metrics=False)
     assert list(scores) == ["BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4", "CIDEr"]
+
+
+def test_each_images_scores_are_pycocoevalcaps(no_java: Path, captions: dict[str, list[str]]) -> None:
+    from pycocoevalcap.bleu.bleu import Bleu
+    from pycocoevalcap.cider.cider import Cider
+    from pycocoevalcap.rouge.rouge import Rouge
+
+    scorer = Scorer({image: sentences[1:] for image, sentences in captions.items()})
+    scores = scorer.score_images({image: sentences[0] for image, sentences in captions.items()})
+    results = {image: [" ".join(tokenize(sentences[0]))] for image, sentences in captions.items()}
+    assert scores.names == list(captions)
+    assert scores.images["BLEU-4"].tolist() == Bleu(4).compute_score(scorer.references, results, verbose=0)[1][3]
+    for metric, of_each in (("ROUGE-L", Rouge()), ("CIDEr", Cider())):
+        assert scores.images[metric].tolist() == list(of_each.compute_score(scorer.references, results)[1])
+        assert scores.images[metric].mean() == pytest.approx(scores.totals[metric])
+
+
+def test_what_the_captions_are_like() -> None:
+    found = describe(["A dog.", "a dog", "a big black cat", "a dog"], ["A big, black cat!", "a doggy"])
+    assert found == {"words": 2.5, "vocabulary": 5, "distinct": 0.75, "copied": 0.25}
+    assert describe(["a dog"], [])["copied"] is None
 
 
 def test_case_punctuation_and_order_of_the_images_do_not_count(no_java: Path) -> None:
