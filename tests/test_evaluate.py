@@ -9,17 +9,24 @@ from typing import IO
 
 import pandas as pd
 import pytest
+import torch
 from conftest import assert_refused, draw, run_script, write_csv
 from torchvision.models.resnet import Bottleneck, ResNet
 
 import evaluate
+import systems
 import train
 from metrics import Scorer
 from utils import UserError
 
 METRICS = ["BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4", "METEOR", "ROUGE-L", "CIDEr"]
-KEYS = {*METRICS, "distinct", "images", "skipped", "split", "beam_size", "checkpoint", "predictions"}
+DESCRIBED = ["words", "vocabulary", "distinct", "copied", "intervals"]
+ABOUT = ["images", "skipped", "limit", "split", "system", "beam_size", "checkpoint", "predictions", "per_image"]
+KEYS = [*METRICS, *DESCRIBED, *ABOUT]
 STAGE = '[{"name": "frozen", "epochs": 15, "lr": 0.05, "label_smoothing": 0, "patience": 15}]'
+
+NAMED = ("checkpoints", "checkpoints_last")
+GET = systems.FeatureCache.__getitem__
 
 Evaluate = Callable[..., dict]
 
@@ -77,15 +84,16 @@ def test_the_command(tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setenv("PATH", "")  # without Java, which takes seconds to start
     result = run_script("evaluate.py", "--checkpoint", tiny_checkpoint, cwd=tmp_path)
     assert result.returncode == 0, result.stderr
-    assert re.match(r"4 images of the split 'test', beam size 2, \d+% of the captions distinct\n", result.stdout)
-    assert re.findall(r"^  (\S+) +(?:\d+\.\d|n/a \(needs a Java that works\))$", result.stdout, re.MULTILINE) == METRICS
-    assert {path.name for path in tmp_path.iterdir()} == {"metrics.json", "predictions.json"}
+    assert result.stdout == (tmp_path / "metrics.md").read_text()
+    assert result.stdout.startswith("4 images of the split 'test', scores x 100\n")
+    assert re.search(r"^\| checkpoints, beam 2 (\| +\d+\.\d ){4}\|    n/a (\| +\d+\.\d ){2}\|$", result.stdout, re.MULTILINE)
+    assert {path.name for path in tmp_path.iterdir()} == {"metrics.json", "metrics.md", "per_image.csv", "predictions.json"}
     assert_refused(run_script("evaluate.py", "--checkpont", "x", cwd=tmp_path), "--checkpont")
 
 
 def test_metrics_json_and_predictions_json(score: Evaluate, run: Path, tiny_data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     record = score()
-    assert record.keys() == KEYS and list(record)[: len(METRICS)] == METRICS
+    assert list(record) == [*KEYS, "others"] and record["others"] == []
     assert (record["images"], record["skipped"], record["split"], record["beam_size"]) == (4, 0, "test", 2)
     assert record["checkpoint"] == str(run / "checkpoints.pth") and record["predictions"] == "predictions.json"
     predictions = json.loads(Path("predictions.json").read_text())
@@ -97,7 +105,9 @@ def test_metrics_json_and_predictions_json(score: Evaluate, run: Path, tiny_data
     assert {metric: record[metric] for metric in METRICS} == {**scores, "METEOR": None}
     assert record["distinct"] == len(set(captions.values())) / 4
     out = capsys.readouterr().out
-    assert "  METEOR   n/a (needs a Java that works)\n" in out and f"  CIDEr    {100 * record['CIDEr']:5.1f}\n" in out and "note" not in out
+    assert f"| {100 * record['CIDEr']:5.1f} |\n" in out and re.findall("note: .*", out) == [
+        "note: METEOR is n/a, it needs a Java that works"
+    ]
 
 
 def test_the_validation_split_scores_what_training_said(score: Evaluate, run: Path) -> None:
@@ -122,15 +132,16 @@ def test_options_override_the_checkpoints_config(score: Evaluate, album: Callabl
 
 
 @pytest.mark.parametrize(
-    ("output", "predictions"),
+    ("output", "system", "predictions"),
     [
-        ("metrics.json", "predictions.json"),
-        ("runs/x/metrics_val.json", "runs/x/predictions_val.json"),
-        ("lstm.json", "lstm_predictions.json"),
+        ("metrics.json", "", "predictions.json"),
+        ("runs/x/metrics_val.json", "", "runs/x/predictions_val.json"),
+        ("lstm.json", "", "lstm_predictions.json"),
+        ("metrics.json", "f2/checkpoints, beam 3", "predictions_f2_checkpoints_beam_3.json"),
     ],
 )
-def test_where_the_predictions_go(output: str, predictions: str) -> None:
-    assert evaluate.predictions_path(Path(output)) == Path(predictions)
+def test_where_the_predictions_go(output: str, system: str, predictions: str) -> None:
+    assert evaluate.beside(Path(output), "predictions", ".json", system) == Path(predictions)
 
 
 def test_bad_images_are_named_skipped_and_counted(
@@ -149,6 +160,89 @@ def test_one_image_gets_a_note(score: Evaluate, album: Callable[..., list[str]],
     assert "note: CIDEr depends on the set of images" in capsys.readouterr().out
 
 
+def test_a_limit_gets_a_note(score: Evaluate, capsys: pytest.CaptureFixture[str]) -> None:
+    whole, part = score(), score("--limit", "3")
+    assert (whole["images"], whole["limit"], part["images"], part["limit"]) == (4, None, 3, 3)
+    out = capsys.readouterr().out
+    assert out.count("note: only the first 3 images of the split") == out.count("note: CIDEr depends on the set of images") == 1
+    assert score("--limit", "4")["limit"] is None and "CIDEr depends" not in capsys.readouterr().out
+
+
+def test_each_images_scores_worst_first(score: Evaluate, album: Callable[..., list[str]]) -> None:
+    record = score(*album(20))
+    table = pd.read_csv(record["per_image"])
+    assert list(table) == ["image", "caption", "CIDEr", "BLEU-4", "ROUGE-L"] and table["CIDEr"].is_monotonic_increasing
+    captions = {entry["image_id"]: entry["caption"] for entry in json.loads(Path("predictions.json").read_text())}
+    assert dict(zip(table["image"], table["caption"], strict=True)) == captions
+    assert table["CIDEr"].mean() == pytest.approx(record["CIDEr"], abs=1e-6)
+    assert table["ROUGE-L"].mean() == pytest.approx(record["ROUGE-L"], abs=1e-6)
+
+
+def test_intervals_and_what_the_captions_are_like(score: Evaluate, tiny_data: Path) -> None:
+    record = score()
+    assert record["intervals"].keys() == {"BLEU-4", "ROUGE-L", "CIDEr"}
+    assert all(low <= record[metric] <= high for metric, (low, high) in record["intervals"].items())
+    captions = [entry["caption"] for entry in json.loads(Path("predictions.json").read_text())]
+    table = pd.read_csv(tiny_data / "captions.csv")
+    seen = set(table.loc[table["split"] == "train", "caption"].str.lower().str.replace(r"[.,]", "", regex=True))
+    assert record["copied"] == sum(caption in seen for caption in captions) / 4
+    assert record["words"] == sum(len(caption.split()) for caption in captions) / 4
+
+
+def test_checkpoints_and_beam_sizes_side_by_side(
+    score: Evaluate, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    alone = {(name, beam): score("--checkpoint", run / f"{name}.pth", "--beam_size", beam) for name in NAMED for beam in ("1", "3")}
+    capsys.readouterr()
+    read: list[Path] = []
+    monkeypatch.setattr(systems.FeatureCache, "__getitem__", lambda cache, path: (read.append(path), GET(cache, path))[1])
+    record = score("--checkpoint", *(run / f"{name}.pth" for name in NAMED), "--beam_size", "1", "3", "--output", "all/metrics.json")
+    assert len(read) == len(set(read)) == 4  # two checkpoints have one encoder here
+    others = record.pop("others")
+    table = {(Path(each["checkpoint"]).stem, str(each["beam_size"])): each for each in [record, *others]}
+    assert list(table) == list(alone)
+    for key, each in table.items():
+        assert [each[metric] for metric in METRICS] == [alone[key][metric] for metric in METRICS]
+        assert each["intervals"] == alone[key]["intervals"]
+        assert len(json.loads(Path(each["predictions"]).read_text())) == len(pd.read_csv(each["per_image"])) == 4
+    assert (record["predictions"], others[2]["predictions"]) == ("all/predictions.json", "all/predictions_checkpoints_last_beam_3.json")
+    assert [each["against_first"]["CIDEr"]["difference"] for each in others] == [each["CIDEr"] - record["CIDEr"] for each in others]
+    text = Path("all/metrics.md").read_text()
+    assert capsys.readouterr().out.startswith(text)
+    for each in [record, *others]:
+        assert re.search(rf"^\| {each['system']} +\|( +\S+ +\|){{6}} +{100 * each['CIDEr']:.1f} \|$", text, re.MULTILINE), text
+    assert text.count("| checkpoints_last, beam 3 ") == 3 and text.count("| checkpoints, beam 1 ") == 2
+
+
+def test_checkpoints_must_agree_on_the_split(score: Evaluate, run: Path, tmp_path: Path, tiny_data: Path) -> None:
+    checkpoint = torch.load(run / "checkpoints.pth", weights_only=True)
+    table = pd.read_csv(tiny_data / "captions.csv")
+    table["split"] = table["split"].replace({"val": "test", "test": "val"})
+    table.to_csv(tmp_path / "turned.csv", index=False)
+    checkpoint["config"]["data"]["captions_file"] = str(tmp_path / "turned.csv")
+    torch.save(checkpoint, tmp_path / "other.pth")
+    both = ["--checkpoint", run / "checkpoints.pth", tmp_path / "other.pth"]
+    with pytest.raises(UserError, match=r"other\.pth: its split 'test' is not that of .*--captions_file"):
+        score(*both)
+    assert len(score(*both, "--captions_file", tiny_data / "captions.csv")["others"]) == 1
+    with pytest.raises(UserError, match="the same one twice"):
+        score("--checkpoint", "a.pth", "./a.pth")
+
+
+def test_the_nearest_neighbour_baseline(score: Evaluate, tiny_data: Path) -> None:
+    (nearest,) = score("--baseline", "nearest")["others"]
+    assert (nearest["system"], nearest["beam_size"], nearest["copied"], nearest["predictions"]) == (
+        "nearest",
+        None,
+        1.0,
+        "predictions_nearest.json",
+    )
+    table = pd.read_csv(tiny_data / "captions.csv")
+    borrowed = {entry["caption"] for entry in json.loads(Path("predictions_nearest.json").read_text())}
+    assert borrowed <= set(table.loc[table["split"] == "train", "caption"])
+    assert "| nearest " in Path("metrics.md").read_text()
+
+
 def test_what_a_checkpoint_cannot_be_scored_on(score: Evaluate, album: Callable[..., list[str]], tmp_path: Path) -> None:
     options = album(20, split="val")
     for words, message in [
@@ -156,7 +250,12 @@ def test_what_a_checkpoint_cannot_be_scored_on(score: Evaluate, album: Callable[
         ([*options, "--split", "val", "--image_dir", "nowhere"], "20 of 20 images cannot be used .*--image_dir"),
         (["--captions_file", "nowhere.csv"], "nowhere.csv: no such captions file"),
         (["--checkpoint", "nowhere.pth"], "nowhere.pth: no such checkpoint"),
-        (["--beam_size", "0"], "--beam_size 0: must be 1 or more"),
+        (["--beam_size", "3", "0"], "--beam_size 0: must be 1 or more"),
+        (["--beam_size", "3", "3"], "--beam_size 3 3: the same one twice"),
+        (["--limit", "0"], "--limit 0: must be 1 or more"),
+        (["--output", "metrics.md"], "--output metrics.md: the scores are JSON"),
+        (["--baseline", "nearest", "--split", "train"], "cannot be scored on --split train"),
+        ([*options, "--split", "val", "--baseline", "nearest"], r"no image is in the split 'train' .*--captions_file"),
         (["--split", "dev"], "argument --split: invalid choice: 'dev'"),
         (["--device", "abacus"], "device abacus: not available here"),
     ]:
@@ -179,113 +278,7 @@ def test_an_interrupted_evaluation_leaves_the_old_scores(score: Evaluate, monkey
     assert {path.name: path.read_text() for path in tmp_path.glob("*.json")} == before
 
 
-# --- anybody's predictions
-
-COCO = [
-    ("COCO_val2014_000000391895.jpg", "a man on a bike", "test"),
-    ("COCO_val2014_000000391895.jpg", "somebody rides a bike", "test"),
-    ("photos/1000268201_693b08cb0e.jpg", "a child climbs stairs", "test"),
-    ("sea.tar.png", "boats at sea", "test"),
-    ("elsewhere.jpg", "a dog", "train"),
-]
-CAPTIONS = ["a man rides a bike", "a girl goes up", "the sea"]
-
-
-def results(path: Path, ids: list, captions: list[str] = CAPTIONS) -> Path:
-    path.write_text(json.dumps([{"image_id": i, "caption": caption, "id": 7} for i, caption in zip(ids, captions, strict=False)]))
-    return path
-
-
-@pytest.fixture
-def refs(tmp_path: Path) -> Path:
-    return write_csv(tmp_path / "refs.csv", COCO)
-
-
 def test_a_models_predictions_score_the_same_from_the_file(score: Evaluate, tiny_data: Path) -> None:
     model = score()
     other = score("--predictions", "predictions.json", "--captions_file", tiny_data / "captions.csv", "--output", "again.json")
-    assert other == model | {"checkpoint": None, "beam_size": None}
-
-
-@pytest.mark.parametrize("first", ["COCO_val2014_000000391895.jpg", "COCO_val2014_000000391895", 391895, "391895", "000000391895"])
-@pytest.mark.parametrize("second", ["photos/1000268201_693b08cb0e.jpg", "1000268201_693b08cb0e.jpg", "1000268201_693b08cb0e"])
-@pytest.mark.parametrize("third", ["sea.tar.png", "sea.tar"])
-def test_what_an_image_may_be_called(tmp_path: Path, first: str | int, second: str, third: str) -> None:
-    names = {name: [] for name, _, split in COCO if split == "test"}
-    found = evaluate.read_predictions(results(tmp_path / "r.json", [first, second, third]), names)
-    assert found == dict(zip(names, CAPTIONS, strict=True))
-
-
-def test_a_number_must_be_a_single_images(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"entry 1: image_id 12 could be a_12.jpg or b_012.jpg. Use the file name"):
-        evaluate.read_predictions(results(tmp_path / "r.json", [12]), ["a_12.jpg", "b_012.jpg"])
-
-
-def test_an_exact_name_wins(tmp_path: Path) -> None:
-    assert evaluate.read_predictions(results(tmp_path / "r.json", ["7", "7.jpg"]), ["7", "7.jpg"]) == {
-        "7": CAPTIONS[0],
-        "7.jpg": CAPTIONS[1],
-    }
-
-
-NAMES = ["COCO_val2014_000000391895.jpg", "photos/1000268201_693b08cb0e.jpg", "sea.tar.png"]
-
-
-@pytest.mark.parametrize(
-    ("ids", "message"),
-    [
-        ([*NAMES[:2]], "no caption for 1 of the 3 images to score, such as sea.tar.png"),
-        (
-            [*NAMES[:2], "elsewhere.jpg"],
-            "entry 3: image_id 'elsewhere.jpg' is none of the 3 images to score. Check --captions_file and --split",
-        ),
-        ([NAMES[0], 391895, NAMES[2]], "entry 2: image_id 391895 is COCO_val2014_000000391895.jpg, which has a caption already"),
-        ([NAMES[0], 2014, NAMES[2]], "image_id 2014 is none of"),
-        ([True, *NAMES[1:]], 'entry 1: must have an "image_id"'),
-    ],
-)
-def test_predictions_that_do_not_fit(score: Evaluate, refs: Path, tmp_path: Path, ids: list, message: str) -> None:
-    with pytest.raises(UserError, match=re.escape(message)):
-        score("--predictions", results(tmp_path / "r.json", ids), "--captions_file", refs)
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("[", "not a JSON file"),
-        ('{"annotations": []}', "not in COCO results format"),
-        ("[1]", "entry 1: must have"),
-        ('[{"image_id": "sea.tar.png", "caption": null}]', "entry 1: must have"),
-        ('[{"image": "sea.tar.png", "caption": "the sea"}]', 'entry 1: must have an "image_id"'),
-        ("[]", "no caption for 3 of the 3 images"),
-    ],
-)
-def test_predictions_of_another_format(score: Evaluate, refs: Path, tmp_path: Path, text: str, message: str) -> None:
-    (tmp_path / "r.json").write_text(text)
-    with pytest.raises(UserError, match=message):
-        score("--predictions", tmp_path / "r.json", "--captions_file", refs)
-
-
-def test_predictions_need_references_and_nothing_of_a_model(score: Evaluate, refs: Path, tmp_path: Path) -> None:
-    file = results(tmp_path / "r.json", NAMES)
-    for words, message in [
-        ([], "--predictions needs the references: add --captions_file"),
-        (["--captions_file", refs, "--beam_size", "3"], "--beam_size has no use there"),
-        (["--captions_file", refs, "--checkpoint", "x.pth"], "--checkpoint has no use there"),
-        (["--captions_file", refs, "--output", file], "would overwrite the predictions"),
-    ]:
-        with pytest.raises(UserError, match=message):
-            score("--predictions", file, *words)
-    with pytest.raises(UserError, match=r"nowhere\.json: no such file"):
-        score("--predictions", "nowhere.json", "--captions_file", refs)
-
-
-def test_references_without_splits_are_all_scored(score: Evaluate, tmp_path: Path) -> None:
-    refs = write_csv(tmp_path / "refs.csv", [row[:2] for row in COCO], header=("image", "caption"))
-    record = score("--predictions", results(tmp_path / "r.json", [*NAMES, "elsewhere"], [*CAPTIONS, "a dog"]), "--captions_file", refs)
-    assert (record["images"], record["split"]) == (4, "all")
-
-
-def test_another_split(score: Evaluate, refs: Path, tmp_path: Path) -> None:
-    file = results(tmp_path / "r.json", ["elsewhere.jpg"])
-    assert score("--predictions", file, "--captions_file", refs, "--split", "train")["images"] == 1
+    assert other == model | {"checkpoint": None, "beam_size": None, "system": "predictions", "per_image": "again_per_image.csv"}
