@@ -168,10 +168,10 @@ def test_a_limit_gets_a_note(score: Evaluate, capsys: pytest.CaptureFixture[str]
     assert score("--limit", "4")["limit"] is None and "CIDEr depends" not in capsys.readouterr().out
 
 
-def test_each_images_scores_worst_first(score: Evaluate, album: Callable[..., list[str]]) -> None:
+def test_each_images_scores(score: Evaluate, album: Callable[..., list[str]]) -> None:
     record = score(*album(20))
     table = pd.read_csv(record["per_image"])
-    assert list(table) == ["image", "caption", "CIDEr", "BLEU-4", "ROUGE-L"] and table["CIDEr"].is_monotonic_increasing
+    assert list(table) == ["image", "caption", "CIDEr", "BLEU-4", "ROUGE-L"]
     captions = {entry["image_id"]: entry["caption"] for entry in json.loads(Path("predictions.json").read_text())}
     assert dict(zip(table["image"], table["caption"], strict=True)) == captions
     assert table["CIDEr"].mean() == pytest.approx(record["CIDEr"], abs=1e-6)

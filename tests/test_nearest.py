@@ -56,6 +56,11 @@ def test_of_equal_and_of_wordless_captions_the_first() -> None:
     assert nearest_captions(torch.eye(2), torch.eye(2), [["...", "!"], ["a b", "b a", "a b"]], neighbours=1) == ["...", "a b"]
 
 
+def test_a_caption_does_not_count_as_its_own_fellow() -> None:
+    captions = [["a lone cat sleeps", "dogs", "dogs"], ["a bus"]]  # a sentence of one word is less like itself: it has no 2-grams
+    assert nearest_captions(torch.eye(2)[:1], torch.eye(2), captions, neighbours=1) == ["dogs"]
+
+
 def test_it_is_the_consensus_of_the_paper() -> None:
     table = read_captions(ROOT / "captions.csv")
     captions = [list(group)[:3] for _, group in table.groupby("image")["caption"]][::150]  # 6 pictures

@@ -143,6 +143,14 @@ def test_two_files_are_compared(score: Evaluate, refs: Path, tmp_path: Path, cap
     assert {"per_image.csv", "per_image_bad.csv"} <= {path.name for path in tmp_path.iterdir()}
 
 
+def test_each_images_scores_come_worst_first(score: Evaluate, refs: Path, tmp_path: Path) -> None:
+    file = results(tmp_path / "r.json", NAMES, ["a man on a bike", "a car", "boats at the sea"])
+    table = [line.split(",") for line in Path(score("--predictions", file, "--captions_file", refs)["per_image"]).read_text().splitlines()]
+    assert table[0] == ["image", "caption", "CIDEr", "BLEU-4", "ROUGE-L"]
+    assert [row[0] for row in table[1:]] == [NAMES[1], NAMES[2], NAMES[0]]
+    assert float(table[1][2]) < float(table[2][2]) < float(table[3][2])
+
+
 def test_another_split(score: Evaluate, refs: Path, tmp_path: Path) -> None:
     file = results(tmp_path / "r.json", ["elsewhere.jpg"])
     assert score("--predictions", file, "--captions_file", refs, "--split", "train")["images"] == 1
