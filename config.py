@@ -165,10 +165,10 @@ def check(config: Config) -> Config:
     need(0 <= config.train.seed < 2**32, "train.seed must be in [0, 2**32)")
     need(config.data.workers >= 0, "data.workers must be 0 or more")
     need(config.decoder.embed_size >= 1 and config.decoder.hidden_size >= 1, "decoder.embed_size and decoder.hidden_size must be 1 or more")
-    heads = config.decoder.heads
-    need(heads >= 1 and config.decoder.hidden_size % heads == 0, "decoder.heads must divide decoder.hidden_size")
-    need(config.decoder.hidden_size % 2 == 0, "decoder.hidden_size must be even")
-    need(config.decoder.layers >= 1, "decoder.layers must be 1 or more")
+    name, heads, layers = config.decoder.name, config.decoder.heads, config.decoder.layers
+    need(heads >= 1 and layers >= 1, "decoder.heads and decoder.layers must be 1 or more")
+    need(name == "lstm" or config.decoder.hidden_size % max(1, heads) == 0, "decoder.heads must divide decoder.hidden_size")
+    need(name != "transformer" or config.decoder.hidden_size % 2 == 0, "decoder.hidden_size must be even for the sines of its positions")
     need(0 <= config.decoder.dropout < 1, "decoder.dropout must be in [0, 1)")
     need(config.generate.beam_size >= 1, "generate.beam_size must be 1 or more")
     need(config.generate.max_length >= 1, "generate.max_length must be 1 or more")

@@ -1,11 +1,16 @@
 """The files a run keeps in its output folder, and what becomes of those of an earlier run."""
 
+import hashlib
+import json
 import os
 import shutil
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
+from config import Config, config_to_dict
 from utils import UserError, atomic_open, load_checkpoint
 
 BEST, LAST, LOG, RESOLVED = "checkpoints.pth", "checkpoints_last.pth", "loss_log.txt", "resolved_config.yaml"
@@ -81,3 +86,29 @@ def trim_log(path: Path, epochs: int) -> None:
     kept = [line for line in lines[1:] if int(line.split("\t")[1]) <= epochs]
     with atomic_open(path) as file:
         file.writelines([*lines[:1], *kept])
+
+
+def fingerprint(table: pd.DataFrame) -> str:
+    """Hash of images, captions and splits: a run can only go on with the data it began with."""
+    return hashlib.sha256(table.to_csv(index=False).encode()).hexdigest()
+
+
+def load_resume(path: Path, config: Config, table: pd.DataFrame) -> dict[str, Any]:
+    """Read the checkpoint to go on from; refuse other data or another model, tell of other changes."""
+    checkpoint = load_checkpoint(path)
+    if "training" not in checkpoint:
+        raise UserError(f"--resume {path}: this checkpoint can caption but not go on training; use {LAST} of its run")
+    if checkpoint["training"]["data"] != fingerprint(table):
+        raise UserError(f"--resume: {config.data.captions_file} has changed since the run began; start a new run in another --output_dir")
+    old, new = (pd.json_normalize(values).iloc[0].to_dict() for values in (checkpoint["config"], config_to_dict(config)))
+    changed = [key for key in new if json.dumps(old.get(key)) != json.dumps(new[key])]
+    fixed = [
+        key
+        for key in changed
+        if key.startswith(("decoder.", "encoder.")) or key in {"data.image_size", "data.min_count", "train.seed", "train.batch_size"}
+    ]
+    if fixed:
+        raise UserError(f"--resume: {', '.join(fixed)} differ from the run's; leave them or start a new run in another --output_dir")
+    if changed:
+        print(f"resuming with changes: {', '.join(f'{key}={new[key]}' for key in changed)}")
+    return checkpoint

@@ -1,8 +1,6 @@
 """Learn to caption: captions.csv and images in, checkpoints and loss_log.txt out. This file only wires; engine.py does the work."""
 
 import copy
-import hashlib
-import json
 import os
 import signal
 import sys
@@ -36,8 +34,30 @@ from data.vocab import Vocabulary
 from engine import Progress, build_optimizer, train_one_epoch, validate
 from metrics import Scorer
 from models.captioner import Captioner
-from run_folder import BEST, LAST, LOG, RESOLVED, append_row, find_resume, keep_previous, sweep, take_over, trim_log
-from utils import UserError, atomic_open, load_checkpoint, pick_device, pick_precision, run_script, save_checkpoint, seed_everything
+from run_folder import (
+    BEST,
+    LAST,
+    LOG,
+    RESOLVED,
+    append_row,
+    find_resume,
+    fingerprint,
+    keep_previous,
+    load_resume,
+    sweep,
+    take_over,
+    trim_log,
+)
+from utils import (
+    UserError,
+    atomic_open,
+    peak_memory,
+    pick_device,
+    pick_precision,
+    run_script,
+    save_checkpoint,
+    seed_everything,
+)
 
 
 class Interrupted(Exception):
@@ -273,32 +293,6 @@ def report(progress: Progress, stage: StageConfig, learnt: dict[str, float], see
     )
 
 
-def fingerprint(table: pd.DataFrame) -> str:
-    """Hash of images, captions and splits: a run can only go on with the data it began with."""
-    return hashlib.sha256(table.to_csv(index=False).encode()).hexdigest()
-
-
-def load_resume(path: Path, config: Config, table: pd.DataFrame) -> dict[str, Any]:
-    """Read the checkpoint to go on from; refuse other data or another model, tell of other changes."""
-    checkpoint = load_checkpoint(path)
-    if "training" not in checkpoint:
-        raise UserError(f"--resume {path}: this checkpoint can caption but not go on training; use {LAST} of its run")
-    if checkpoint["training"]["data"] != fingerprint(table):
-        raise UserError(f"--resume: {config.data.captions_file} has changed since the run began; start a new run in another --output_dir")
-    old, new = (pd.json_normalize(values).iloc[0].to_dict() for values in (checkpoint["config"], config_to_dict(config)))
-    changed = [key for key in new if json.dumps(old.get(key)) != json.dumps(new[key])]
-    fixed = [
-        key
-        for key in changed
-        if key.startswith(("decoder.", "encoder.")) or key in {"data.image_size", "data.min_count", "train.seed", "train.batch_size"}
-    ]
-    if fixed:
-        raise UserError(f"--resume: {', '.join(fixed)} differ from the run's; leave them or start a new run in another --output_dir")
-    if changed:
-        print(f"resuming with changes: {', '.join(f'{key}={new[key]}' for key in changed)}")
-    return checkpoint
-
-
 def main(argv: list[str]) -> None:
     """Wire a run from the command line."""
     parser = build_parser("train.py")
@@ -335,7 +329,9 @@ def main(argv: list[str]) -> None:
     except Interrupted:
         print(f"stopped at step {run.progress.total_steps}. Go on with the same command and --resume auto", file=sys.stderr)
         sys.exit(130)
-    print(f"best: epoch {run.progress.best_epoch}, validation CIDEr {run.progress.best_cider:.3f}, in {folder / BEST}")
+    print(
+        f"best: epoch {run.progress.best_epoch}, validation CIDEr {run.progress.best_cider:.3f}, in {folder / BEST} ({peak_memory():.1f} GB of memory)"
+    )
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import difflib
+import math
 import os
 import random
 import re
@@ -113,6 +114,15 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
             f"{path}: written by a newer version (format {checkpoint['format_version']}, this one reads {FORMAT_VERSION}). Update the code"
         )
     return checkpoint
+
+
+def peak_memory() -> float:
+    """The most memory that this process has held so far, in GB (not counting a GPU's); NaN where Python is not told (Windows)."""
+    if sys.platform == "win32":
+        return math.nan
+    import resource  # exists on Unix only
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1e9 if sys.platform == "darwin" else 1e6)
 
 
 def seed_everything(seed: int) -> None:

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from data.download import Entry, download_all, is_image, unpack_images, walk
-from utils import UserError, atomic_open, run_script
+from utils import OptionParser, UserError, atomic_open, run_script
 
 BASE_URL = "https://github.com/jbrownlee/Datasets/releases/download/Flickr8k"
 MD5S = {  # the small one first: a wrong address shows at once
@@ -276,7 +276,7 @@ def summary(prepared: Prepared) -> str:
 
 def parse(argv: list[str]) -> argparse.Namespace:
     """The command line; ``--help`` after a command lists its options."""
-    parser = argparse.ArgumentParser(prog="python -m data.prepare", description="Get a data set into the CSV layout.")
+    parser = OptionParser(prog="python -m data.prepare", description="Get a data set into the CSV layout.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="{flickr8k,karpathy}")
 
     text = "Download Flickr8k (1.1 GB), or take local copies of it, and write images/ and captions.csv. Interrupted? Run it again."

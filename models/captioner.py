@@ -62,9 +62,12 @@ class Captioner(nn.Module):
         return next(self.parameters()).device
 
     def encode(self, pictures: torch.Tensor) -> torch.Tensor:
-        """Pictures (B, 3, S, S) -> features (B, P, D), without gradients: for the cache and for captioning."""
+        """Pictures (B, 3, S, S) -> features (B, P, D) in fp16, without gradients: for the cache and for captioning.
+
+        Rounded even where no cache is, so that a picture gets the same caption with and without.
+        """
         with torch.inference_mode(), autocast(self.device, pick_precision(self.config.train.precision, self.device)):
-            features: torch.Tensor = self.encoder(pictures.to(self.device))
+            features: torch.Tensor = self.encoder(pictures.to(self.device)).half()
         return features
 
     def feature_cache(self, root: str | Path) -> FeatureCache:

@@ -70,33 +70,34 @@ def generate(
         for each image 1 to ``beam_size`` different hypotheses, the best first.
     """
     b, s, device = len(features), beam_size, features.device
-    row = torch.arange(b, device=device)[:, None]  # (B, 1), picks an image's own beams
-    state = decoder.start(features).select(row.expand(b, s).flatten())  # N = B*S sentences
+    images = torch.arange(b, device=device)  # (A,) those whose search goes on; all below is of these alone
+    state = decoder.start(features).select(images.repeat_interleave(s))  # N = A*S sentences
     last = torch.full((b * s,), START_ID, device=device)  # (N,) the word each sentence ends in so far
-    words = torch.full((b, s, max_length), PAD_ID, device=device)  # (B, S, L) open sentences
+    words = torch.full((b, s, max_length), PAD_ID, device=device)  # (A, S, L) open sentences
     log_prob = torch.full((b, s), -torch.inf, device=device)
     log_prob[:, 0] = 0.0  # all beams start alike: only the first counts, or one word would win S times
     ended = _Ended(b, s, max_length, device)
 
     for length in range(1, max_length + 2):  # of a sentence that ends in this step, <end> included
         logits, state, _ = decoder.step(last, state)
-        step = logits.float().log_softmax(dim=-1).view(b, s, -1)  # (B, S, V)
+        step = logits.float().log_softmax(dim=-1).view(len(images), s, -1)  # (A, S, V)
         step[..., NEVER] = -torch.inf
         if 0 < no_repeat_ngram < length:
             step.masked_fill_(_would_repeat(words[..., : length - 1], no_repeat_ngram, step.shape[-1]), -torch.inf)
         if length > max_length:
             step[..., :END_ID] = step[..., END_ID + 1 :] = -torch.inf
-        total = (log_prob[..., None] + step).flatten(1)  # (B, S*V)
+        total = (log_prob[..., None] + step).flatten(1)  # (A, S*V)
         # Twice as many candidates as beams: even if S of them end here, S others go on.
-        best, index = total.topk(min(2 * s, total.shape[1]))  # (B, C), best first
-        beam, word = index // step.shape[-1], index % step.shape[-1]  # (B, C)
-        ends = word == END_ID
-        ended.add(words[row, beam], best.masked_fill(~ends, -torch.inf)[:, :s], length, length_penalty)
-        log_prob, kept = best.masked_fill(ends, -torch.inf).topk(s)  # (B, S)
-        ended.close(log_prob, max_length, length_penalty)
-        if length > max_length or bool(ended.closed.all()):
+        best, index = total.topk(min(2 * s, total.shape[1]))  # (A, C), best first
+        beam, word = index // step.shape[-1], index % step.shape[-1]  # (A, C)
+        ends, row = word == END_ID, torch.arange(len(images), device=device)[:, None]
+        ended.add(images, words[row, beam], best.masked_fill(~ends, -torch.inf)[:, :s], length, length_penalty)
+        log_prob, kept = best.masked_fill(ends, -torch.inf).topk(s)  # (A, S)
+        going_on = ~ended.certain(images, log_prob[:, 0], max_length, length_penalty)
+        if length > max_length or not going_on.any():
             break
-        beam, last = beam.gather(1, kept), word.gather(1, kept)  # (B, S)
+        images, row, log_prob = images[going_on], row[going_on], log_prob[going_on]
+        beam, last = beam.gather(1, kept)[going_on], word.gather(1, kept)[going_on]  # (A, S)
         words = words[row, beam]
         words[..., length - 1] = last
         state = state.select((row * s + beam).flatten())
@@ -193,32 +194,32 @@ def attention_per_word(decoder: Decoder, features: torch.Tensor, sentences: Sequ
 
 
 class _Ended:
-    """The best S ended sentences of each image so far, as tensors: (B, S) scores, log-probabilities and lengths, (B, S, L) words."""
+    """The best S ended sentences of each image so far, as tensors: (B, S) scores and log-probabilities, (B, S, L) words."""
 
     def __init__(self, b: int, s: int, max_length: int, device: torch.device) -> None:
         self.score = torch.full((b, s), -torch.inf, device=device)
         self.log_prob = self.score.clone()
         self.words = torch.full((b, s, max_length), PAD_ID, device=device)
-        self.closed = torch.zeros(b, dtype=torch.bool, device=device)  # images whose winner is certain
 
-    def add(self, words: torch.Tensor, log_prob: torch.Tensor, length: int, length_penalty: float) -> None:
-        """Merge candidates (B, C, L), (B, C) of ``length``; -inf marks those that did not end."""
-        log_prob = log_prob.masked_fill(self.closed[:, None], -torch.inf)
+    def add(self, images: torch.Tensor, words: torch.Tensor, log_prob: torch.Tensor, length: int, length_penalty: float) -> None:
+        """Merge candidates (A, C, L), (A, C) of ``length`` for the images (A,); -inf marks those that did not end."""
         s = self.score.shape[1]
-        self.score, kept = torch.cat([self.score, log_prob / length**length_penalty], dim=1).topk(s)  # (B, S)
-        self.log_prob = torch.cat([self.log_prob, log_prob], dim=1).gather(1, kept)
-        all_words = torch.cat([self.words, words[:, : log_prob.shape[1]]], dim=1)
-        self.words = all_words.gather(1, kept[..., None].expand(-1, -1, all_words.shape[2]))
+        scores = torch.cat([self.score[images], log_prob / length**length_penalty], dim=1)
+        self.score[images], kept = scores.topk(s)  # (A, S)
+        self.log_prob[images] = torch.cat([self.log_prob[images], log_prob], dim=1).gather(1, kept)
+        all_words = torch.cat([self.words[images], words[:, : log_prob.shape[1]]], dim=1)
+        self.words[images] = all_words.gather(1, kept[..., None].expand(-1, -1, all_words.shape[2]))
 
-    def close(self, open_log_prob: torch.Tensor, max_length: int, length_penalty: float) -> None:
-        """Close the images that have S ended sentences and no open one (B, S) that can still win.
+    def certain(self, images: torch.Tensor, open_log_prob: torch.Tensor, max_length: int, length_penalty: float) -> torch.Tensor:
+        """Which of the images (A,) have S ended sentences, and no open one (best: (A,)) that can still win.
 
         A log-probability only falls, so what an open beam can reach at most is its present one at the greatest length.
         A single beam is greedy decoding: its first <end> is the end.
         """
-        full = self.score[:, -1] > -torch.inf
-        reachable = open_log_prob[:, 0] / (max_length + 1) ** length_penalty
-        self.closed |= full & ((reachable <= self.score[:, 0]) | (self.score.shape[1] == 1))
+        score = self.score[images]
+        reachable = open_log_prob / (max_length + 1) ** length_penalty
+        certain: torch.Tensor = (score[:, -1] > -torch.inf) & ((reachable <= score[:, 0]) | (score.shape[1] == 1))
+        return certain
 
     def hypotheses(self) -> list[list[Hypothesis]]:
         """Plain lists, the best first."""

@@ -126,6 +126,17 @@ def test_cached_features_and_pictures_give_the_same_logits(captioner: Captioner,
     torch.testing.assert_close(from_features, from_pictures, rtol=1e-2, atol=1e-2)
 
 
+def test_a_fresh_picture_is_seen_exactly_as_a_cached_one(captioner: Captioner, tiny_data: Path, tmp_path: Path) -> None:
+    """evaluate.py reads features from the cache, inference_visualize.py computes them: a picture must not get two captions."""
+    paths = sorted((tiny_data / "images").iterdir())[:6]
+    cache = captioner.feature_cache(tmp_path)
+    assert cache.build(paths) == {}
+    cached = torch.stack([cache[path] for path in paths])
+    pictures = [load_image(path) for path in paths]
+    assert torch.equal(captioner.encode(torch.stack([captioner.transform(picture) for picture in pictures])), cached)
+    assert captioner.caption(pictures) == captioner.caption_features(cached)
+
+
 @pytest.mark.parametrize("part", ["config", "vocab", "transform", "model"])
 def test_a_checkpoint_with_a_broken_part_is_refused_by_name(checkpoint: dict[str, Any], part: str) -> None:
     missing = {key: value for key, value in checkpoint.items() if key != part}

@@ -218,3 +218,12 @@ def test_print_config_can_be_loaded_again(tmp_path: Path) -> None:
 def test_a_typo_ends_the_script_with_status_2_and_one_line(tmp_path: Path) -> None:
     assert_refused(run_script("train.py", "--train.sed", "3", cwd=tmp_path), "train.sed", "train.seed")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_heads_matter_only_where_there_are_some(tiny_config: Callable[..., Config]) -> None:
+    assert tiny_config("--decoder.hidden_size=9").decoder.hidden_size == 9
+    for name in ("attention", "transformer"):
+        with pytest.raises(UserError, match=r"decoder\.heads must divide decoder\.hidden_size"):
+            tiny_config(f"--decoder.name={name}", "--decoder.hidden_size=12")
+    with pytest.raises(UserError, match=r"decoder\.hidden_size must be even"):
+        tiny_config("--decoder.name=transformer", "--decoder.hidden_size=9", "--decoder.heads=3")
