@@ -1,8 +1,10 @@
 """Words and numbers: the tokeniser that training and scoring share, and the Vocabulary built with it."""
 
 import re
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from itertools import accumulate
 
 from nltk.tokenize import TreebankWordTokenizer
 from nltk.tokenize.treebank import TreebankWordDetokenizer
@@ -38,6 +40,12 @@ def tokenize(text: str) -> list[str]:
     text = _SPLIT.sub(r" \1 ", text.translate(_TYPOGRAPHY).lower().strip())
     text = _ABBREVIATION.sub(r"\1 .", _SENTENCE.sub(r"\1 .", text))
     return [BRACKETS.get(token, token) for token in _tokenizer.tokenize(text) if token not in PUNCTUATION]
+
+
+def word_of_token(tokens: Sequence[str], text: str) -> list[int]:
+    """For each token, in which word of ``text`` it is: of "man 's hat", written "man's hat", 0 0 1. Nothing but blanks may differ."""
+    ends = list(accumulate(map(len, text.split())))  # how many letters there are up to the end of each word
+    return [bisect_left(ends, end) for end in accumulate(map(len, tokens))]
 
 
 class Vocabulary:

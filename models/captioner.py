@@ -12,7 +12,7 @@ from torch import nn
 from config import Config, DecoderConfig, config_from_dict, config_to_dict
 from data.features import FeatureCache
 from data.transforms import Transform
-from data.vocab import Vocabulary
+from data.vocab import Vocabulary, word_of_token
 from models.attention import AttentionDecoder
 from models.decoding import attention_per_word, generate
 from models.model import DecoderRNN, EncoderCNN
@@ -26,9 +26,7 @@ class Candidate:
 
     caption: str
     log_prob: float
-    attention: torch.Tensor | None = (
-        None  # (words, P), where the decoder looked as it said each word; asked for, of the best, if it has any
-    )
+    attention: torch.Tensor | None = None  # (words of caption.split(), P), where the decoder looked; asked for, of the best, if it has any
 
 
 def build_decoder(config: DecoderConfig, vocab_size: int, features_size: int) -> DecoderRNN | AttentionDecoder | TransformerDecoder:
@@ -89,8 +87,11 @@ class Captioner(nn.Module):
         )
         candidates = [[Candidate(self.vocabulary.decode(h.tokens), h.log_prob) for h in hypotheses] for hypotheses in found]
         looks = attention_per_word(self.decoder, features, [hypotheses[0].tokens for hypotheses in found]) if attention else None
-        for best, weights in zip(candidates, looks or [], strict=looks is not None):
-            best[0] = replace(best[0], attention=weights.cpu())
+        for best, hypotheses, weights in zip(candidates, found, looks or [], strict=looks is not None):
+            places = word_of_token([self.vocabulary.words[token] for token in hypotheses[0].tokens], best[0].caption)
+            inside = (torch.arange(len(best[0].caption.split()))[:, None] == torch.tensor(places)).float()  # (words, tokens)
+            # "man's" is two tokens: where it looked is the mean of both
+            best[0] = replace(best[0], attention=inside / inside.sum(dim=1, keepdim=True) @ weights.cpu())
         return candidates
 
     def caption(self, images: Sequence[Image.Image], beam_size: int | None = None, *, attention: bool = False) -> list[list[Candidate]]:

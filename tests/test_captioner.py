@@ -15,8 +15,9 @@ from PIL import Image
 
 from config import Config
 from data.transforms import load_image
-from data.vocab import Vocabulary
+from data.vocab import SPECIAL, Vocabulary
 from models.captioner import Candidate, Captioner
+from models.decoding import Hypothesis, attention_per_word
 from utils import UserError, load_checkpoint
 
 CPU = torch.device("cpu")
@@ -114,6 +115,28 @@ def test_round_trip_of_every_decoder(tiny_config: Callable[..., Config], images:
     again = Captioner.from_checkpoint(made.checkpoint()).eval()
     assert again.caption(images[:2]) == made.caption(images[:2])
     assert again.config == made.config and again.transform == made.transform
+
+
+@pytest.mark.parametrize("name", DECODERS)
+def test_attention_is_told_for_each_word_of_the_caption(
+    tiny_config: Callable[..., Config], images: list[Image.Image], name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tokens = [["a", "man", "'s", "hat"], [], ["a", "hat"]]
+    captioner = Captioner(tiny_config(f"--decoder.name={name}", "--data.image_size=64"), Vocabulary([*SPECIAL, "a", "man", "'s", "hat"]))
+    found = [[Hypothesis([captioner.vocabulary.words.index(token) for token in sentence], -1.0, -1.0)] for sentence in tokens]
+    monkeypatch.setattr("models.captioner.generate", lambda *_: found)
+    features = 3 * torch.randn(3, 4, captioner.encoder.features_size)
+    best = [candidates[0] for candidates in captioner.eval().caption_features(features, attention=True)]
+    assert [candidate.caption for candidate in best] == ["a man's hat", "", "a hat"]
+    assert all(candidates[0].attention is None for candidates in captioner.caption_features(features))  # not asked for
+    if name == "lstm":
+        assert all(candidate.attention is None for candidate in best)
+        return
+    looks = attention_per_word(captioner.decoder, features, [hypotheses[0].tokens for hypotheses in found])
+    assert looks is not None
+    wanted = [torch.stack([looks[0][0], looks[0][1:3].mean(0), looks[0][3]]), looks[1], looks[2]]
+    for candidate, weights in zip(best, wanted, strict=True):
+        torch.testing.assert_close(candidate.attention, weights)
 
 
 def test_cached_features_and_pictures_give_the_same_logits(captioner: Captioner, images: list[Image.Image]) -> None:

@@ -8,7 +8,7 @@ from conftest import ROOT
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data.vocab import END_ID, PAD_ID, SPECIAL, START_ID, UNK_ID, Vocabulary, tokenize
+from data.vocab import END_ID, PAD_ID, SPECIAL, START_ID, UNK_ID, Vocabulary, tokenize, word_of_token
 from utils import UserError
 
 with (ROOT / "captions.csv").open(encoding="utf-8-sig", newline="") as file:
@@ -98,6 +98,11 @@ def test_encode_and_decode() -> None:
     assert vocabulary.decode([]) == vocabulary.decode([END_ID]) == ""
 
 
+def test_tokens_find_their_words() -> None:
+    assert word_of_token(["a", "man", "'s", "hat", "is", "n't", "here"], "a man's hat isn't here") == [0, 1, 1, 2, 3, 3, 4]
+    assert word_of_token([], "") == []
+
+
 def test_special_words_cannot_be_smuggled_in() -> None:
     vocabulary = Vocabulary.build(["<start> <end> <pad> <unk> dog"], 1)
     assert vocabulary.words[:4] == list(SPECIAL) and len(set(vocabulary.words)) == len(vocabulary)
@@ -159,6 +164,16 @@ def test_round_trip_of_any_sentence(pieces: list[tuple[str, str]]) -> None:
     ids = vocabulary.encode(caption)
     assert ids[0] == START_ID and ids[-1] == END_ID and UNK_ID not in ids
     assert vocabulary.encode(vocabulary.decode(ids)) == ids
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(st.sampled_from([*(token for word in WORDS for token in tokenize(word)), "'s", "n't", "'", "gon", "na"]), max_size=12))
+def test_every_word_of_any_tokens_has_some(tokens: list[str]) -> None:
+    text = Vocabulary([*SPECIAL, *dict.fromkeys(tokens)]).decode(
+        len(SPECIAL) + list(dict.fromkeys(tokens)).index(token) for token in tokens
+    )
+    places = word_of_token(tokens, text)
+    assert places == sorted(places) and sorted(set(places)) == list(range(len(text.split())))
 
 
 @settings(max_examples=200, deadline=None)
