@@ -3,28 +3,38 @@
 The page shows plain pictures from ``pictures/`` and links each to its captioned JPG. Showing the captioned JPGs themselves would say every
 caption twice, once as pixels that cannot be searched, enlarged or read aloud; and a plain picture half the size makes the page lighter.
 
+Where the decoder looked as it said each word (heatmap.py) is kept in the page as numbers, a byte each, and drawn when a word is asked about;
+not in captions.json, which it would make many times as long. The strips, pictures of the same for slides, are written if wanted.
+
 Captions, references and file names come from models and from strangers: the page is rendered by Jinja2 with autoescape on, and its
 Content-Security-Policy runs no script but the template's own.
 """
 
 import base64
 import hashlib
+import math
 import re
 import statistics
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import jinja2
+import torch
 from PIL import Image, ImageDraw, ImageFont
 
+import heatmap
 from utils import atomic_open
 
 PICTURE_SIDE = 1024  # longest side of a captioned JPG, in pixels
 PAGE_SIDE = 640  # of a picture in the page: a card is at most about 400 CSS pixels wide, phones have 2 to 3 pixels to each of those
 STRIP_WIDTH = 224  # a narrower picture gets white margins, or its caption would be a column of single words
 STRIP_LETTERS = 400  # a longer caption is cut in the JPG; page and captions.json have all of it
+PANEL_SIDE = 312  # longest side of a picture in an attention strip
+PANEL_GAP = 8  # six of them, and what is between, fill a slide of 1920
+PANEL_COLUMNS = 6
+PANELS = 120  # more words are left out of the strip; JPGs end at 65,535 pixels
 TEMPLATE = Path(__file__).with_name("gallery.html.j2")
 
 
@@ -38,6 +48,13 @@ class Entry:
     file: str = ""  # name of the captioned JPG, and of the plain one in pictures/
     width: int = 1  # of the plain one, in pixels
     height: int = 1
+    attention: torch.Tensor | None = None  # (words of caption.split(), P), if the decoder has any
+    strip: bool = False  # there is a strip of it in attention/
+
+    @property
+    def words(self) -> list[str]:
+        """The caption's words, if it is known where the decoder looked as it said them."""
+        return [] if self.attention is None else self.caption.split()
 
     @property
     def caption(self) -> str:
@@ -117,19 +134,45 @@ def with_caption(picture: Image.Image, caption: str) -> Image.Image:
     return result
 
 
+def attention_strip(picture: Image.Image, words: Sequence[str], attention: torch.Tensor) -> Image.Image:
+    """The picture, then once more for each word with its weights (words, P) over it and the word under it, in rows.
+
+    As figure 3 of "Show, Attend and Tell" (Xu et al. 2015, https://arxiv.org/abs/1502.03044).
+    """
+    scale = PANEL_SIDE / max(picture.size)
+    picture = picture.resize((max(1, round(picture.width * scale)), max(1, round(picture.height * scale))), Image.Resampling.LANCZOS)
+    looks = zip(words[: PANELS - 1], attention, strict=False)
+    panels = [picture, *(with_caption(heatmap.overlay(picture, weights), word) for word, weights in looks)]
+    columns = math.ceil(len(panels) / math.ceil(len(panels) / PANEL_COLUMNS))  # rows of about equal length
+    rows = [panels[first : first + columns] for first in range(0, len(panels), columns)]
+    width = max(panel.width for panel in panels)  # narrow pictures have margins, for their words
+    height = sum(max(panel.height for panel in row) for row in rows)
+    result = Image.new("RGB", (columns * (width + PANEL_GAP) - PANEL_GAP, height), "white")
+    top = 0
+    for row in rows:
+        for column, panel in enumerate(row):
+            result.paste(panel, (column * (width + PANEL_GAP) + (width - panel.width) // 2, top))
+        top += max(panel.height for panel in row)
+    return result
+
+
 def save_jpeg(picture: Image.Image, path: Path) -> None:
     """Write a JPG atomically."""
     with atomic_open(path, "wb") as file:
         picture.save(file, "JPEG", quality=88, optimize=True)
 
 
-def save_pictures(picture: Image.Image, entry: Entry, output_dir: Path, taken: set[str]) -> Entry:
-    """Write the captioned and the plain JPG of a picture; return its entry with the file's name and size."""
+def save_pictures(picture: Image.Image, entry: Entry, output_dir: Path, taken: set[str], strips: bool = False) -> Entry:
+    """Write the captioned and the plain JPG of a picture, with ``strips`` its attention too; return its entry with file name and size."""
     name = file_name(entry.image, taken)
     save_jpeg(with_caption(picture, entry.caption), output_dir / name)
     plain = shrink(picture, PAGE_SIDE)
     save_jpeg(plain, output_dir / "pictures" / name)
-    return Entry(entry.image, entry.candidates, entry.references, name, plain.width, plain.height)
+    entry = replace(entry, file=name, width=plain.width, height=plain.height)
+    if strips and entry.attention is not None and entry.words:
+        save_jpeg(attention_strip(plain, entry.words, entry.attention), output_dir / "attention" / name)
+        entry = replace(entry, strip=True)
+    return entry
 
 
 def printable(text: str) -> str:
@@ -141,6 +184,7 @@ def render_page(entries: Sequence[Entry], skipped: Sequence[tuple[str, str]], ch
     """The gallery as one HTML page. ``skipped`` names each picture that could not be used, with its reason."""
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters["csp_hash"] = csp_hash
+    environment.filters["weights"] = heatmap.encode
     environment.filters["score"] = lambda value: f"{value:.2f}".replace("-", "\N{MINUS SIGN}")
     template = environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
     # One shape of frame for all, the typical picture's, so that rows align; others stand in it whole, with margins.
@@ -148,6 +192,8 @@ def render_page(entries: Sequence[Entry], skipped: Sequence[tuple[str, str]], ch
     ratio = min(max(statistics.median(ratios), 0.75), 1.78) if ratios else 1.0
     page = template.render(
         entries=entries,
+        attended=any(entry.words for entry in entries),
+        heatmap=heatmap,
         skipped=skipped,
         checkpoint=checkpoint,
         beam_size=beam_size,

@@ -2,6 +2,7 @@
 
 python inference_visualize.py                            the test split of the checkpoint's own captions file
 python inference_visualize.py --images holiday/ dog.jpg  own photos: files, or folders searched through
+python inference_visualize.py --attention_strips         where an attention or transformer decoder looked, as JPGs for slides
 """
 
 import json
@@ -72,7 +73,9 @@ def load_batches(sources: list[Source], skipped: list[tuple[str, str]]) -> Itera
         yield batch
 
 
-def caption_all(captioner: Captioner, sources: list[Source], output_dir: Path, beam_size: int) -> tuple[list[Entry], list[tuple[str, str]]]:
+def caption_all(
+    captioner: Captioner, sources: list[Source], output_dir: Path, beam_size: int, strips: bool
+) -> tuple[list[Entry], list[tuple[str, str]]]:
     """Caption each picture and write its JPGs; return what was captioned, and (name, reason) of what was skipped.
 
     Raises:
@@ -83,10 +86,11 @@ def caption_all(captioner: Captioner, sources: list[Source], output_dir: Path, b
     taken: set[str] = set()
     with tqdm(total=len(sources), desc="captioning", unit="img", disable=None) as bar:
         for batch in load_batches(sources, skipped):
-            candidates = captioner.caption([picture for _, picture in batch], beam_size)
+            candidates = captioner.caption([picture for _, picture in batch], beam_size, attention=True)
             for (source, picture), found in zip(batch, candidates, strict=True):
-                entry = Entry(source.image, [(candidate.caption, candidate.log_prob) for candidate in found], source.references)
-                entries.append(save_pictures(picture, entry, output_dir, taken))
+                ranked = [(candidate.caption, candidate.log_prob) for candidate in found]
+                entry = Entry(source.image, ranked, source.references, attention=found[0].attention)
+                entries.append(save_pictures(picture, entry, output_dir, taken, strips))
             bar.update(len(entries) + len(skipped) - bar.n)
     if not entries and len(skipped) == 1:
         raise UserError(f"{sources[0].path}: {skipped[0][1]}. Name another picture with --images")
@@ -105,6 +109,9 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--image_dir", help="another folder of images than the checkpoint was trained with")
     parser.add_argument("--split", choices=SPLITS, default="test", help="which images of the captions file (default: %(default)s)")
     parser.add_argument("--beam_size", type=int, help="sentences kept open at each step; 1 is greedy (default: the checkpoint's)")
+    parser.add_argument(
+        "--attention_strips", action="store_true", help="for slides: where the model looked at each word, as attention/NAME.jpg"
+    )
     parser.add_argument("--limit", type=int, help="caption only the first so many pictures")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 or mps (default: %(default)s)")
     arguments = parser.parse_args(argv)
@@ -117,6 +124,8 @@ def main(argv: list[str]) -> None:
 
     captioner = Captioner.load(arguments.checkpoint, pick_device(arguments.device))
     config = captioner.config
+    if arguments.attention_strips and config.decoder.name == "lstm":
+        raise UserError(f"--attention_strips: the lstm decoder of {arguments.checkpoint} looks at no place in particular. Leave it out")
     if arguments.images:
         sources = own_photos(arguments.images)
     else:
@@ -128,7 +137,7 @@ def main(argv: list[str]) -> None:
         raise UserError(f"{inside[0]}: lies in --output_dir {arguments.output_dir} and might be overwritten. Choose another output folder")
 
     beam_size = arguments.beam_size or config.generate.beam_size
-    entries, skipped = caption_all(captioner, sources, arguments.output_dir, beam_size)
+    entries, skipped = caption_all(captioner, sources, arguments.output_dir, beam_size, arguments.attention_strips)
     with atomic_open(arguments.output_dir / "captions.json") as file:
         file.write(printable(json.dumps([entry.record() for entry in entries], ensure_ascii=False, indent=2)))
     page = arguments.output_dir / "captions_result.html"

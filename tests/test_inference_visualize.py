@@ -1,19 +1,25 @@
 """inference_visualize.py and gallery.py: from pictures of any kind to a page of escaped words."""
 
+import base64
 import html
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+import torch
 from PIL import Image
 
 import gallery
+from config import Config
+from data.vocab import END_ID, Vocabulary
 from gallery import Entry, file_name, render_page, save_pictures, with_caption
 from inference_visualize import main, own_photos
-from utils import UserError
+from models.captioner import Captioner
+from utils import UserError, save_checkpoint
 
 ROOT = Path(__file__).parents[1]
 HOSTILE = [
@@ -219,3 +225,92 @@ def test_mistakes_are_refused_and_nothing_is_touched(
         main(["--checkpoint", str(tiny_checkpoint), "--device", "cpu", *options])
     assert message in str(caught.value)
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+
+
+# --------------------------------------------------------------------------------------------------- attention
+
+
+def attended(caption: str, *cells: int) -> Entry:
+    """An entry whose decoder looked at ``cells`` of a 3 x 3 grid, one a word."""
+    weights = torch.nn.functional.one_hot(torch.tensor(cells).long(), 9) * 0.8 + 0.2 / 9
+    return entry("dog.jpg", caption, attention=weights.reshape(len(cells), 9))
+
+
+def looks(page: Page) -> list[bytes]:
+    """The weights in the page, for each picture that has any."""
+    return [base64.b64decode(str(span["data-attention"])) for span in page.all("span") if "data-attention" in span]
+
+
+def test_page_holds_the_weights_of_each_word_and_the_ways_to_them(tmp_path: Path) -> None:
+    shown = save_pictures(Image.new("RGB", (90, 60)), attended("a dog  runs", 0, 4, 8), tmp_path, set())
+    text = render_page([shown], [], "checkpoints.pth", 5)
+    (weights,) = looks(Page(text))
+    assert [weights[first : first + 9].index(255) for first in (0, 9, 18)] == [0, 4, 8] and len(weights) == 27
+    assert "<span>a</span> <span>dog</span> <span>runs</span></span></h2>" in text  # one sentence, even with styles and scripts off
+    for needed in ("ArrowLeft", "Escape", "focusin", "tabIndex", "aria-describedby", 'id="keys"', "pointerover", "click"):
+        assert needed in text, needed
+    assert "tabindex" not in text.split("<ul")[1].split("</ul>")[0]  # no stop of the Tab key that without the script leads nowhere
+    policy = next(str(meta["content"]) for meta in Page(text).all("meta") if meta.get("http-equiv") == "Content-Security-Policy")
+    for tag in ("style", "script"):
+        assert gallery.csp_hash(text.split(f"<{tag}>")[1].split(f"</{tag}>")[0]) in policy
+    assert all(hole not in text for hole in ("http:", "https:", '"data:', "url(", "style="))
+
+
+def test_page_without_attention_has_nothing_of_it() -> None:
+    text = render_page([entry(), attended("")], [], "checkpoints.pth", 5)
+    for word in ("attention", "canvas", "looked", "tabIndex", "aria-label="):
+        assert word not in text, word
+    assert looks(Page(render_page([entry(), attended("a", 1), attended("")], [], "checkpoints.pth", 5))) != []
+
+
+def test_hostile_words_show_as_words_with_attention_too(tmp_path: Path) -> None:
+    taken: set[str] = set()
+    entries = [attended(text, *[1] * len(text.split())) for text in HOSTILE]
+    saved = [save_pictures(Image.new("RGB", (40, 30)), found, tmp_path, taken, strips=True) for found in entries]
+    text = render_page(saved, [], "checkpoints.pth", 3)
+    text.encode("utf-8")
+    page = Page(text)
+    assert len(page.all("script")) == 1 and len(page.all("style")) == 1 and len(page.all("img")) == len(HOSTILE)
+    assert all(not name.startswith("on") for _, attributes in page.tags for name in attributes)
+    for caption in (HOSTILE[0], HOSTILE[1], HOSTILE[5]):
+        assert caption in page.text
+    assert [len(weights) // 9 for weights in looks(page)] == [len(caption.split()) for caption in HOSTILE if caption.strip()]
+    links = [str(link["href"]) for link in page.all("a") if str(link["href"]).startswith("attention/")]
+    assert len(links) == len(list((tmp_path / "attention").iterdir())) == 6  # the two empty captions have none
+    assert all((tmp_path / link).is_file() for link in links)
+
+
+@pytest.fixture(scope="module")
+def attention_checkpoint(tiny_config: Callable[..., Config], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A decoder with attention that learned nothing, but always says something."""
+    config = tiny_config("--decoder.name=attention", "--data.image_size=96")
+    captioner = Captioner(config, Vocabulary.build(["a red circle", "one blue square"], min_count=1))
+    with torch.no_grad():
+        captioner.decoder.output.bias[END_ID] = -5
+    path = tmp_path_factory.mktemp("attention") / "checkpoints.pth"
+    save_checkpoint(path, captioner.checkpoint())
+    return path
+
+
+@pytest.mark.parametrize("strips", [False, True])
+def test_script_shows_where_the_model_looked(tmp_path: Path, attention_checkpoint: Path, strips: bool) -> None:
+    make_photos(tmp_path / "photos")
+    out = tmp_path / "out"
+    options = ["--attention_strips"] if strips else []
+    main(["--checkpoint", str(attention_checkpoint), "--images", str(tmp_path / "photos"), "--output_dir", str(out), *options])
+    records = json.loads((out / "captions.json").read_text(encoding="utf-8"))
+    assert all(record.keys() == {"image", "caption", "log_prob", "candidates"} for record in records)
+    page = Page((out / "captions_result.html").read_text(encoding="utf-8"))
+    assert [len(weights) for weights in looks(page)] == [9 * len(record["caption"].split()) for record in records]
+    names = ["dog-2.jpg", "dog.jpg", "print.jpg", "rotated.jpg"] if strips else []
+    assert sorted(path.name for path in out.glob("attention/*")) == names
+    assert sorted(str(link["href"]) for link in page.all("a") if "attention" in str(link["href"])) == [
+        f"attention/{name}" for name in names
+    ]
+
+
+def test_a_decoder_that_looks_nowhere_has_no_strips(tmp_path: Path, tiny_checkpoint: Path) -> None:
+    make_photos(tmp_path)
+    with pytest.raises(UserError, match="--attention_strips"):
+        main(["--checkpoint", str(tiny_checkpoint), "--images", str(tmp_path), "--output_dir", str(tmp_path / "out"), "--attention_strips"])
+    assert not (tmp_path / "out").exists()
