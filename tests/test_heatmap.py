@@ -62,6 +62,7 @@ def test_a_strip_has_the_picture_and_a_panel_for_each_word(count: int, size: tup
     step, height = (alone.width + gallery.PANEL_GAP) // 2, alone.height
     columns, rows = result.width // step + 1, result.height // height
     assert (columns * step - gallery.PANEL_GAP, rows * height) == result.size and columns <= gallery.PANEL_COLUMNS
+    assert rows == -(-(1 + count) // gallery.PANEL_COLUMNS)  # no more than it takes
     middles = [result.getpixel((x * step + step // 2, y * height + 110)) for y in range(rows) for x in range(columns)]
     assert middles[0] == (255, 0, 0)
     assert len([middle for middle in middles if middle != (255, 255, 255)]) == 1 + count
