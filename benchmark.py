@@ -1,47 +1,48 @@
-"""What a checkpoint costs on this machine: images encoded and captioned a second, from cached features, together and one by one.
+"""What a checkpoint costs on this machine: images encoded and captioned a second, many at once and one by one.
 
 python benchmark.py --checkpoint a/checkpoints.pth b/checkpoints.pth --split val     compare only what one run printed
 """
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
 
-from data.dataset import SPLITS, read_captions, references_of
+from data.dataset import SPLITS, drop_bad_images, read_captions, references_of
 from data.transforms import load_image
 from models.captioner import Captioner
 from systems import BATCH
-from utils import OptionParser, peak_memory, pick_device, run_script
+from utils import OptionParser, UserError, peak_memory, pick_device, run_script
 
-ENCODED = 64  # images that are encoded to time the encoder
 ALONE = 100  # images that are captioned one by one
+REPEATS = 3
 
 
-def caption_seconds(captioner: Captioner, features: torch.Tensor, batch: int, beam_size: int) -> float:
-    """Time to caption images from their features (B, P, D), ``batch`` at once."""
-    began = time.perf_counter()
+def seconds(work: Callable[[], object]) -> float:
+    """The best time of some, after one that does not count: what else the machine does only adds to it."""
+    times = []
+    for _ in range(1 + REPEATS):
+        began = time.perf_counter()
+        work()
+        times.append(time.perf_counter() - began)
+    return min(times[1:])
+
+
+def caption_all(captioner: Captioner, features: torch.Tensor, batch: int, beam_size: int) -> None:
+    """Caption images from their features (B, P, D), ``batch`` at once."""
     for first in range(0, len(features), batch):
         captioner.caption_features(features[first : first + batch], beam_size)
-    return time.perf_counter() - began
 
 
-def measure(captioner: Captioner, paths: list[Path], feature_cache: str, beam_size: int) -> dict[str, float]:
-    """The numbers of one checkpoint; features that are not cached yet are computed first, outside all times."""
-    cache = captioner.feature_cache(feature_cache)
-    bad = cache.build(paths)
-    features = torch.stack([cache[path] for path in paths if path not in bad])  # (B, P, D)
-    pictures = torch.stack([captioner.transform(load_image(path)) for path in paths[:ENCODED] if path not in bad])
-    captioner.encode(pictures[:2])  # the first call chooses its kernels
-    began = time.perf_counter()
-    captioner.encode(pictures)
-    encoding = time.perf_counter() - began
-    caption_seconds(captioner, features[:BATCH], BATCH, beam_size)
-    together = caption_seconds(captioner, features, BATCH, beam_size)
-    alone = caption_seconds(captioner, features[:ALONE], 1, beam_size)
+def measure(captioner: Captioner, pictures: torch.Tensor, features: torch.Tensor, beam_size: int) -> dict[str, float]:
+    """What -> number. Pictures (B, 3, S, S) are encoded, features (B', P, D) captioned."""
+    together = seconds(lambda: caption_all(captioner, features, BATCH, beam_size))
+    alone = seconds(lambda: caption_all(captioner, features[:ALONE], 1, beam_size))
     return {
-        "decoder parameters, millions": sum(weight.numel() for weight in captioner.decoder.parameters()) / 1e6,
-        "images encoded a second": len(pictures) / encoding,
+        "million weights in the decoder": sum(weight.numel() for weight in captioner.decoder.parameters()) / 1e6,
+        "images encoded a second": len(pictures)
+        / seconds(lambda: captioner.encode(pictures).cpu()),  # to the CPU: a GPU must have finished
         f"images captioned a second, {BATCH} at once": len(features) / together,
         "images captioned a second, one by one": len(features[:ALONE]) / alone,
         f"seconds to caption {len(features)} images": together,
@@ -51,23 +52,31 @@ def measure(captioner: Captioner, paths: list[Path], feature_cache: str, beam_si
 def main(argv: list[str]) -> None:
     """Measure each checkpoint and print a line for each number."""
     parser = OptionParser(prog="benchmark.py", description="Time a checkpoint's encoder and decoder on the images of a split.")
-    parser.add_argument(
-        "--checkpoint", type=Path, nargs="+", default=[Path("checkpoints.pth")], help="one or several (default: checkpoints.pth)"
-    )
+    parser.add_argument("--checkpoint", type=Path, nargs="+", action="extend", help="one or several (default: checkpoints.pth)")
     parser.add_argument("--split", choices=SPLITS, default="test", help="which images of the captions file (default: %(default)s)")
+    parser.add_argument("--captions_file", help="another captions.csv than the checkpoint was trained with")
+    parser.add_argument("--image_dir", type=Path, help="another folder of images than the checkpoint was trained with")
+    parser.add_argument("--feature_cache", help="another folder of cached features than the checkpoint was trained with")
     parser.add_argument("--beam_size", type=int, default=5, help="sentences kept open at each step (default: %(default)s)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 or mps (default: %(default)s)")
     options = parser.parse_args(argv)
-    for path in options.checkpoint:
+    if options.beam_size < 1:
+        raise UserError(f"--beam_size {options.beam_size}: must be 1 or more")
+    for path in options.checkpoint or [Path("checkpoints.pth")]:
         captioner = Captioner.load(path, pick_device(options.device))
-        data = captioner.config.data
-        names = references_of(read_captions(data.captions_file, captioner.config.train.seed), options.split)
-        print(f"{path}: decoder {captioner.config.decoder.name}, beam {options.beam_size}, device {captioner.device}")
-        for what, value in measure(
-            captioner, [Path(data.image_dir) / name for name in names], data.feature_cache, options.beam_size
-        ).items():
-            print(f"  {value:8.1f} {what}")
-    print(f"{peak_memory():.1f} GB of memory at most, {torch.get_num_threads()} threads")
+        config = captioner.config
+        references = references_of(read_captions(options.captions_file or config.data.captions_file, config.train.seed), options.split)
+        image_dir = options.image_dir or Path(config.data.image_dir)
+        cache = captioner.feature_cache(options.feature_cache or config.data.feature_cache)
+        good = drop_bad_images(references, image_dir, cache.build([image_dir / name for name in references]))
+        features = torch.stack([cache[image_dir / name] for name in good])  # (B, P, D)
+        pictures = torch.stack([captioner.transform(load_image(image_dir / name)) for name in list(good)[:BATCH]])
+        print(
+            f"{path}: decoder {config.decoder.name}, beam size {options.beam_size}, {captioner.device}, {torch.get_num_threads()} threads"
+        )
+        for what, number in measure(captioner, pictures, features, options.beam_size).items():
+            print(f"  {number:9.1f} {what}")
+    print(f"all of it{peak_memory()}")
 
 
 if __name__ == "__main__":

@@ -61,7 +61,7 @@ class DecoderConfig:
     layers: int = 3
     """layers of the transformer"""
     dropout: float = 0.5
-    """dropout on the decoder's inputs and outputs"""
+    """dropout on what the decoder reads and says, and on what attention sees"""
 
 
 @dataclass
@@ -119,7 +119,7 @@ class TrainConfig:
     grad_clip: float = 5.0
     """largest norm of the gradient"""
     ema: float = 0.999
-    """decay of the weights' moving average, which is what is validated and saved; 0: the weights as they are"""
+    """decay of the weights' moving average, which is validated and saved: at most, early on it covers the last ninth of the steps; 0: none"""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     """auto: fp16 or bf16 autocast on CUDA, bf16 on a CPU with native bf16 instructions, else fp32"""
     save_every: float = 120.0

@@ -99,7 +99,7 @@ def update_average(averaged: Captioner, captioner: Captioner, decay: float, step
     """Move ``averaged`` towards ``captioner`` after training step ``step`` (1, 2, ...): an exponential moving average of the weights.
 
     It makes about the same of noise as a far smaller learning rate (Polyak and Juditsky 1992). While steps are few it is short,
-    or it would remember the random start. Batch-norm statistics are means already and are copied.
+    or it would remember the random start. Batch-norm statistics are copied: they are running means of what the weights of late did.
     """
     decay = min(decay, (1 + step) / (10 + step))
     for mean, weight in zip(averaged.parameters(), captioner.parameters(), strict=True):

@@ -37,11 +37,14 @@ def read_options(argv: list[str]) -> Namespace:
         UserError: options that are wrong, or have no use together.
     """
     parser = OptionParser(prog="evaluate.py", description="Score captions: BLEU-1..4, METEOR (where Java is installed), ROUGE-L, CIDEr.")
-    parser.add_argument("--checkpoint", type=Path, nargs="+", help="the model, or several to compare (default: checkpoints.pth)")
+    parser.add_argument(
+        "--checkpoint", type=Path, nargs="+", action="extend", help="the model, or several to compare (default: checkpoints.pth)"
+    )
     parser.add_argument(
         "--predictions",
         type=Path,
         nargs="+",
+        action="extend",
         help="score these captions, in COCO results format, instead of a model's; several are compared",
     )
     parser.add_argument("--split", choices=SPLITS, help="which images of the captions file (default: test)")
@@ -55,6 +58,7 @@ def read_options(argv: list[str]) -> Namespace:
         "--beam_size",
         type=int,
         nargs="+",
+        action="extend",
         help="sentences kept open at each step, 1 is greedy; several are compared (default: the checkpoint's)",
     )
     parser.add_argument("--baseline", choices=("nearest",), help="also score captions of similar training images (Devlin et al. 2015)")
@@ -68,8 +72,8 @@ def read_options(argv: list[str]) -> Namespace:
         values = getattr(options, name) or []
         if len({Path(value).resolve() if isinstance(value, Path) else value for value in values}) < len(values):
             raise UserError(f"--{name} {' '.join(map(str, values))}: the same one twice. Name each once")
-    if options.output.suffix == ".md":
-        raise UserError(f"--output {options.output}: the scores are JSON, the tables go to an .md file beside them. Name a .json file")
+    if options.output.suffix != ".json":  # .md is for the tables, and a .pth or .csv may be somebody's model or data
+        raise UserError(f"--output {options.output}: the scores are JSON, tables and captions go beside them. Name a .json file")
     if options.baseline and options.split == "train":
         raise UserError(
             f"--baseline {options.baseline} borrows from training images, so it cannot be scored on --split train. Use val or test"

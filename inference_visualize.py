@@ -103,11 +103,11 @@ def main(argv: list[str]) -> None:
     """Choose the pictures, caption them, write the gallery."""
     parser = OptionParser(prog="inference_visualize.py", description="Caption pictures and show them in a gallery.")
     parser.add_argument("--checkpoint", type=Path, default=Path("checkpoints.pth"), help="the model (default: %(default)s)")
-    parser.add_argument("--images", type=Path, nargs="+", help="own photos, files or folders, instead of a split")
+    parser.add_argument("--images", type=Path, nargs="+", action="extend", help="own photos, files or folders, instead of a split")
     parser.add_argument("--output_dir", type=Path, default=Path("outputs"), help="what is written goes here (default: %(default)s)")
     parser.add_argument("--captions_file", help="another captions.csv than the checkpoint was trained with")
     parser.add_argument("--image_dir", help="another folder of images than the checkpoint was trained with")
-    parser.add_argument("--split", choices=SPLITS, default="test", help="which images of the captions file (default: %(default)s)")
+    parser.add_argument("--split", choices=SPLITS, help="which images of the captions file (default: test)")
     parser.add_argument("--beam_size", type=int, help="sentences kept open at each step; 1 is greedy (default: the checkpoint's)")
     parser.add_argument(
         "--attention_strips", action="store_true", help="for slides: where the model looked at each word, as attention/NAME.jpg"
@@ -119,8 +119,8 @@ def main(argv: list[str]) -> None:
         value = getattr(arguments, option)
         if value is not None and value < 1:
             raise UserError(f"--{option} {value}: must be 1 or more")
-    if arguments.images and (arguments.captions_file or arguments.image_dir):
-        raise UserError("--images names own photos, --captions_file and --image_dir a split's. Use one or the other")
+    if arguments.images and (arguments.captions_file or arguments.image_dir or arguments.split):
+        raise UserError("--images names own photos, --captions_file, --image_dir and --split those of a data set. Use one or the other")
 
     captioner = Captioner.load(arguments.checkpoint, pick_device(arguments.device))
     config = captioner.config
@@ -130,7 +130,7 @@ def main(argv: list[str]) -> None:
         sources = own_photos(arguments.images)
     else:
         captions_file = arguments.captions_file or config.data.captions_file
-        sources = split_pictures(captions_file, arguments.image_dir or config.data.image_dir, arguments.split, config.train.seed)
+        sources = split_pictures(captions_file, arguments.image_dir or config.data.image_dir, arguments.split or "test", config.train.seed)
     sources = sources[: arguments.limit]
     inside = [source.path for source in sources if arguments.output_dir.resolve() in source.path.resolve().parents]
     if inside:  # a captioned JPG could take the place of somebody's only copy

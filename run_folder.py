@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from config import Config, config_to_dict
+from config import Config, config_from_dict, config_to_dict
 from utils import UserError, atomic_open, load_checkpoint
 
 BEST, LAST, LOG, RESOLVED = "checkpoints.pth", "checkpoints_last.pth", "loss_log.txt", "resolved_config.yaml"
@@ -100,7 +100,8 @@ def load_resume(path: Path, config: Config, table: pd.DataFrame) -> dict[str, An
         raise UserError(f"--resume {path}: this checkpoint can caption but not go on training; use {LAST} of its run")
     if checkpoint["training"]["data"] != fingerprint(table):
         raise UserError(f"--resume: {config.data.captions_file} has changed since the run began; start a new run in another --output_dir")
-    old, new = (pd.json_normalize(values).iloc[0].to_dict() for values in (checkpoint["config"], config_to_dict(config)))
+    before = config_to_dict(config_from_dict(checkpoint["config"]))  # options that are younger than the run have their defaults
+    old, new = (pd.json_normalize(values).iloc[0].to_dict() for values in (before, config_to_dict(config)))
     changed = [key for key in new if json.dumps(old.get(key)) != json.dumps(new[key])]
     fixed = [
         key

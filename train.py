@@ -185,10 +185,15 @@ class Run:
         if self.config.train.ema > 0:
             shared = {} if stage.encoder_lr > 0 else {id(self.captioner.encoder): self.captioner.encoder}  # frozen: one will do
             self.averaged = copy.deepcopy(self.captioner, shared).eval()
+            for module in self.averaged.modules():
+                if isinstance(module, torch.nn.RNNBase):
+                    module.flatten_parameters()  # a copy's weights lie apart; cuDNN would gather them at every step
         self.data = prepare_data(self.captioner, self.table, stage)
         if self.training is None:
             return
-        self.captioner.load_state_dict(self.training["model"])  # the average was loaded from the checkpoint proper
+        self.captioner.load_state_dict(
+            self.training.get("model", self.captioner.state_dict())
+        )  # the average was loaded from the checkpoint proper
         if self.training["optimizer"] is not None:  # a finished run to which a stage was added has none
             self.load_optimizer(stage, self.training["optimizer"])
         if self.training["scaler"]:
@@ -329,9 +334,7 @@ def main(argv: list[str]) -> None:
     except Interrupted:
         print(f"stopped at step {run.progress.total_steps}. Go on with the same command and --resume auto", file=sys.stderr)
         sys.exit(130)
-    print(
-        f"best: epoch {run.progress.best_epoch}, validation CIDEr {run.progress.best_cider:.3f}, in {folder / BEST} ({peak_memory():.1f} GB of memory)"
-    )
+    print(f"best: epoch {run.progress.best_epoch}, validation CIDEr {run.progress.best_cider:.3f}, in {folder / BEST}{peak_memory()}")
 
 
 if __name__ == "__main__":

@@ -3,7 +3,6 @@
 import argparse
 import contextlib
 import difflib
-import math
 import os
 import random
 import re
@@ -116,13 +115,16 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
     return checkpoint
 
 
-def peak_memory() -> float:
-    """The most memory that this process has held so far, in GB (not counting a GPU's); NaN where Python is not told (Windows)."""
+def peak_memory() -> str:
+    """Such as " (at most 1.2 GB of RAM)", and a GPU's if one was used, for the process so far; "" on Windows, which does not tell."""
     if sys.platform == "win32":
-        return math.nan
+        return ""
     import resource  # exists on Unix only
 
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1e9 if sys.platform == "darwin" else 1e6)
+    ram = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1e9 if sys.platform == "darwin" else 1e6)
+    gpu = torch.cuda.max_memory_allocated() / 1e9 if torch.cuda.is_available() else 0.0
+    of_gpu = f", {gpu:.1f} GB of GPU memory" if gpu else ""
+    return f" (at most {ram:.1f} GB of RAM{of_gpu})"
 
 
 def seed_everything(seed: int) -> None:

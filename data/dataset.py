@@ -106,7 +106,7 @@ def references_of(table: pd.DataFrame, split: str) -> dict[str, list[str]]:
     if rows.empty:
         raise UserError(
             f"no image is in the split '{split}' (there are: {', '.join(sorted(table['split'].unique()))}). "
-            f"Write {split} into the split column of the captions file, or name another file with --captions_file, or another --split"
+            f"Write {split} into the split column of the captions file for some images, or use another split or captions file"
         )
     return {str(image): list(captions) for image, captions in rows.groupby("image", sort=False)["caption"]}
 

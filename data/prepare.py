@@ -282,7 +282,14 @@ def parse(argv: list[str]) -> argparse.Namespace:
     text = "Download Flickr8k (1.1 GB), or take local copies of it, and write images/ and captions.csv. Interrupted? Run it again."
     flickr8k = commands.add_parser("flickr8k", help="download Flickr8k, or use local copies", description=text)
     add = flickr8k.add_argument
-    add("--source", type=Path, nargs="+", metavar="PATH", help="zips, folders, caption files and split lists to use instead of downloading")
+    add(
+        "--source",
+        type=Path,
+        nargs="+",
+        action="extend",
+        metavar="PATH",
+        help="zips, folders, caption files and split lists to use instead of downloading",
+    )
     add("--output_dir", type=Path, default=Path("data/flickr8k"), metavar="DIR", help="where to write (default: data/flickr8k)")
     add("--base_url", default=BASE_URL, metavar="URL", help=f"web folder that holds {' and '.join(MD5S)} (default: {BASE_URL})")
 

@@ -125,6 +125,8 @@ def sample(
 ) -> list[list[Hypothesis]]:
     """Draw ``count`` sentences for each image, word by word; log_prob is the model's own, before temperature and cuts.
 
+    Not for the best caption but for different ones: a beam's candidates hardly differ.
+
     Args:
         features: (B, P, D).
         generator: a seeded one gives the same sentences again; lives on the features' device.
@@ -132,9 +134,14 @@ def sample(
         top_k: draw only from the k likeliest words (Fan et al. 2018); 0: from all.
         top_p: draw only from the likeliest words that together have this probability (nucleus sampling, Holtzman et al. 2020).
 
+    Raises:
+        ValueError: temperature is not above 0; generate() with one beam is what it tends to.
+
     Returns:
         for each image ``count`` hypotheses, the likeliest first; the same sentence may come twice.
     """
+    if temperature <= 0:
+        raise ValueError(f"temperature {temperature}: must be more than 0")
     b, n, device = len(features), len(features) * count, features.device
     state = decoder.start(features).select(torch.arange(b, device=device).repeat_interleave(count))
     last = torch.full((n,), START_ID, device=device)

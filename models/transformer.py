@@ -48,6 +48,7 @@ class Layer(nn.Module):
         n, t, e = x.shape
         q, k, v = self.query_key_value(self.self_norm(x)).view(n, t, 3, self.heads, e // self.heads).permute(2, 0, 3, 1, 4)
         k, v = torch.cat([before[0], k], dim=2), torch.cat([before[1], v], dim=2)  # (N, heads, T before + T, E / heads)
+        assert t == 1 or before[0].shape[2] == 0  # or is_causal would count from the wrong end
         # causal only when many words come at once; padding needs no mask: it comes after all real words
         seen = functional.scaled_dot_product_attention(q, k, v, is_causal=t > 1)
         x = x + self.dropout(self.self_output(seen.transpose(1, 2).reshape(n, t, e)))
@@ -106,7 +107,7 @@ class TransformerDecoder(nn.Module):
         return logits[:, 0], state, attention[:, 0]
 
     def read(self, tokens: torch.Tensor, state: TransformerState) -> tuple[torch.Tensor, TransformerState, torch.Tensor]:
-        """Some words further: tokens (N, T) -> logits (N, T, V), the new state, attention of the last layer (N, T, P)."""
+        """The first T words at once, or one word further: tokens (N, T) -> logits (N, T, V), the new state, attention of the last layer (N, T, P)."""
         words_read = self.embed(tokens)  # (N, T, E)
         x = self.dropout(words_read + positions(state.length, tokens.shape[1], words_read.shape[2], tokens.device))
         words = []

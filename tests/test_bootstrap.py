@@ -1,7 +1,5 @@
 """The intervals are those of resampled images; a paired comparison finds a difference where there is one, and only there."""
 
-import time
-
 import numpy as np
 import pytest
 from conftest import ROOT
@@ -90,10 +88,3 @@ def test_chance_is_called_significant_once_in_twenty() -> None:
     pairs = [(random_scores(generator.random(100)), random_scores(generator.random(100))) for _ in range(300)]
     significant = [bootstrap.compare(*pair, draws)["CIDEr"]["p"] < 0.05 for pair in pairs]
     assert 0.02 < np.mean(significant) < 0.09
-
-
-def test_a_thousand_images_take_no_time() -> None:
-    scores = random_scores(np.random.default_rng(0).random(1000))
-    began = time.perf_counter()
-    bootstrap.compare(scores, scores, bootstrap.draw(1000))
-    assert time.perf_counter() - began < 1  # 0.02 s

@@ -111,7 +111,7 @@ def test_references_of_keeps_file_order_and_names_the_splits_there_are(tmp_path:
     rows = [("b.jpg", "one", "train"), ("a.jpg", "two", "train"), ("b.jpg", "three", "train"), ("c.jpg", "four", "val")]
     table = read_captions(write_csv(tmp_path / "c.csv", rows))
     assert list(references_of(table, "train").items()) == [("b.jpg", ["one", "three"]), ("a.jpg", ["two"])]
-    with pytest.raises(UserError, match=r"'test' \(there are: train, val\)\. Write test into the split column .* --split"):
+    with pytest.raises(UserError, match=r"'test' \(there are: train, val\)\. Write test into the split column .* captions file"):
         references_of(table, "test")
 
 

@@ -112,13 +112,14 @@ def plain_beam_search(decoder: nn.Module, image: torch.Tensor, beam: int, longes
 
 @pytest.mark.parametrize("penalty", [0.0, 0.7, 1.0])
 @pytest.mark.parametrize("end_bias", [0.0, 1.0, 2.0])
-def test_the_winner_is_that_of_a_plain_search_that_never_stops_early(end_bias: float, penalty: float) -> None:
-    for seed in range(8):
-        decoder, beam = random_decoder(8, seed, end_bias=end_bias), 2 + seed % 3
+@pytest.mark.parametrize("name", DECODERS)
+def test_the_winner_is_that_of_a_plain_search_that_never_stops_early(name: str, end_bias: float, penalty: float) -> None:
+    for seed in range(4):
+        decoder, beam = random_decoder(8, seed, name, end_bias), 2 + seed % 3
         features = 3 * torch.randn(2, P, D)
         for image, hypotheses in zip(features, generate(decoder, features, beam, 8, penalty), strict=True):  # type: ignore[arg-type]
             score, words = plain_beam_search(decoder, image, beam, 8, penalty)
-            assert hypotheses[0].score == pytest.approx(score, abs=1e-4)
+            assert hypotheses[0].score == pytest.approx(score, rel=2e-5, abs=1e-4)
             assert hypotheses[0].tokens == words
 
 
@@ -266,6 +267,12 @@ def test_words_are_drawn_as_often_as_they_should(options: dict[str, float], expe
     (found,) = sample(decoder, torch.zeros(1, P, D), 4000, seeded(), 1, **options)  # type: ignore[arg-type]
     counts = torch.bincount(torch.tensor([h.tokens[0] for h in found]) - 4, minlength=4) / len(found)
     torch.testing.assert_close(counts, torch.tensor(expected) / sum(expected), atol=0.03, rtol=0)
+
+
+@pytest.mark.parametrize("temperature", [0.0, -1.0])
+def test_a_temperature_of_zero_is_refused(temperature: float) -> None:
+    with pytest.raises(ValueError, match="temperature"):
+        sample(Stubborn([0.0] * 6), torch.zeros(1, P, D), 2, seeded(), temperature=temperature)
 
 
 # --------------------------------------------------------------------------------------------------- attention

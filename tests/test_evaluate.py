@@ -50,7 +50,7 @@ def score(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Evaluat
     monkeypatch.chdir(tmp_path)
 
     def call(*options: str | Path) -> dict:
-        checkpoint = [] if "--predictions" in options else ["--checkpoint", run / "checkpoints.pth"]
+        checkpoint = [] if {"--predictions", "--checkpoint"} & {*map(str, options)} else ["--checkpoint", run / "checkpoints.pth"]
         evaluate.main([str(word) for word in [*checkpoint, *options]])
         output = options[options.index("--output") + 1] if "--output" in options else "metrics.json"
         return json.loads(Path(output).read_text())
@@ -255,7 +255,7 @@ def test_what_a_checkpoint_cannot_be_scored_on(score: Evaluate, album: Callable[
         (["--limit", "0"], "--limit 0: must be 1 or more"),
         (["--output", "metrics.md"], "--output metrics.md: the scores are JSON"),
         (["--baseline", "nearest", "--split", "train"], "cannot be scored on --split train"),
-        ([*options, "--split", "val", "--baseline", "nearest"], r"no image is in the split 'train' .*--captions_file"),
+        ([*options, "--split", "val", "--baseline", "nearest"], r"no image is in the split 'train' .*another split or captions file"),
         (["--split", "dev"], "argument --split: invalid choice: 'dev'"),
         (["--device", "abacus"], "device abacus: not available here"),
     ]:

@@ -1,11 +1,12 @@
 """Going on from a run that is finished, or from an older checkpoint of it."""
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
-from test_train import FROZEN, LEARNING, Learn, contents, folder, learn, read_log, thin_resnet, weights  # noqa: F401  (three fixtures)
+from test_train import FROZEN, LEARNING, Learn, contents, folder, interrupted, last, learn, read_log, thin_resnet, weights  # noqa: F401  (four fixtures)
 
 from utils import load_checkpoint
 
@@ -35,3 +36,16 @@ def test_an_older_checkpoint_beside_the_run_moves_what_came_later_away(learn: Le
     assert read_log(folder)["stage"].tolist() == ["frozen"] * 2 + ["learning"] * 2
     best = load_checkpoint(folder / "checkpoints.pth")
     assert best["scores"]["val_cider"] == pytest.approx(read_log(folder)["val_cider"][best["scores"]["epoch"] - 1], rel=1e-5)
+
+
+def test_a_run_from_before_an_option_existed_can_be_resumed(
+    learn: Learn,  # noqa: F811
+    interrupted: Callable[..., None],  # noqa: F811
+    folder: Path,  # noqa: F811
+) -> None:
+    interrupted(3)
+    checkpoint = last(folder)
+    del checkpoint["config"]["decoder"]["heads"], checkpoint["config"]["train"]["ema"], checkpoint["training"]["model"]
+    torch.save(checkpoint, folder / "checkpoints_last.pth")
+    learn("--resume=auto")
+    assert read_log(folder)["epoch"].tolist() == [1, 2]

@@ -10,8 +10,9 @@ from torchvision.models import resnet50
 
 from config import DecoderConfig
 from data.vocab import PAD_ID, START_ID
+from models.attention import AttentionDecoder
 from models.captioner import build_decoder
-from models.model import TORCHVISION_WEIGHTS, EncoderCNN
+from models.model import TORCHVISION_WEIGHTS, DecoderRNN, EncoderCNN
 from utils import UserError
 
 State = dict[str, torch.Tensor]
@@ -255,6 +256,24 @@ def test_the_gradient_reaches_every_weight_and_the_image(decoder: nn.Module) -> 
     assert features.grad is not None and bool((features.grad.abs().sum(dim=-1) > 0).all())  # every grid position
     for name, parameter in decoder.named_parameters():
         assert parameter.grad is not None and parameter.grad.abs().sum() > 0, name
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_is_near_full_precision_and_learns(decoder: nn.Module, dtype: torch.dtype) -> None:
+    if dtype == torch.float16 and isinstance(decoder, DecoderRNN | AttentionDecoder):
+        pytest.skip("no LSTM computes in fp16 on a CPU")
+    features, tokens = torch.randn(3, P, D), some_tokens(3, 2, 6)
+    full = decoder(features, tokens)
+    with torch.autocast("cpu", dtype):
+        half = decoder(features, tokens)
+        state = decoder.start(features)  # type: ignore[operator]
+        for t in range(6):
+            logits, state, _ = decoder.step(tokens[:, 0, t], state)  # type: ignore[operator]
+            torch.testing.assert_close(logits.float(), full[:, 0, t], rtol=0.1, atol=0.1)
+    torch.testing.assert_close(half.float(), full, rtol=0.1, atol=0.1)
+    half.float().square().sum().backward()
+    for name, parameter in decoder.named_parameters():
+        assert parameter.grad is not None and parameter.grad.isfinite().all(), name
 
 
 def test_dropout_is_off_in_eval_and_on_in_train(decoder: nn.Module) -> None:

@@ -159,11 +159,11 @@ def folder(forkserver, tiny_args: list[str], tmp_path: Path):
 
 @pytest.fixture(scope="module")
 def uninterrupted(forkserver, tiny_args: list[str], tmp_path_factory: pytest.TempPathFactory):
-    """The result of a run that nothing happens to, by its stages."""
+    """The result of a run that nothing happens to, by its stages and options."""
 
     @functools.cache
-    def result(stages: str) -> dict[str, Any]:
-        run = Folder(forkserver, tiny_args, tmp_path_factory.mktemp("uninterrupted") / "run", stages)
+    def result(stages: str, *options: str) -> dict[str, Any]:
+        run = Folder(forkserver, tiny_args, tmp_path_factory.mktemp("uninterrupted") / "run", stages, *options)
         assert run.run() == 0, run.text()
         return run.result()
 
@@ -281,6 +281,15 @@ def test_where_the_encoder_learns(folder, uninterrupted, at: At) -> None:
     assert run.run(at) in (-signal.SIGKILL, 130), run.text()
     run.resume()
     assert_same(run.result(), uninterrupted(ENCODER_STAGE))
+
+
+@pytest.mark.parametrize("option", ["--decoder.name=attention", "--decoder.name=transformer", "--train.ema=0"])
+def test_every_decoder_and_the_plain_weights(folder, uninterrupted, option: str) -> None:
+    run = folder(ENCODER_STAGE, option)
+    assert run.run(At("engine.caption_loss", 8), SAVE_EACH_STEP) == -signal.SIGKILL
+    assert run.run(At("engine.caption_loss", 11), SAVE_EACH_STEP, "--resume=auto") == -signal.SIGKILL  # where the encoder learns
+    run.resume()
+    assert_same(run.result(), uninterrupted(ENCODER_STAGE, option))
 
 
 @pytest.mark.parametrize("signal_name", ["SIGINT", "SIGTERM"])
