@@ -22,12 +22,21 @@ class Memory:
 
     def select(self, index: torch.Tensor) -> "Memory":
         """The memory of the sentences ``index`` (N',). It is copied only if images were dropped or mixed up, not for more sentences."""
+        return self.take(*self.plan(index))
+
+    def plan(self, index: torch.Tensor) -> tuple[torch.Tensor | None, int]:
+        """Which images the sentences ``index`` (N',) are about (None: all, in order), and how many sentences each has."""
         image = index // self.sentences  # (N',)
         images = image.unique_consecutive()  # type: ignore[no-untyped-call]
-        sentences = len(image) // len(images)
+        sentences = len(image) // max(1, len(images))
         if not torch.equal(images.repeat_interleave(sentences), image):
             images, sentences = image, 1  # no pattern: a row of its own for each sentence
-        if torch.equal(images, torch.arange(len(self.keys), device=index.device)):
+        everything = torch.equal(images, torch.arange(len(self.keys), device=index.device))
+        return None if everything else images, sentences
+
+    def take(self, images: torch.Tensor | None, sentences: int) -> "Memory":
+        """The memory that a ``plan`` asks for."""
+        if images is None:
             return Memory(self.keys, self.values, sentences)
         return Memory(self.keys[images], self.values[images], sentences)
 

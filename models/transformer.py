@@ -26,7 +26,8 @@ class TransformerState:
     def select(self, index: torch.Tensor) -> "TransformerState":
         """The state of the sentences ``index`` (N',), in that order; a sentence may be taken more than once."""
         words = [(keys[index], values[index]) for keys, values in self.words]
-        return TransformerState([memory.select(index) for memory in self.memories], words, self.length)
+        plan = self.memories[0].plan(index)  # the same for all layers
+        return TransformerState([memory.take(*plan) for memory in self.memories], words, self.length)
 
 
 class Layer(nn.Module):
