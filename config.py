@@ -51,7 +51,7 @@ class DecoderConfig:
     """The tongue. Defaults are Show and Tell's (Vinyals et al. 2015) as most tutorials have it."""
 
     name: Literal["lstm", "attention", "transformer"] = "lstm"
-    """lstm: the image is the first word the LSTM reads; attention: two LSTMs, and a look at the grid for each word; transformer"""
+    """lstm: the image is the first word the LSTM reads; attention: and a look at the grid for each word; transformer"""
     embed_size: int = 256
     """width E of word embeddings and of the projected image (transformer: hidden_size is)"""
     hidden_size: int = 512

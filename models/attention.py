@@ -64,26 +64,27 @@ def attend(queries: torch.Tensor, memory: Memory, heads: int) -> tuple[torch.Ten
 
 @dataclass
 class AttentionState:
-    """What N open sentences remember, hidden and cell of both LSTMs, each (1, N, H); and the pictures."""
+    """What N open sentences remember: hidden and cell of the LSTM, each (1, N, H); and the pictures."""
 
     memory: Memory
-    first: tuple[torch.Tensor, torch.Tensor]
-    second: tuple[torch.Tensor, torch.Tensor]
+    lstm: tuple[torch.Tensor, torch.Tensor]
 
     def select(self, index: torch.Tensor) -> "AttentionState":
         """The state of the sentences ``index`` (N',), in that order; a sentence may be taken more than once."""
-        first, second = ((hidden[:, index], cell[:, index]) for hidden, cell in (self.first, self.second))
-        return AttentionState(self.memory.select(index), first, second)
+        hidden, cell = self.lstm
+        return AttentionState(self.memory.select(index), (hidden[:, index], cell[:, index]))
 
 
 class AttentionDecoder(nn.Module):
-    """Two LSTMs with attention in between: the first reads the words and asks, the second hears question and answer and speaks.
+    """An LSTM reads the words, asks the grid at each, and speaks from question and answer.
 
-        h1_t = LSTM1(W_e S_t)      c_t = MultiHead(h1_t, grid)      p_t+1 = softmax(W_out LSTM2([h1_t, c_t]))
+        h_t = LSTM(W_e S_t)      c_t = MultiHead(W_q h_t, grid)      p_t+1 = softmax(W_out tanh(W_c [h_t, c_t]))
 
-    Up-Down's two LSTMs (Anderson et al. 2018, https://arxiv.org/abs/1707.07998, eq. 1-5) without what LSTM2 tells LSTM1, so that nothing
-    has to wait for the step before: each of the three runs over the whole sentence at once, as in the spatial attention of
-    Lu et al. 2017 (https://arxiv.org/abs/1612.01887). LSTM1 begins with the mean of the grid, as in DecoderRNN.
+    The spatial attention of Lu et al. 2017 (https://arxiv.org/abs/1612.01887, eq. 5-9), with Luong's attentional vector
+    (Luong et al. 2015, https://arxiv.org/abs/1508.04025, eq. 5) and several heads. What was seen does not go back into the LSTM, so that no
+    step has to wait for the one before: all three parts run over the whole sentence at once. The LSTM begins with the mean of the grid,
+    as in DecoderRNN. A second LSTM in the place of tanh(W_c ...), as in Up-Down (Anderson et al. 2018) but for the feedback, learns more
+    slowly: on Flickr8k's validation split, CIDEr 0.390 after 4 epochs of the same schedule, where this has 0.508 in two thirds of the time.
     """
 
     def __init__(
@@ -96,27 +97,25 @@ class AttentionDecoder(nn.Module):
         dropout: float = 0.5,
     ) -> None:
         super().__init__()
-        self.heads, self.hidden_size = heads, hidden_size
+        self.heads = heads
         self.image, self.image_norm = nn.Linear(features_size, embed_size), nn.BatchNorm1d(embed_size)
         self.grid, self.grid_norm = nn.Linear(features_size, hidden_size), nn.BatchNorm1d(hidden_size)
         self.embed = nn.Embedding(vocab_size, embed_size, padding_idx=PAD_ID)
-        self.first = nn.LSTM(embed_size, hidden_size, batch_first=True)
-        self.query, self.memory = nn.Linear(hidden_size, hidden_size), nn.Linear(hidden_size, 2 * hidden_size)
-        self.second = nn.LSTM(2 * hidden_size, hidden_size, batch_first=True)
+        self.lstm = nn.LSTM(embed_size, hidden_size, batch_first=True)
         with torch.no_grad():
-            for lstm in (self.first, self.second):
-                lstm.get_parameter("bias_ih_l0")[hidden_size : 2 * hidden_size].fill_(2.0)  # see DecoderRNN
+            self.lstm.get_parameter("bias_ih_l0")[hidden_size : 2 * hidden_size].fill_(2.0)  # see DecoderRNN
+        self.query, self.memory = nn.Linear(hidden_size, hidden_size), nn.Linear(hidden_size, 2 * hidden_size)
+        self.mix = nn.Linear(2 * hidden_size, hidden_size)
         self.dropout = nn.Dropout(dropout)
         self.output = nn.Linear(hidden_size, vocab_size)
 
     def start(self, features: torch.Tensor) -> AttentionState:
         """Read the image: features (B, P, D) -> state of B sentences, before any word."""
         image = self.image_norm(self.image(features.mean(dim=1)))  # (B, E)
-        _, first = self.first(image[:, None])
+        _, lstm = self.lstm(image[:, None])
         grid = self.grid(features)  # (B, P, H)
         grid = self.dropout(self.grid_norm(grid.flatten(0, 1)).view_as(grid))
-        silent = torch.zeros_like(first[0])  # (1, B, H)
-        return AttentionState(Memory(*self.memory(grid).chunk(2, dim=-1)), first, (silent, silent))
+        return AttentionState(Memory(*self.memory(grid).chunk(2, dim=-1)), lstm)
 
     def forward(self, features: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
         """All steps at once, by teacher forcing: (B, P, D), (B, K, T) -> logits (B, K, T, V)."""
@@ -132,9 +131,9 @@ class AttentionDecoder(nn.Module):
 
     def read(self, tokens: torch.Tensor, state: AttentionState) -> tuple[torch.Tensor, AttentionState, torch.Tensor]:
         """Some words further: tokens (N, T) -> logits (N, T, V), the new state, attention (N, T, P)."""
-        asked, first = self.first(self.dropout(self.embed(tokens)), state.first)  # (N, T, H)
-        asked = self.dropout(asked)
-        seen, attention = attend(self.query(asked), state.memory, self.heads)
-        said, second = self.second(torch.cat([asked, self.dropout(seen)], dim=-1), state.second)
-        logits: torch.Tensor = self.output(self.dropout(said))  # (N, T, V)
-        return logits, AttentionState(state.memory, first, second), attention
+        hidden, lstm = self.lstm(self.dropout(self.embed(tokens)), state.lstm)  # (N, T, H)
+        hidden = self.dropout(hidden)
+        seen, attention = attend(self.query(hidden), state.memory, self.heads)  # (N, T, H), (N, T, P)
+        mixed = torch.tanh(self.mix(torch.cat([hidden, self.dropout(seen)], dim=-1)))
+        logits: torch.Tensor = self.output(self.dropout(mixed))  # (N, T, V)
+        return logits, AttentionState(state.memory, lstm), attention
