@@ -39,10 +39,10 @@ def measure(captioner: Captioner, pictures: torch.Tensor, features: torch.Tensor
     """What -> number. Pictures (B, 3, S, S) are encoded, features (B', P, D) captioned."""
     together = seconds(lambda: caption_all(captioner, features, BATCH, beam_size))
     alone = seconds(lambda: caption_all(captioner, features[:ALONE], 1, beam_size))
+    encoding = seconds(lambda: captioner.encode(pictures).cpu())  # to the CPU: a GPU must have finished
     return {
         "million weights in the decoder": sum(weight.numel() for weight in captioner.decoder.parameters()) / 1e6,
-        "images encoded a second": len(pictures)
-        / seconds(lambda: captioner.encode(pictures).cpu()),  # to the CPU: a GPU must have finished
+        "images encoded a second": len(pictures) / encoding,
         f"images captioned a second, {BATCH} at once": len(features) / together,
         "images captioned a second, one by one": len(features[:ALONE]) / alone,
         f"seconds to caption {len(features)} images": together,

@@ -55,7 +55,7 @@ class DecoderConfig:
     embed_size: int = 256
     """width E of word embeddings and of the projected image (transformer: hidden_size is)"""
     hidden_size: int = 512
-    """width H of the LSTMs, of attention, and of the transformer"""
+    """width H of the LSTM, of attention, and of the transformer"""
     heads: int = 8
     """attention heads, each hidden_size / heads wide (lstm: none)"""
     layers: int = 3

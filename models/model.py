@@ -15,6 +15,7 @@ from torch import nn
 from torchvision.models import ResNet50_Weights, resnet50
 
 from data.vocab import PAD_ID
+from models.decoder import WordDecoder
 from utils import UserError
 
 TORCHVISION_WEIGHTS = {weights.name: weights for weights in ResNet50_Weights}
@@ -160,13 +161,10 @@ class LSTMState:
         return LSTMState(self.hidden[:, index], self.cell[:, index])
 
 
-class DecoderRNN(nn.Module):
+class DecoderRNN(WordDecoder):
     """Show and Tell (Vinyals et al. 2015, https://arxiv.org/abs/1411.4555, eq. 10-12): the image is the first word read.
 
-        x_-1 = BatchNorm(W_img mean(features)),   x_t = W_e S_t  with S_0 = <start>,   p_t+1 = softmax(W_out LSTM(x_t))
-
-    The shift that teacher forcing needs is the caller's: ``tokens`` are <start> w1 ... wn, and the logits at position t
-    are those of the word after tokens[t], so the targets are w1 ... wn <end>.
+    x_-1 = BatchNorm(W_img mean(features)),   x_t = W_e S_t  with S_0 = <start>,   p_t+1 = softmax(W_out LSTM(x_t))
     """
 
     def __init__(
@@ -191,19 +189,8 @@ class DecoderRNN(nn.Module):
         _, (hidden, cell) = self.lstm(image[:, None])  # each (1, B, H)
         return LSTMState(hidden, cell)
 
-    def forward(self, features: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
-        """All steps at once, by teacher forcing: (B, P, D), (B, K, T) -> logits (B, K, T, V)."""
-        b, k, t = tokens.shape
-        state = self.start(features).select(
-            torch.arange(b, device=tokens.device).repeat_interleave(k)
-        )  # the image is read once, not K times
-        words = self.dropout(self.embed(tokens.reshape(b * k, t)))  # (B*K, T, E)
-        hidden, _ = self.lstm(words, (state.hidden, state.cell))  # (B*K, T, H)
-        logits: torch.Tensor = self.output(self.dropout(hidden))  # (B*K, T, V)
-        return logits.view(b, k, t, -1)
-
-    def step(self, tokens: torch.Tensor, state: LSTMState) -> tuple[torch.Tensor, LSTMState, None]:
-        """One word further: tokens (N,) -> logits (N, V) of the next word, the new state, and no attention."""
-        words = self.dropout(self.embed(tokens))[:, None]  # (N, 1, E)
-        hidden, (h, c) = self.lstm(words, (state.hidden, state.cell))  # (N, 1, H)
-        return self.output(self.dropout(hidden[:, 0])), LSTMState(h, c), None
+    def read(self, tokens: torch.Tensor, state: LSTMState) -> tuple[torch.Tensor, LSTMState, None]:
+        """Some words further: tokens (N, T) -> logits (N, T, V), the new state, and no attention."""
+        words = self.dropout(self.embed(tokens))  # (N, T, E)
+        hidden, (h, c) = self.lstm(words, (state.hidden, state.cell))  # (N, T, H)
+        return self.output(self.dropout(hidden)), LSTMState(h, c), None

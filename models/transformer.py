@@ -13,6 +13,7 @@ from torch.nn import functional
 
 from data.vocab import PAD_ID
 from models.attention import Memory, attend
+from models.decoder import WordDecoder
 
 
 @dataclass
@@ -65,7 +66,7 @@ def positions(first: int, count: int, size: int, device: torch.device) -> torch.
     return torch.stack([angle.sin(), angle.cos()], dim=-1).flatten(1)  # (T, E)
 
 
-class TransformerDecoder(nn.Module):
+class TransformerDecoder(WordDecoder):
     """The decoder of "Attention Is All You Need" (Vaswani et al. 2017, https://arxiv.org/abs/1706.03762), normalised before each
     block (Xiong et al. 2020, https://arxiv.org/abs/2002.04745), reading the grid where translation reads the source sentence.
     """
@@ -94,18 +95,6 @@ class TransformerDecoder(nn.Module):
         memories = [Memory(*layer.memory(grid).chunk(2, dim=-1)) for layer in self.layers]  # type: ignore[operator]
         nothing = memories[0].keys.new_zeros(len(features), self.heads, 0, self.embed.embedding_dim // self.heads)
         return TransformerState(memories, [(nothing, nothing)] * len(self.layers))
-
-    def forward(self, features: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
-        """All steps at once, by teacher forcing: (B, P, D), (B, K, T) -> logits (B, K, T, V)."""
-        b, k, t = tokens.shape
-        state = self.start(features).select(torch.arange(b, device=tokens.device).repeat_interleave(k))
-        logits, _, _ = self.read(tokens.view(b * k, t), state)
-        return logits.view(b, k, t, -1)
-
-    def step(self, tokens: torch.Tensor, state: TransformerState) -> tuple[torch.Tensor, TransformerState, torch.Tensor]:
-        """One word further: tokens (N,) -> logits (N, V) of the next word, the new state, attention of the last layer (N, P)."""
-        logits, state, attention = self.read(tokens[:, None], state)
-        return logits[:, 0], state, attention[:, 0]
 
     def read(self, tokens: torch.Tensor, state: TransformerState) -> tuple[torch.Tensor, TransformerState, torch.Tensor]:
         """The first T words at once, or one word further: tokens (N, T) -> logits (N, T, V), the new state, attention of the last layer (N, T, P)."""
