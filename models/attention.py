@@ -1,7 +1,7 @@
 """AttentionDecoder: an LSTM that looks at the picture again for each word.
 
 Shape letters: B images, K captions per image, T tokens, P grid positions, D encoder width, E embedding, H hidden,
-V vocabulary, N sentences, of which every image has equally many.
+V vocabulary, N sentences, of which every image has equally many, M words of all sentences without padding.
 """
 
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from data.vocab import PAD_ID
-from models.decoder import WordDecoder
+from models.decoder import WordDecoder, Words
 
 
 @dataclass
@@ -120,9 +120,10 @@ class AttentionDecoder(WordDecoder):
 
     def read(self, tokens: torch.Tensor, state: AttentionState) -> tuple[torch.Tensor, AttentionState, torch.Tensor]:
         """Some words further: tokens (N, T) -> logits (N, T, V), the new state, attention (N, T, P)."""
-        hidden, lstm = self.lstm(self.dropout(self.embed(tokens)), state.lstm)  # (N, T, H)
-        hidden = self.dropout(hidden)
-        seen, attention = attend(self.query(hidden), state.memory, self.heads)  # (N, T, H), (N, T, P)
-        mixed = torch.tanh(self.mix(torch.cat([hidden, self.dropout(seen)], dim=-1)))
-        logits: torch.Tensor = self.output(self.dropout(mixed))  # (N, T, V)
-        return logits, AttentionState(state.memory, lstm), attention
+        words = Words(tokens)
+        hidden, lstm = words.through(self.lstm, self.dropout(self.embed(tokens)), state.lstm)  # (N, T, H)
+        rows = self.dropout(words.rows(hidden))  # (M, H)
+        seen, attention = attend(words.padded(self.query(rows)), state.memory, self.heads)  # (N, T, H), (N, T, P)
+        mixed = torch.tanh(self.mix(torch.cat([rows, self.dropout(words.rows(seen))], dim=-1)))
+        logits = self.output(self.dropout(mixed))  # (M, V)
+        return words.padded(logits), AttentionState(state.memory, lstm), attention

@@ -15,7 +15,7 @@ from torch import nn
 from torchvision.models import ResNet50_Weights, resnet50
 
 from data.vocab import PAD_ID
-from models.decoder import WordDecoder
+from models.decoder import WordDecoder, Words
 from utils import UserError
 
 TORCHVISION_WEIGHTS = {weights.name: weights for weights in ResNet50_Weights}
@@ -191,6 +191,7 @@ class DecoderRNN(WordDecoder):
 
     def read(self, tokens: torch.Tensor, state: LSTMState) -> tuple[torch.Tensor, LSTMState, None]:
         """Some words further: tokens (N, T) -> logits (N, T, V), the new state, and no attention."""
-        words = self.dropout(self.embed(tokens))  # (N, T, E)
-        hidden, (h, c) = self.lstm(words, (state.hidden, state.cell))  # (N, T, H)
-        return self.output(self.dropout(hidden)), LSTMState(h, c), None
+        words = Words(tokens)
+        hidden, lstm = words.through(self.lstm, self.dropout(self.embed(tokens)), (state.hidden, state.cell))  # (N, T, H)
+        logits = self.output(self.dropout(words.rows(hidden)))  # (M, V)
+        return words.padded(logits), LSTMState(*lstm), None

@@ -1,7 +1,7 @@
 """TransformerDecoder: every word looks back at all words before it, and at the picture.
 
 Shape letters: B images, K captions per image, T tokens, P grid positions, D encoder width, E embedding = hidden width,
-V vocabulary, N sentences, of which every image has equally many, L layers.
+V vocabulary, N sentences, of which every image has equally many, M words of all sentences without padding.
 """
 
 import math
@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from data.vocab import PAD_ID
 from models.attention import Memory, attend
-from models.decoder import WordDecoder
+from models.decoder import WordDecoder, Words
 
 
 @dataclass
@@ -44,18 +44,18 @@ class Layer(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(
-        self, x: torch.Tensor, memory: Memory, before: tuple[torch.Tensor, torch.Tensor]
+        self, x: torch.Tensor, words: Words, memory: Memory, before: tuple[torch.Tensor, torch.Tensor]
     ) -> tuple[torch.Tensor, tuple[torch.Tensor, torch.Tensor], torch.Tensor]:
-        """Words (N, T, E), pictures, keys and values of the words before -> words (N, T, E), keys and values, attention (N, T, P)."""
-        n, t, e = x.shape
-        q, k, v = self.query_key_value(self.self_norm(x)).view(n, t, 3, self.heads, e // self.heads).permute(2, 0, 3, 1, 4)
+        """Rows (M, E), pictures, keys and values of the words before -> rows (M, E), keys and values, attention (N, T, P)."""
+        query_key_value = words.padded(self.query_key_value(self.self_norm(x)))  # (N, T, 3 * E)
+        q, k, v = query_key_value.view(words.n, words.t, 3, self.heads, -1).permute(2, 0, 3, 1, 4)  # each (N, heads, T, E / heads)
         k, v = torch.cat([before[0], k], dim=2), torch.cat([before[1], v], dim=2)  # (N, heads, T before + T, E / heads)
-        assert t == 1 or before[0].shape[2] == 0  # or is_causal would count from the wrong end
+        assert words.t == 1 or before[0].shape[2] == 0  # or is_causal would count from the wrong end
         # causal only when many words come at once; padding needs no mask: it comes after all real words
-        seen = functional.scaled_dot_product_attention(q, k, v, is_causal=t > 1)
-        x = x + self.dropout(self.self_output(seen.transpose(1, 2).reshape(n, t, e)))
-        seen, attention = attend(self.query(self.cross_norm(x)), memory, self.heads)
-        x = x + self.dropout(self.cross_output(seen))
+        seen = functional.scaled_dot_product_attention(q, k, v, is_causal=words.t > 1)
+        x = x + self.dropout(self.self_output(words.rows(seen.transpose(1, 2).flatten(2))))
+        seen, attention = attend(words.padded(self.query(self.cross_norm(x))), memory, self.heads)
+        x = x + self.dropout(self.cross_output(words.rows(seen)))
         return x + self.dropout(self.feed(self.feed_norm(x))), (k, v), attention
 
 
@@ -98,11 +98,12 @@ class TransformerDecoder(WordDecoder):
 
     def read(self, tokens: torch.Tensor, state: TransformerState) -> tuple[torch.Tensor, TransformerState, torch.Tensor]:
         """The first T words at once, or one word further: tokens (N, T) -> logits (N, T, V), the new state, attention of the last layer (N, T, P)."""
-        words_read = self.embed(tokens)  # (N, T, E)
-        x = self.dropout(words_read + positions(state.length, tokens.shape[1], words_read.shape[2], tokens.device))
-        words = []
+        words = Words(tokens)
+        embedded = self.embed(tokens)  # (N, T, E)
+        x = words.rows(self.dropout(embedded + positions(state.length, words.t, embedded.shape[2], tokens.device)))  # (M, E)
+        cache = []
         for layer, memory, before in zip(self.layers, state.memories, state.words, strict=True):
-            x, seen, attention = layer(x, memory, before)
-            words.append(seen)
-        logits: torch.Tensor = self.output(self.dropout(self.norm(x)))  # (N, T, V)
-        return logits, TransformerState(state.memories, words, state.length + tokens.shape[1]), attention
+            x, keys_values, attention = layer(x, words, memory, before)
+            cache.append(keys_values)
+        logits = self.output(self.dropout(self.norm(x)))  # (M, V)
+        return words.padded(logits), TransformerState(state.memories, cache, state.length + words.t), attention

@@ -9,7 +9,7 @@ from torch import nn
 from torchvision.models import resnet50
 
 from config import DecoderConfig
-from data.vocab import PAD_ID, START_ID
+from data.vocab import END_ID, PAD_ID, START_ID
 from models.attention import AttentionDecoder
 from models.captioner import build_decoder
 from models.model import TORCHVISION_WEIGHTS, DecoderRNN, EncoderCNN
@@ -208,15 +208,20 @@ def some_tokens(b: int, k: int, t: int) -> torch.Tensor:
 
 def test_forward_says_what_repeated_step_says(decoder: nn.Module) -> None:
     features, tokens = torch.randn(3, P, D), some_tokens(3, 2, 7)
-    tokens[0, 0, 4:] = PAD_ID
+    tokens[0, 0, 3:] = torch.tensor([END_ID, PAD_ID, PAD_ID, PAD_ID])
+    tokens[1, 1, 1:] = END_ID  # nobody says this, but a sampled sentence may be empty
+    tokens[2, 1] = PAD_ID  # an image with one caption only
+    ends = {(0, 0): 3, (1, 1): 1, (2, 1): 1}  # what a decoder says after the end nobody asks
     with torch.no_grad():
         logits = decoder(features, tokens)
         assert logits.shape == (3, 2, 7, V)
+        assert all(not logits[b, k, end:].any() for (b, k), end in ends.items())
         for k in range(2):
             state = decoder.start(features)  # type: ignore[operator]
             for t in range(7):
                 step_logits, state, attention = decoder.step(tokens[:, k, t], state)  # type: ignore[operator]
-                torch.testing.assert_close(step_logits, logits[:, k, t], rtol=1e-4, atol=1e-5)
+                open_ = [b for b in range(3) if t < ends.get((b, k), 7)]
+                torch.testing.assert_close(step_logits[open_], logits[open_, k, t], rtol=1e-4, atol=1e-5)
                 assert attention is None or (attention.shape == (3, P) and torch.allclose(attention.sum(1), torch.ones(3), atol=1e-4))
 
 
@@ -228,6 +233,19 @@ def test_captions_and_images_of_a_batch_do_not_mix(decoder: nn.Module) -> None:
             for k in range(2):
                 alone = decoder(features[b : b + 1], tokens[b : b + 1, k : k + 1])
                 torch.testing.assert_close(alone[0, 0], logits[b, k], rtol=1e-4, atol=1e-5)
+
+
+def test_padding_changes_neither_logits_nor_gradients(decoder: nn.Module) -> None:
+    features, tokens = torch.randn(3, P, D), some_tokens(3, 2, 6)
+    tokens[0, 0, 3:] = PAD_ID
+    found = []
+    for padded in (tokens, torch.nn.functional.pad(tokens, (0, 9), value=PAD_ID)):
+        decoder.zero_grad()
+        logits = decoder(features, padded)[:, :, :6]
+        logits.square().sum().backward()
+        found.append([logits.detach(), *(parameter.grad.clone() for parameter in decoder.parameters() if parameter.grad is not None)])
+    for short, long in zip(*found, strict=True):
+        torch.testing.assert_close(short, long, rtol=1e-4, atol=1e-5)
 
 
 def test_a_word_is_predicted_from_the_words_before_it_alone(decoder: nn.Module) -> None:
