@@ -143,6 +143,8 @@ class Run:
         self.dtype = pick_precision(config.train.precision, self.device)
         if self.dtype == torch.float16 and self.device.type == "cpu":
             raise UserError("train.precision fp16: no LSTM computes in it on a CPU. Use auto, bf16 or fp32")
+        if config.train.precision == "fp32":
+            torch.set_float32_matmul_precision("highest")  # asked for in so many words
         self.saved_at = time.monotonic()
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.dtype == torch.float16)
         self.optimizer: torch.optim.Optimizer

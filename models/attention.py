@@ -77,53 +77,58 @@ class AttentionState:
 
 
 class AttentionDecoder(WordDecoder):
-    """An LSTM reads the words, asks the grid at each, and speaks from question and answer.
+    """Show, Attend and Tell (Xu et al. 2015, https://arxiv.org/abs/1502.03044), all steps at once.
 
-        h_t = LSTM(W_e S_t)      c_t = MultiHead(W_q h_t, grid)      p_t+1 = softmax(W_out tanh(W_c [h_t, c_t]))
+        h_0, s_0 = tanh(W_i mean(grid))                       the LSTM starts from the whole picture (section 3.1.2)
+        h_t = LSTM(E y_t-1)
+        z_t = sigmoid(W_b h_t) * MultiHead(W_q h_t, grid)     where it looks, and how much it relies on that (section 4.2.1)
+        p_t = softmax(W_o (E y_t-1 + W_h h_t + W_z z_t))      the "deep output" (eq. 7)
 
-    The spatial attention of Lu et al. 2017 (https://arxiv.org/abs/1612.01887, eq. 5-9), with Luong's attentional vector
-    (Luong et al. 2015, https://arxiv.org/abs/1508.04025, eq. 5) and several heads. What was seen does not go back into the LSTM, so that no
-    step has to wait for the one before: all three parts run over the whole sentence at once. The LSTM begins with the mean of the grid,
-    as in DecoderRNN. A second LSTM in the place of tanh(W_c ...), as in Up-Down (Anderson et al. 2018) but for the feedback, learns more
-    slowly: in a trial of 4 epochs on Flickr8k's validation split, CIDEr 0.390, where this had 0.508 in two thirds of the time.
+    Unlike in the paper what was seen does not go back into the LSTM, as in the spatial attention of Lu et al. 2017
+    (https://arxiv.org/abs/1612.01887), so that no step waits for the one before; and attention is scaled dot-product with several heads.
+    CIDEr / BLEU-4 x100 on Flickr8k's validation split in trials of 4 epochs that differed in the decoder alone: this 52 / 21.9;
+    with feedback and additive attention, as in the paper, 53 / 21.5 in twice the time; tanh(W [h_t, z_t]) for an output (Luong et al. 2015)
+    51 / 21.3, and with feedback no better; Up-Down's two LSTMs (Anderson et al. 2018, https://arxiv.org/abs/1707.07998)
+    45 / 19.1 in three times the time.
     """
 
     def __init__(
         self,
         vocab_size: int,
         features_size: int = 2048,
-        embed_size: int = 256,
+        embed_size: int = 512,
         hidden_size: int = 512,
         heads: int = 8,
         dropout: float = 0.5,
     ) -> None:
         super().__init__()
         self.heads = heads
-        self.image, self.image_norm = nn.Linear(features_size, embed_size), nn.BatchNorm1d(embed_size)
-        self.grid, self.grid_norm = nn.Linear(features_size, hidden_size), nn.BatchNorm1d(hidden_size)
+        self.grid, self.norm = nn.Linear(features_size, hidden_size), nn.BatchNorm1d(hidden_size)
+        self.begin, self.memory = nn.Linear(hidden_size, 2 * hidden_size), nn.Linear(hidden_size, 2 * hidden_size)
         self.embed = nn.Embedding(vocab_size, embed_size, padding_idx=PAD_ID)
         self.lstm = nn.LSTM(embed_size, hidden_size, batch_first=True)
         with torch.no_grad():
             self.lstm.get_parameter("bias_ih_l0")[hidden_size : 2 * hidden_size].fill_(2.0)  # see DecoderRNN
-        self.query, self.memory = nn.Linear(hidden_size, hidden_size), nn.Linear(hidden_size, 2 * hidden_size)
-        self.mix = nn.Linear(2 * hidden_size, hidden_size)
+        self.query, self.gate = nn.Linear(hidden_size, hidden_size), nn.Linear(hidden_size, hidden_size)
+        self.say_hidden, self.say_seen = nn.Linear(hidden_size, embed_size), nn.Linear(hidden_size, embed_size)
         self.dropout = nn.Dropout(dropout)
-        self.output = nn.Linear(hidden_size, vocab_size)
+        self.output = nn.Linear(embed_size, vocab_size)
 
     def start(self, features: torch.Tensor) -> AttentionState:
         """Read the image: features (B, P, D) -> state of B sentences, before any word."""
-        image = self.image_norm(self.image(features.mean(dim=1)))  # (B, E)
-        _, lstm = self.lstm(image[:, None])
         grid = self.grid(features)  # (B, P, H)
-        grid = self.dropout(self.grid_norm(grid.flatten(0, 1)).view_as(grid))
-        return AttentionState(Memory(*self.memory(grid).chunk(2, dim=-1)), lstm)
+        grid = self.dropout(self.norm(grid.flatten(0, 1)).view_as(grid))
+        hidden, cell = torch.tanh(self.begin(grid.mean(dim=1)))[None].chunk(2, dim=-1)  # each (1, B, H)
+        return AttentionState(Memory(*self.memory(grid).chunk(2, dim=-1)), (hidden.contiguous(), cell.contiguous()))
 
     def read(self, tokens: torch.Tensor, state: AttentionState) -> tuple[torch.Tensor, AttentionState, torch.Tensor]:
         """Some words further: tokens (N, T) -> logits (N, T, V), the new state, attention (N, T, P)."""
         words = Words(tokens)
-        hidden, lstm = words.through(self.lstm, self.dropout(self.embed(tokens)), state.lstm)  # (N, T, H)
-        rows = self.dropout(words.rows(hidden))  # (M, H)
+        embedded = self.dropout(self.embed(tokens))  # (N, T, E)
+        hidden, lstm = words.through(self.lstm, embedded, state.lstm)
+        rows = words.rows(hidden)  # (M, H)
         seen, attention = attend(words.padded(self.query(rows)), state.memory, self.heads)  # (N, T, H), (N, T, P)
-        mixed = torch.tanh(self.mix(torch.cat([rows, self.dropout(words.rows(seen))], dim=-1)))
-        logits = self.output(self.dropout(mixed))  # (M, V)
+        seen = words.rows(seen) * torch.sigmoid(self.gate(rows))  # (M, H)
+        deep = words.rows(embedded) + self.say_hidden(self.dropout(rows)) + self.say_seen(seen)  # (M, E)
+        logits = self.output(self.dropout(deep))  # (M, V)
         return words.padded(logits), AttentionState(state.memory, lstm), attention
