@@ -29,6 +29,7 @@ _SENTENCE = re.compile(
 _TYPOGRAPHY = str.maketrans(
     {"\u2018": '"', "\u2019": "'", "\u201c": '"', "\u201d": '"', "\u2013": " -- ", "\u2014": " -- ", "\u2026": " ... "}
 )
+_SPLIT_OFF = {"not", "na", "ta", "me"}  # from cannot, gonna, wanna, gotta, gimme, lemme
 _SPLIT = re.compile(r"(=|'s(?=-))")  # Stanford's PTBTokenizer splits here, nltk does not
 
 
@@ -93,6 +94,8 @@ class Vocabulary:
                 break
             if index not in (PAD_ID, START_ID):
                 tokens.append(self.words[index])
+        if all(token.isalpha() and token not in _SPLIT_OFF for token in tokens):
+            return " ".join(tokens)  # nearly every caption; the detokenizer takes as long as the beam search
         text: str = _detokenizer.detokenize(tokens)
         return text if tokenize(text) == tokens else " ".join(tokens)
 

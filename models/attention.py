@@ -15,11 +15,18 @@ from models.decoder import WordDecoder, Words
 
 @dataclass
 class Memory:
-    """What attention looks up: keys and values (B, P, H), held once for an image however many sentences are open about it."""
+    """What attention looks up: keys and values (B, heads, P, H / heads), held once for an image however many sentences are open about it."""
 
     keys: torch.Tensor
     values: torch.Tensor
     sentences: int = 1  # for each image
+
+    @classmethod
+    def of(cls, keys_values: torch.Tensor, heads: int) -> "Memory":
+        """Keys and values beside each other (B, P, 2 * H), split into heads once rather than at each step."""
+        b, p, both = keys_values.shape
+        keys, values = keys_values.view(b, p, 2, heads, both // 2 // heads).permute(2, 0, 3, 1, 4).contiguous()
+        return cls(keys, values)
 
     def select(self, index: torch.Tensor) -> "Memory":
         """The memory of the sentences ``index`` (N',). It is copied only if images were dropped or mixed up, not for more sentences."""
@@ -39,10 +46,10 @@ class Memory:
         """The memory that a ``plan`` asks for."""
         if images is None:
             return Memory(self.keys, self.values, sentences)
-        return Memory(self.keys[images], self.values[images], sentences)
+        return Memory(self.keys.index_select(0, images), self.values.index_select(0, images), sentences)
 
 
-def attend(queries: torch.Tensor, memory: Memory, heads: int) -> tuple[torch.Tensor, torch.Tensor]:
+def attend(queries: torch.Tensor, memory: Memory) -> tuple[torch.Tensor, torch.Tensor]:
     """Multi-head scaled dot-product attention (Vaswani et al. 2017, eq. 1) of sentences over the grid of their image.
 
     Args:
@@ -52,14 +59,10 @@ def attend(queries: torch.Tensor, memory: Memory, heads: int) -> tuple[torch.Ten
         what was seen (N, T, H), and how much each position counted (N, T, P), the mean of the heads.
     """
     n, t, h = queries.shape
-    b, p, _ = memory.keys.shape
-
-    def split(x: torch.Tensor, length: int) -> torch.Tensor:
-        return x.reshape(b, length, heads, h // heads).transpose(1, 2)  # (B, heads, length, H / heads)
-
-    q, k, v = split(queries, n // b * t), split(memory.keys, p), split(memory.values, p)
-    weights = (q @ k.transpose(2, 3) * (h // heads) ** -0.5).softmax(dim=-1)  # (B, heads, N/B*T, P)
-    seen = (weights.to(v.dtype) @ v).transpose(1, 2).reshape(n, t, h)
+    b, heads, p, width = memory.keys.shape
+    split = queries.reshape(b, n // b * t, heads, width).transpose(1, 2)  # (B, heads, N/B*T, H / heads)
+    weights = (split @ memory.keys.transpose(2, 3) * width**-0.5).softmax(dim=-1)  # (B, heads, N/B*T, P)
+    seen = (weights.to(memory.values.dtype) @ memory.values).transpose(1, 2).reshape(n, t, h)
     return seen, weights.mean(dim=1).view(n, t, p)
 
 
@@ -73,7 +76,7 @@ class AttentionState:
     def select(self, index: torch.Tensor) -> "AttentionState":
         """The state of the sentences ``index`` (N',), in that order; a sentence may be taken more than once."""
         hidden, cell = self.lstm
-        return AttentionState(self.memory.select(index), (hidden[:, index], cell[:, index]))
+        return AttentionState(self.memory.select(index), (hidden.index_select(1, index), cell.index_select(1, index)))
 
 
 class AttentionDecoder(WordDecoder):
@@ -119,7 +122,7 @@ class AttentionDecoder(WordDecoder):
         grid = self.grid(features)  # (B, P, H)
         grid = self.dropout(self.norm(grid.flatten(0, 1)).view_as(grid))
         hidden, cell = torch.tanh(self.begin(grid.mean(dim=1)))[None].chunk(2, dim=-1)  # each (1, B, H)
-        return AttentionState(Memory(*self.memory(grid).chunk(2, dim=-1)), (hidden.contiguous(), cell.contiguous()))
+        return AttentionState(Memory.of(self.memory(grid), self.heads), (hidden.contiguous(), cell.contiguous()))
 
     def read(self, tokens: torch.Tensor, state: AttentionState) -> tuple[torch.Tensor, AttentionState, torch.Tensor]:
         """Some words further: tokens (N, T) -> logits (N, T, V), the new state, attention (N, T, P)."""
@@ -127,7 +130,7 @@ class AttentionDecoder(WordDecoder):
         embedded = self.dropout(self.embed(tokens))  # (N, T, E)
         hidden, lstm = words.through(self.lstm, embedded, state.lstm)
         rows = words.rows(hidden)  # (M, H)
-        seen, attention = attend(words.padded(self.query(rows)), state.memory, self.heads)  # (N, T, H), (N, T, P)
+        seen, attention = attend(words.padded(self.query(rows)), state.memory)  # (N, T, H), (N, T, P)
         seen = words.rows(seen) * torch.sigmoid(self.gate(rows))  # (M, H)
         deep = words.rows(embedded) + self.say_hidden(self.dropout(rows)) + self.say_seen(seen)  # (M, E)
         logits = self.output(self.dropout(deep))  # (M, V)

@@ -158,7 +158,7 @@ class LSTMState:
 
     def select(self, index: torch.Tensor) -> "LSTMState":
         """The state of the sentences ``index`` (N',), in that order; a sentence may be taken more than once."""
-        return LSTMState(self.hidden[:, index], self.cell[:, index])
+        return LSTMState(self.hidden.index_select(1, index), self.cell.index_select(1, index))
 
 
 class DecoderRNN(WordDecoder):

@@ -40,7 +40,7 @@ class Layer(nn.Module):
         self.self_norm, self.cross_norm, self.feed_norm = nn.LayerNorm(size), nn.LayerNorm(size), nn.LayerNorm(size)
         self.query_key_value, self.self_output = nn.Linear(size, 3 * size), nn.Linear(size, size)
         self.query, self.memory, self.cross_output = nn.Linear(size, size), nn.Linear(size, 2 * size), nn.Linear(size, size)
-        self.feed = nn.Sequential(nn.Linear(size, 4 * size), nn.GELU(), nn.Dropout(dropout), nn.Linear(4 * size, size))
+        self.feed = nn.Sequential(nn.Linear(size, 4 * size), nn.GELU(), nn.Linear(4 * size, size))
         self.dropout = nn.Dropout(dropout)
 
     def forward(
@@ -54,7 +54,7 @@ class Layer(nn.Module):
         # causal only when many words come at once; padding needs no mask: it comes after all real words
         seen = functional.scaled_dot_product_attention(q, k, v, is_causal=words.t > 1)
         x = x + self.dropout(self.self_output(words.rows(seen.transpose(1, 2).flatten(2))))
-        seen, attention = attend(words.padded(self.query(self.cross_norm(x))), memory, self.heads)
+        seen, attention = attend(words.padded(self.query(self.cross_norm(x))), memory)
         x = x + self.dropout(self.cross_output(words.rows(seen)))
         return x + self.dropout(self.feed(self.feed_norm(x))), (k, v), attention
 
@@ -92,7 +92,7 @@ class TransformerDecoder(WordDecoder):
     def start(self, features: torch.Tensor) -> TransformerState:
         """Read the image: features (B, P, D) -> state of B sentences, before any word."""
         grid = self.dropout(self.grid(features))  # (B, P, E)
-        memories = [Memory(*layer.memory(grid).chunk(2, dim=-1)) for layer in self.layers]  # type: ignore[operator]
+        memories = [Memory.of(layer.memory(grid), self.heads) for layer in self.layers]  # type: ignore[operator]
         nothing = memories[0].keys.new_zeros(len(features), self.heads, 0, self.embed.embedding_dim // self.heads)
         return TransformerState(memories, [(nothing, nothing)] * len(self.layers))
 

@@ -182,3 +182,10 @@ def test_any_text_can_be_tokenised_and_encoded(text: str) -> None:
     assert all(token and not token.isspace() for token in tokenize(text))
     ids = Vocabulary.build(["a dog"], 1).encode(text)
     assert ids[0] == START_ID and ids[-1] == END_ID
+
+
+def test_words_that_the_tokenizer_splits_are_joined_again() -> None:
+    for text in ("a man cannot see", "you wanna go", "they're gonna play", "gimme that ball", "lemme see", "he gotta run", "do not"):
+        tokens = tokenize(text)
+        vocabulary = Vocabulary([*SPECIAL, *dict.fromkeys(tokens)])
+        assert vocabulary.decode(vocabulary.encode(text)) == text
