@@ -82,7 +82,7 @@ class TransformerDecoder(WordDecoder):
     ) -> None:
         super().__init__()
         self.heads = heads
-        self.grid, self.grid_norm = nn.Linear(features_size, hidden_size), nn.BatchNorm1d(hidden_size)
+        self.grid = nn.Sequential(nn.Linear(features_size, hidden_size), nn.LayerNorm(hidden_size))
         self.embed = nn.Embedding(vocab_size, hidden_size, padding_idx=PAD_ID)
         self.layers = nn.ModuleList(Layer(hidden_size, heads, dropout) for _ in range(layers))
         self.norm = nn.LayerNorm(hidden_size)
@@ -91,8 +91,7 @@ class TransformerDecoder(WordDecoder):
 
     def start(self, features: torch.Tensor) -> TransformerState:
         """Read the image: features (B, P, D) -> state of B sentences, before any word."""
-        grid = self.grid(features)  # (B, P, E)
-        grid = self.dropout(self.grid_norm(grid.flatten(0, 1)).view_as(grid))
+        grid = self.dropout(self.grid(features))  # (B, P, E)
         memories = [Memory.of(layer.memory(grid), self.heads) for layer in self.layers]  # type: ignore[operator]
         nothing = memories[0].keys.new_zeros(len(features), self.heads, 0, self.embed.embedding_dim // self.heads)
         return TransformerState(memories, [(nothing, nothing)] * len(self.layers))
