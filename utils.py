@@ -79,11 +79,20 @@ def save_checkpoint(path: str | Path, checkpoint: dict[str, Any]) -> None:
     """Write one dict of plain things (state_dicts, lists, numbers) atomically; see README, "Checkpoint".
 
     Raises:
+        UserError: see ``save_torch``.
+    """
+    save_torch(path, {"format_version": FORMAT_VERSION, **checkpoint})
+
+
+def save_torch(path: str | Path, content: dict[str, Any]) -> None:
+    """``torch.save``, but atomic: a checkpoint, or a bare state_dict.
+
+    Raises:
         UserError: the disk does not take it; what stood at ``path`` is untouched.
     """
     try:
         with atomic_open(path, "wb") as file:
-            torch.save({"format_version": FORMAT_VERSION, **checkpoint}, file)
+            torch.save(content, file)
     except (OSError, RuntimeError) as error:  # torch's writer turns whatever ends it into a RuntimeError
         cause = error if isinstance(error, OSError) else error.__context__ or error
         if not isinstance(cause, OSError):
