@@ -95,7 +95,7 @@ class Vocabulary:
             if index not in (PAD_ID, START_ID):
                 tokens.append(self.words[index])
         if all(token.isalpha() and token not in _SPLIT_OFF for token in tokens):
-            return " ".join(tokens)  # nearly every caption; the detokenizer takes as long as the beam search
+            return " ".join(tokens)  # nearly every caption; the detokenizer would add a fifth to a beam search
         text: str = _detokenizer.detokenize(tokens)
         return text if tokenize(text) == tokens else " ".join(tokens)
 

@@ -1,5 +1,6 @@
 """What all decoders have in common: teacher forcing and one step of decoding are the same reading of words."""
 
+from abc import ABC, abstractmethod
 from typing import Any
 
 import torch
@@ -47,20 +48,20 @@ class Words:
         return pad_packed_sequence(packed, batch_first=True, total_length=self.t)[0], state
 
 
-class WordDecoder(nn.Module):
+class WordDecoder(nn.Module, ABC):
     """A decoder that says how it starts from an image (``start``) and how it goes on reading words (``read``).
 
     The shift that teacher forcing needs is the caller's: ``tokens`` are <start> w1 ... wn, and the logits at position t
     are those of the word after tokens[t], so the targets are w1 ... wn <end>.
     """
 
+    @abstractmethod
     def start(self, features: torch.Tensor) -> Any:
         """Read the image: features (B, P, D) -> state of B sentences, before any word."""
-        raise NotImplementedError
 
+    @abstractmethod
     def read(self, tokens: torch.Tensor, state: Any) -> tuple[torch.Tensor, Any, torch.Tensor | None]:
         """Some words further: tokens (N, T) -> logits (N, T, V), 0 from <end> on, the new state, attention (N, T, P) or None."""
-        raise NotImplementedError
 
     def forward(self, features: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
         """All steps at once, by teacher forcing: (B, P, D), (B, K, T) -> logits (B, K, T, V)."""
