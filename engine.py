@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,10 +32,22 @@ class Progress:
     stage_best_cider: float = -1.0  # of this stage, for early stopping and the plateau schedule
     epochs_without_better: int = 0
     lr_scale: float = 1.0  # what the plateau schedule has made of the learning rate
-    loss_sum: float = 0.0  # of this epoch so far
+    loss_sum: float = 0.0  # of this epoch so far, over words; of a self-critical stage rewards, over sentences
     token_count: int = 0
     image_count: int = 0
     seconds: float = 0.0
+
+
+@dataclass
+class StepLoss:
+    """What an objective makes of a batch."""
+
+    loss: torch.Tensor  # to minimise
+    shown: float  # what is logged: the mean over words of the cross-entropy, or over sentences of the reward
+    count: int  # of words, or of sentences
+
+
+Objective = Callable[[Captioner, Batch], StepLoss]
 
 
 def caption_loss(logits: torch.Tensor, targets: torch.Tensor, label_smoothing: float = 0.0) -> tuple[torch.Tensor, torch.Tensor]:
@@ -56,6 +68,20 @@ def caption_loss(logits: torch.Tensor, targets: torch.Tensor, label_smoothing: f
         return cross_entropy, cross_entropy.detach()
     uniform = -log_prob.mean()
     return (1 - label_smoothing) * cross_entropy + label_smoothing * uniform, cross_entropy.detach()
+
+
+def teacher_forcing(label_smoothing: float, dtype: torch.dtype) -> Objective:
+    """The objective that makes people's captions likely: at each of their words, predict the next one."""
+
+    def objective(captioner: Captioner, batch: Batch) -> StepLoss:
+        tokens = batch.tokens.to(captioner.device, non_blocking=True)
+        inputs, targets = tokens[..., :-1], tokens[..., 1:]
+        with autocast(captioner.device, dtype):
+            logits = captioner(batch.visual.to(captioner.device, non_blocking=True), inputs)
+        loss, cross_entropy = caption_loss(logits, targets, label_smoothing)
+        return StepLoss(loss, cross_entropy.item(), int((targets != PAD_ID).sum()))
+
+    return objective
 
 
 def build_optimizer(captioner: Captioner, stage: StageConfig, weight_decay: float) -> torch.optim.AdamW:
@@ -112,40 +138,37 @@ def update_average(averaged: Captioner, captioner: Captioner, decay: float, step
 def train_one_epoch(
     captioner: Captioner,
     averaged: Captioner,
+    objective: Objective,
     batches: Iterable[Batch],
     steps_per_epoch: int,
     optimizer: torch.optim.Optimizer,
     scaler: torch.amp.GradScaler,
     stage: StageConfig,
     settings: TrainConfig,
-    dtype: torch.dtype,
     progress: Progress,
 ) -> dict[str, float]:
     """One pass over ``batches``, the rest of an epoch after ``progress.step`` steps; keeps ``progress`` up to date, and the
     average of the weights in ``averaged`` (``captioner`` itself: none is kept).
 
     Returns:
-        train_loss (cross-entropy per word), lr, seconds, images_per_second of the whole epoch.
+        train_loss (cross-entropy per word), or reward (of a drawn sentence) where the objective is self-critical, the other one NaN; lr, seconds, images_per_second of the whole epoch.
 
     Raises:
         UserError: the loss or the gradient is not finite; the weights are still those before that step.
     """
     captioner.train()
     bar = tqdm(batches, desc=f"epoch {progress.total_epochs + 1}", total=steps_per_epoch, initial=progress.step, leave=False, disable=None)
+    shown = "reward" if stage.samples else "loss"
     began = time.perf_counter()
     for batch in bar:
         factor = lr_factor(stage, progress.epoch * steps_per_epoch + progress.step, steps_per_epoch, progress.lr_scale)
         for group in optimizer.param_groups:
             group["lr"] = group["peak"] * factor
-        tokens = batch.tokens.to(captioner.device, non_blocking=True)
-        inputs, targets = tokens[..., :-1], tokens[..., 1:]  # at each word the next one is to be said
-        with autocast(captioner.device, dtype):
-            logits = captioner(batch.visual.to(captioner.device, non_blocking=True), inputs)
-        loss, cross_entropy = caption_loss(logits, targets, stage.label_smoothing)
+        step = objective(captioner, batch)
         where = f"at epoch {progress.total_epochs + 1}, step {progress.step + 1}, before the weights were changed"
-        _check_finite(loss.item(), "loss", where)
+        _check_finite(step.loss.item(), "loss", where)
         optimizer.zero_grad(set_to_none=True)
-        scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+        scaler.scale(step.loss).backward()  # type: ignore[no-untyped-call]
         scaler.unscale_(optimizer)
         norm = nn.utils.clip_grad_norm_([p for group in optimizer.param_groups for p in group["params"]], settings.grad_clip)
         if not scaler.is_enabled():  # with fp16 an overflow is normal: the scaler skips that step and lowers its scale
@@ -153,18 +176,19 @@ def train_one_epoch(
         scaler.step(optimizer)
         scaler.update()
 
-        words = int((targets != PAD_ID).sum())
-        progress.loss_sum += cross_entropy.item() * words
-        progress.token_count += words
+        progress.loss_sum += step.shown * step.count
+        progress.token_count += step.count
         progress.image_count += len(batch.names)
         progress.step += 1
         progress.total_steps += 1
         if averaged is not captioner:
             update_average(averaged, captioner, settings.ema, progress.total_steps)
         progress.seconds, began = progress.seconds + time.perf_counter() - began, time.perf_counter()
-        bar.set_postfix(loss=f"{progress.loss_sum / progress.token_count:.3f}", refresh=False)
+        bar.set_postfix({shown: f"{progress.loss_sum / progress.token_count:.3f}"}, refresh=False)
+    mean = progress.loss_sum / max(1, progress.token_count)
     return {
-        "train_loss": progress.loss_sum / max(1, progress.token_count),
+        "train_loss": math.nan if stage.samples else mean,
+        "reward": mean if stage.samples else math.nan,
         "lr": optimizer.param_groups[0]["lr"],
         "seconds": progress.seconds,
         "images_per_second": progress.image_count / max(1e-9, progress.seconds),

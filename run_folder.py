@@ -14,7 +14,7 @@ from config import Config, config_from_dict, config_to_dict
 from utils import UserError, atomic_open, load_checkpoint
 
 BEST, LAST, LOG, RESOLVED = "checkpoints.pth", "checkpoints_last.pth", "loss_log.txt", "resolved_config.yaml"
-COLUMNS = ["stage", "epoch", "step", "train_loss", "val_loss", "val_bleu4", "val_cider", "distinct", "lr", "seconds", "images_per_second"]
+COLUMNS = ["stage", "epoch", "step", "train_loss", "reward", "val_loss", "val_bleu4", "val_cider", "distinct", "lr", "seconds", "images_per_second"]
 
 
 def find_resume(resume: str | None, folder: Path) -> Path | None:

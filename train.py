@@ -31,7 +31,7 @@ from data.dataset import (
 )
 from data.transforms import Augment
 from data.vocab import Vocabulary
-from engine import Progress, build_optimizer, train_one_epoch, validate
+from engine import Objective, Progress, build_optimizer, teacher_forcing, train_one_epoch, validate
 from metrics import Scorer
 from models.captioner import Captioner
 from run_folder import (
@@ -48,6 +48,7 @@ from run_folder import (
     take_over,
     trim_log,
 )
+from scst import self_critical
 from utils import (
     UserError,
     atomic_open,
@@ -101,6 +102,7 @@ class StageData:
     sampler: EpochSampler
     val: DataLoader[Any]
     scorer: Scorer
+    references: dict[str, list[str]]  # of the training images
 
 
 def prepare_data(captioner: Captioner, table: pd.DataFrame, stage: StageConfig) -> StageData:
@@ -129,7 +131,11 @@ def prepare_data(captioner: Captioner, table: pd.DataFrame, stage: StageConfig) 
         "persistent_workers": workers > 0,
     }
     return StageData(
-        DataLoader(train, batch_sampler=sampler, **options), sampler, DataLoader(val, batch_size=64, **options), Scorer(good["val"])
+        DataLoader(train, batch_sampler=sampler, **options),
+        sampler,
+        DataLoader(val, batch_size=64, **options),
+        Scorer(good["val"]),
+        good["train"],
     )
 
 
@@ -149,6 +155,7 @@ class Run:
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.dtype == torch.float16)
         self.optimizer: torch.optim.Optimizer
         self.data: StageData
+        self.objective: Objective
         self.training: dict[str, Any] | None = None  # of the checkpoint, until its stage is set up
         if checkpoint is None:
             seed_everything(config.train.seed)
@@ -190,7 +197,12 @@ class Run:
             for module in self.averaged.modules():
                 if isinstance(module, torch.nn.RNNBase):
                     module.flatten_parameters()  # a copy's weights lie apart; cuDNN would gather them at every step
+        self.captioner.set_dropout(self.config.decoder.dropout if stage.dropout is None else stage.dropout)
         self.data = prepare_data(self.captioner, self.table, stage)
+        if stage.samples:
+            self.objective = self_critical(self.data.references, stage.samples, self.dtype)
+        else:
+            self.objective = teacher_forcing(stage.label_smoothing, self.dtype)
         if self.training is None:
             return
         self.captioner.load_state_dict(
@@ -262,8 +274,8 @@ class Run:
 
         data.sampler.set_position(progress.total_epochs, progress.step)
         learnt = train_one_epoch(
-            self.captioner, self.averaged, stoppable(data.train), len(data.sampler), self.optimizer, self.scaler,
-            stage, self.config.train, self.dtype, progress,
+            self.captioner, self.averaged, self.objective, stoppable(data.train), len(data.sampler), self.optimizer, self.scaler,
+            stage, self.config.train, progress,
         )  # fmt: skip
         seen, captions = validate(self.averaged, stoppable(data.val), data.scorer)
 
@@ -293,7 +305,7 @@ def report(progress: Progress, stage: StageConfig, learnt: dict[str, float], see
     """Print one line for an epoch."""
     left = learnt["seconds"] * (stage.epochs - progress.epoch) / 60
     print(
-        f"{stage.name} {progress.epoch}/{stage.epochs}  loss {learnt['train_loss']:.3f}  val {seen['val_loss']:.3f}  BLEU-4 {seen['val_bleu4']:.3f}  "
+        f"{stage.name} {progress.epoch}/{stage.epochs}  {'reward' if stage.samples else 'loss'} {learnt['reward' if stage.samples else 'train_loss']:.3f}  val {seen['val_loss']:.3f}  BLEU-4 {seen['val_bleu4']:.3f}  "
         f"CIDEr {seen['val_cider']:.3f}{' (best)' if better else ''}  distinct {seen['distinct']:.0%}  "
         f"{learnt['images_per_second']:.0f} img/s  {left:.0f} min of training left in this stage",
         flush=True,

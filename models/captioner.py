@@ -73,11 +73,21 @@ class Captioner(nn.Module):
         precision = str(pick_precision(self.config.train.precision, self.device))
         return FeatureCache(root, self.eval().encode, {**self.encoder.fingerprint(), "precision": precision}, self.transform)
 
+    def features(self, visual: torch.Tensor) -> torch.Tensor:
+        """Pictures (B, 3, S, S), or features (B, P, D) from the cache -> features to learn from (B, P, D), with gradients."""
+        features: torch.Tensor = self.encoder(visual) if visual.dim() == 4 else visual.float()
+        return features
+
     def forward(self, visual: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
         """Pictures (B, 3, S, S) or cached features (B, P, D), and tokens (B, K, T) -> logits (B, K, T, V)."""
-        features = self.encoder(visual) if visual.dim() == 4 else visual.float()
-        logits: torch.Tensor = self.decoder(features, tokens)
+        logits: torch.Tensor = self.decoder(self.features(visual), tokens)
         return logits
+
+    def set_dropout(self, share: float) -> None:
+        """Change the decoder's dropout; a stage of training may want its own."""
+        for module in self.decoder.modules():
+            if isinstance(module, nn.Dropout):
+                module.p = share
 
     def caption_features(self, features: torch.Tensor, beam_size: int | None = None, *, attention: bool = False) -> list[list[Candidate]]:
         """Features (B, P, D) -> for each image its candidates, the best first, and if wanted with ``attention``."""

@@ -117,7 +117,7 @@ def sample(
     decoder: Decoder,
     features: torch.Tensor,
     count: int,
-    generator: torch.Generator,
+    generator: torch.Generator | None = None,
     max_length: int = 30,
     temperature: float = 1.0,
     top_k: int = 0,
@@ -129,7 +129,7 @@ def sample(
 
     Args:
         features: (B, P, D).
-        generator: a seeded one gives the same sentences again; lives on the features' device.
+        generator: a seeded one gives the same sentences again; lives on the features' device. None: torch's own.
         temperature: divides the logits; below 1 the likely gets likelier.
         top_k: draw only from the k likeliest words (Fan et al. 2018); 0: from all.
         top_p: draw only from the likeliest words that together have this probability (nucleus sampling, Holtzman et al. 2020).

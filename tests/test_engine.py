@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader
 from config import Config, StageConfig, TrainConfig
 from data.dataset import Batch, Flickr8kDataset, collate
 from data.vocab import END_ID, PAD_ID, START_ID, Vocabulary
-from engine import Progress, build_optimizer, caption_loss, lr_factor, train_one_epoch, update_average, validate
+from engine import Progress, build_optimizer, caption_loss, lr_factor, teacher_forcing, train_one_epoch, update_average, validate
 from metrics import Scorer
 from models.captioner import Captioner
 from utils import UserError
@@ -43,7 +43,8 @@ def dataset(captioner: Captioner) -> Flickr8kDataset:
 
 def learn(captioner: Captioner, batches: list[Batch], optimizer: torch.optim.Optimizer, stage: StageConfig, progress: Progress):
     scaler = torch.amp.GradScaler("cpu", enabled=False)
-    return train_one_epoch(captioner, captioner, batches, len(batches), optimizer, scaler, stage, TrainConfig(), torch.float32, progress)
+    objective = teacher_forcing(stage.label_smoothing, torch.float32)
+    return train_one_epoch(captioner, captioner, objective, batches, len(batches), optimizer, scaler, stage, TrainConfig(), progress)
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1, 0.7])
@@ -83,7 +84,8 @@ def test_average_is_the_mean_of_the_weights_with_fading_memory(captioner: Captio
     for step in range(1, 31):
         batches, scaler = [collate([dataset[0], dataset[2]])], torch.amp.GradScaler("cpu", enabled=False)
         progress.epoch = progress.step = 0
-        train_one_epoch(learner, averaged, batches, 1, optimizer, scaler, stage, TrainConfig(ema=0.7), torch.float32, progress)
+        objective = teacher_forcing(stage.label_smoothing, torch.float32)
+        train_one_epoch(learner, averaged, objective, batches, 1, optimizer, scaler, stage, TrainConfig(ema=0.7), progress)
         decay = min(0.7, (1 + step) / (10 + step))
         for name, _ in learner.decoder.named_parameters(prefix="decoder"):
             expected[name] = decay * expected[name] + (1 - decay) * learner.state_dict()[name]
@@ -188,7 +190,7 @@ def test_train_one_epoch_returns_the_numbers_of_the_whole_epoch(captioner: Capti
     batches = [collate([dataset[0], dataset[1]]), collate([dataset[2], dataset[3]])]
     torch.manual_seed(0)
     numbers = learn(captioner, batches, build_optimizer(captioner, stage, 0.0), stage, progress)
-    assert set(numbers) == {"train_loss", "lr", "seconds", "images_per_second"}
+    assert set(numbers) == {"train_loss", "reward", "lr", "seconds", "images_per_second"} and math.isnan(numbers["reward"])
     assert (progress.step, progress.total_steps, progress.image_count) == (2, 2, 4)
     assert progress.token_count == sum(len(ids) - 1 for captions in dataset.tokens for ids in captions)
     assert numbers["lr"] == pytest.approx(1e-9 * lr_factor(stage, 1, 2))

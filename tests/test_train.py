@@ -22,7 +22,7 @@ import train
 from utils import UserError, load_checkpoint, run_script
 
 FILES = {"checkpoints.pth", "checkpoints_last.pth", "loss_log.txt", "resolved_config.yaml"}
-COLUMNS = ["stage", "epoch", "step", "train_loss", "val_loss", "val_bleu4", "val_cider", "distinct", "lr", "seconds", "images_per_second"]
+COLUMNS = ["stage", "epoch", "step", "train_loss", "reward", "val_loss", "val_bleu4", "val_cider", "distinct", "lr", "seconds", "images_per_second"]
 CLOCK = ["seconds", "images_per_second"]
 FROZEN = '{"name": "frozen", "epochs": 2, "lr": 0.01}'
 LEARNING = '{"name": "learning", "epochs": 2, "lr": 0.001, "encoder_lr": 0.0001, "encoder_from": 3, "crop": 0.5}'

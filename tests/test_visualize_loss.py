@@ -11,7 +11,7 @@ from utils import UserError
 from visualize_loss import best_epoch, draw, log_names, main, read_log, save_figure, stage_spans
 
 ROOT = Path(__file__).parents[1]
-HEADER = ["stage", "epoch", "step", "train_loss", "val_loss", "val_bleu4", "val_cider", "distinct", "lr", "seconds", "images_per_second"]
+HEADER = ["stage", "epoch", "step", "train_loss", "reward", "val_loss", "val_bleu4", "val_cider", "distinct", "lr", "seconds", "images_per_second"]
 
 
 def write_log(path: Path, rows: list[tuple[object, ...]], tail: str = "") -> Path:
