@@ -93,9 +93,11 @@ class StageConfig:
     encoder_from: int = 2
     """first ResNet stage (1 to 4) that learns when encoder_lr > 0; 0 is everything, the stem included"""
     crop: float = 1.0
-    """least share of a picture's area that random crops keep; 1 takes it whole (pictures only, not cached features)"""
+    """least share of a picture's area that random crops keep; 1 takes it whole. With crop, flip or jitter no features are cached"""
     flip: bool = False
-    """mirror half of the pictures; wrong where captions say left or right"""
+    """mirror half of the pictures, but none with a caption that says left or right"""
+    jitter: float = 0.0
+    """change brightness, contrast and saturation by up to this share"""
     schedule: Literal["cosine", "plateau"] = "cosine"
     """cosine: fall to 1 % of the peak over the stage; plateau: halve after 2 epochs without a better validation CIDEr"""
     warmup: float = 0.03
@@ -108,6 +110,11 @@ class StageConfig:
     """0: learn people's captions by heart (cross-entropy); 2 or more: draw so many sentences of each image and learn from their CIDEr-D (SCST)"""
     patience: int = 5
     """stop the stage after this many epochs without a better validation CIDEr"""
+
+    @property
+    def augments(self) -> bool:
+        """Whether a picture looks different each time it is learnt from."""
+        return self.crop < 1 or self.flip or self.jitter > 0
 
 
 @dataclass
@@ -193,10 +200,7 @@ def check(config: Config) -> Config:
         need(stage.encoder_lr >= 0, f"{where}: encoder_lr must be 0 or more")
         need(0 <= stage.encoder_from <= 4, f"{where}: encoder_from must be 0 to 4")
         need(0 < stage.crop <= 1, f"{where}: crop must be in (0, 1]")
-        need(
-            stage.encoder_lr > 0 or (stage.crop == 1 and not stage.flip),
-            f"{where}: crop and flip need pictures; with encoder_lr 0 features are cached",
-        )
+        need(0 <= stage.jitter < 1, f"{where}: jitter must be in [0, 1)")
         need(0 <= stage.warmup < 1, f"{where}: warmup must be in [0, 1)")
         need(0 <= stage.label_smoothing < 1, f"{where}: label_smoothing must be in [0, 1)")
         need(stage.dropout is None or 0 <= stage.dropout < 1, f"{where}: dropout must be in [0, 1)")

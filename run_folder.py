@@ -14,7 +14,9 @@ from config import Config, config_from_dict, config_to_dict
 from utils import UserError, atomic_open, load_checkpoint
 
 BEST, LAST, LOG, RESOLVED = "checkpoints.pth", "checkpoints_last.pth", "loss_log.txt", "resolved_config.yaml"
-COLUMNS = ["stage", "epoch", "step", "train_loss", "reward", "val_loss", "val_bleu4", "val_cider", "distinct", "lr", "seconds", "images_per_second"]
+COLUMNS = [
+    "stage", "epoch", "step", "train_loss", "val_loss", "val_bleu4", "val_cider", "distinct", "lr", "seconds", "images_per_second", "reward",
+]  # fmt: skip
 
 
 def find_resume(resume: str | None, folder: Path) -> Path | None:
@@ -68,12 +70,13 @@ def take_over(source: Path, folder: Path, epochs: int) -> None:
 
 
 def append_row(path: Path, row: dict[str, Any]) -> None:
-    """Append a line to the log, with a header if it is the first."""
-    new = not path.exists() or path.stat().st_size == 0
-    with path.open("a", encoding="utf-8") as file:
-        if new:
+    """Append a line to the log, with a header if it is the first; a log that an older version began keeps its columns."""
+    with path.open("a+", encoding="utf-8") as file:
+        file.seek(0)
+        columns = file.readline().split() or COLUMNS
+        if file.tell() == 0:
             file.write("\t".join(COLUMNS) + "\n")
-        file.write("\t".join(f"{row[c]:.6g}" if isinstance(row[c], float) else str(row[c]) for c in COLUMNS) + "\n")
+        file.write("\t".join(f"{row[c]:.6g}" if isinstance(row[c], float) else str(row[c]) for c in columns) + "\n")
         file.flush()
         os.fsync(file.fileno())  # before the checkpoint that takes it for written
 

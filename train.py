@@ -1,16 +1,12 @@
 """Learn to caption: captions.csv and images in, checkpoints and loss_log.txt out. This file only wires; engine.py does the work."""
 
 import copy
-import os
-import signal
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from types import FrameType
-from typing import Any, Self
+from typing import Any
 
 import pandas as pd
 import torch
@@ -26,12 +22,14 @@ from data.dataset import (
     collate,
     drop_bad_images,
     find_bad_images,
+    find_sided,
     read_captions,
     references_of,
 )
 from data.transforms import Augment
 from data.vocab import Vocabulary
 from engine import Objective, Progress, build_optimizer, teacher_forcing, train_one_epoch, validate
+from interrupt import Interrupted, StopRequest, leave_signals_to_main
 from metrics import Scorer
 from models.captioner import Captioner
 from run_folder import (
@@ -52,6 +50,7 @@ from scst import self_critical
 from utils import (
     UserError,
     atomic_open,
+    load_checkpoint,
     peak_memory,
     pick_device,
     pick_precision,
@@ -59,39 +58,6 @@ from utils import (
     save_checkpoint,
     seed_everything,
 )
-
-
-class Interrupted(Exception):
-    """Ctrl-C or SIGTERM, noticed between two steps."""
-
-
-class StopRequest:
-    """Inside the block, turns Ctrl-C and SIGTERM into a flag, so that a step is never cut in two; a second one stops at once."""
-
-    def __init__(self) -> None:
-        self.wanted = False
-        self.before: dict[signal.Signals, Any] = {}
-
-    def __enter__(self) -> Self:
-        if threading.current_thread() is threading.main_thread():  # Python allows handlers in no other
-            self.before = {name: signal.signal(name, self._note) for name in (signal.SIGINT, signal.SIGTERM)}
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for name, handler in self.before.items():
-            signal.signal(name, handler)
-
-    def _note(self, number: int, frame: FrameType | None) -> None:
-        if self.wanted:
-            raise KeyboardInterrupt
-        self.wanted = True
-        os.write(2, b"\nstopping after this step (again: at once) ...\n")  # print() must not be entered twice at once
-
-
-def leave_signals_to_main(worker: int) -> None:
-    """For the loaders' workers: Ctrl-C reaches them too, and one that fails of it would end the step that main wants to finish."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, lambda *_: os._exit(0))  # also how they are ended with main
 
 
 @dataclass
@@ -106,36 +72,37 @@ class StageData:
 
 
 def prepare_data(captioner: Captioner, table: pd.DataFrame, stage: StageConfig) -> StageData:
-    """Pictures for a stage whose encoder learns, cached features for one whose encoder is frozen; bad images left out."""
+    """Cached features where the encoder is frozen and pictures are always the same, else pictures; bad images left out."""
     config = captioner.config
     image_dir = Path(config.data.image_dir)
-    splits = {split: references_of(table, split) for split in ("train", "val")}
-    paths = [image_dir / name for references in splits.values() for name in references]
-    load: Any
-    if stage.encoder_lr > 0:
-        workers, bad = config.data.workers, find_bad_images(paths, config.data.workers)
-        load = ImageLoader(image_dir, captioner.transform, Augment(stage.crop, stage.flip))
-    else:
-        cache = captioner.feature_cache(config.data.feature_cache)
-        workers, bad, load = 0, cache.build(paths), cache.loader(image_dir)
-    good = {split: drop_bad_images(references, image_dir, bad) for split, references in splits.items()}
-    train = Flickr8kDataset(good["train"], load, captioner.vocabulary)
-    val = Flickr8kDataset(good["val"], load, captioner.vocabulary)
+    references = {split: references_of(table, split) for split in ("train", "val")}
+    load: dict[str, Any] = {}
+    for split, captions in references.items():
+        paths = [image_dir / name for name in captions]
+        if stage.encoder_lr > 0 or (split == "train" and stage.augments):
+            bad = find_bad_images(paths, config.data.workers)
+            load[split] = ImageLoader(image_dir, captioner.transform, Augment(stage.crop, stage.flip, stage.jitter), find_sided(captions))
+        else:
+            cache = captioner.feature_cache(config.data.feature_cache)
+            bad, load[split] = cache.build(paths), cache.loader(image_dir)
+        references[split] = drop_bad_images(captions, image_dir, bad)
+    train, val = (Flickr8kDataset(references[split], load[split], captioner.vocabulary) for split in ("train", "val"))
     sampler = EpochSampler(len(train), config.train.batch_size, config.train.seed)
-    # a generator of its own: the loaders must not draw from the random numbers that dropout uses, or resuming would change them
-    options: dict[str, Any] = {
-        "collate_fn": collate,
-        "num_workers": workers,
-        "worker_init_fn": leave_signals_to_main,
-        "generator": torch.Generator(),
-        "persistent_workers": workers > 0,
-    }
+
+    def loader(dataset: Flickr8kDataset, **batching: Any) -> DataLoader[Any]:
+        workers = config.data.workers if isinstance(dataset.load, ImageLoader) else 0
+        return DataLoader(
+            dataset,
+            collate_fn=collate,
+            num_workers=workers,
+            worker_init_fn=leave_signals_to_main,
+            generator=torch.Generator(),  # of its own, not the one that dropout draws from, or resuming would change its numbers
+            persistent_workers=workers > 0,
+            **batching,
+        )
+
     return StageData(
-        DataLoader(train, batch_sampler=sampler, **options),
-        sampler,
-        DataLoader(val, batch_size=64, **options),
-        Scorer(good["val"]),
-        good["train"],
+        loader(train, batch_sampler=sampler), sampler, loader(val, batch_size=64), Scorer(references["val"]), references["train"]
     )
 
 
@@ -246,7 +213,9 @@ class Run:
                 best_cider=self.progress.best_cider,
                 best_epoch=self.progress.best_epoch,
             )
-            self.captioner.load_state_dict(self.averaged.state_dict())  # the next stage starts from what was judged
+            # the next stage starts from the best weights so far, not from what overfitted them
+            best = load_checkpoint(self.folder / BEST)["model"] if self.progress.best_epoch else self.averaged.state_dict()
+            self.captioner.load_state_dict(best)
             if self.progress.stage < len(stages):
                 if stop.wanted:
                     raise Interrupted
@@ -304,8 +273,9 @@ class Run:
 def report(progress: Progress, stage: StageConfig, learnt: dict[str, float], seen: dict[str, float], better: bool) -> None:
     """Print one line for an epoch."""
     left = learnt["seconds"] * (stage.epochs - progress.epoch) / 60
+    learnt_by = f"reward {learnt['reward']:.3f}" if stage.samples else f"loss {learnt['train_loss']:.3f}"
     print(
-        f"{stage.name} {progress.epoch}/{stage.epochs}  {'reward' if stage.samples else 'loss'} {learnt['reward' if stage.samples else 'train_loss']:.3f}  val {seen['val_loss']:.3f}  BLEU-4 {seen['val_bleu4']:.3f}  "
+        f"{stage.name} {progress.epoch}/{stage.epochs}  {learnt_by}  val {seen['val_loss']:.3f}  BLEU-4 {seen['val_bleu4']:.3f}  "
         f"CIDEr {seen['val_cider']:.3f}{' (best)' if better else ''}  distinct {seen['distinct']:.0%}  "
         f"{learnt['images_per_second']:.0f} img/s  {left:.0f} min of training left in this stage",
         flush=True,
@@ -338,7 +308,7 @@ def main(argv: list[str]) -> None:
         take_over(resume, folder, run.progress.total_epochs)
         trim_log(folder / LOG, run.progress.total_epochs)
         if not (folder / BEST).exists():
-            run.progress.best_cider = -1.0  # somebody took it away: the best from here on
+            run.progress.best_cider, run.progress.best_epoch = -1.0, 0  # somebody took it away: the best from here on
     else:
         keep_previous(folder)
     with atomic_open(folder / RESOLVED) as file:

@@ -24,13 +24,15 @@ from matplotlib.ticker import MaxNLocator
 from utils import OptionParser, UserError, atomic_open, run_script
 
 NUMBERS = ["epoch", "train_loss", "val_loss", "val_bleu4", "val_cider"]
+REWARD = "reward"  # of self-critical stages; logs of older versions have no such column
 BLUE, SKY, VERMILLION, GREEN, PURPLE, ORANGE, BLACK = "#0072B2", "#56B4E9", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#000000"
 # When logs are compared, each has a colour and a marker of its own: the marker survives a grey print.
 LOOKS = list(zip([BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY, BLACK], "osD^vPX", strict=True))
 INK, MUTED, GRID, BAND = "#222222", "#5c6066", "#e4e6e9", "#f1f3f5"
 # The curves of a log that stands alone. Training is the paler of two blues, and dashed: the eye should go to validation.
-ALONE = {"train_loss": SKY, "val_loss": BLUE, "val_cider": VERMILLION, "val_bleu4": GREEN}
-DASH: dict[str, Any] = {"train_loss": (0, (3, 1.2)), "val_loss": "-"}
+ALONE = {"train_loss": SKY, "val_loss": BLUE, "val_cider": VERMILLION, "val_bleu4": GREEN, REWARD: ORANGE}
+TRAINING: Any = (0, (3, 1.2))
+DASH: dict[str, Any] = {"train_loss": TRAINING, "val_loss": "-", REWARD: TRAINING}
 STYLE: Any = {
     "font.size": 10,
     "text.color": INK,
@@ -66,7 +68,7 @@ class Best:
 
 
 def read_log(path: str | Path) -> pd.DataFrame:
-    """Read a loss_log.txt: one row an epoch, the columns ``stage`` (text) and NUMBERS (float; NaN where a cell is empty).
+    """Read a loss_log.txt: one row an epoch, the columns ``stage`` (text), NUMBERS and REWARD (float; NaN where a cell is empty).
 
     An epoch that stands there twice (a resumed run) counts as it was logged last.
 
@@ -92,9 +94,11 @@ def read_log(path: str | Path) -> pd.DataFrame:
         if len(line) != len(header):
             raise UserError(f"{path}, line {number}: {len(line)} cells, the header has {len(header)}. Correct or delete this line")
     cells = pd.DataFrame(lines.values(), index=list(lines), columns=header)
+    if REWARD not in header:
+        cells[REWARD] = ""
 
     log = cells[["stage"]].copy()
-    for name in NUMBERS:
+    for name in [*NUMBERS, REWARD]:
         log[name] = pd.to_numeric(cells[name], errors="coerce").astype(float).replace([np.inf, -np.inf], np.nan)
         written = ~cells[name].str.strip().str.lower().isin(["", "nan", "none", "n/a", "inf", "-inf"])
         wrong = log[name].isna() & written if name != "epoch" else log[name].isna()
@@ -141,7 +145,9 @@ def draw(logs: dict[str, pd.DataFrame]) -> Figure:
         figure = Figure(figsize=(9, 4 + 0.22 * rows_of_legend), dpi=200, layout=ConstrainedLayoutEngine(w_pad=0.1, h_pad=0.08))
         FigureCanvasAgg(figure)
         panels = figure.subplot_mosaic([["loss", "val_cider"], ["loss", "val_bleu4"]], width_ratios=[1.5, 1], sharex=True)
-        for name, title in [("loss", "Loss"), ("val_cider", "Validation CIDEr"), ("val_bleu4", "Validation BLEU-4")]:
+        rewarded = any(log[REWARD].notna().any() for log in logs.values())
+        cider = "CIDEr and training reward (dashed)" if rewarded else "Validation CIDEr"
+        for name, title in [("loss", "Loss"), ("val_cider", cider), ("val_bleu4", "Validation BLEU-4")]:
             panels[name].set_title(title)
             panels[name].xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8, steps=[1, 2, 5, 10], min_n_ticks=1))
             panels[name].grid(axis="x", visible=False)
@@ -163,7 +169,8 @@ def draw(logs: dict[str, pd.DataFrame]) -> Figure:
                 # The leading blank: matplotlib leaves a label that starts with "_" out of the legend.
                 panels["val_cider"].plot([], [], color=colour, marker=marker, markeredgecolor="white", label=f" {label}")
             figure.legend(*panels["val_cider"].get_legend_handles_labels(), loc="outside lower left", ncols=2, fontsize=9.5)
-        key = [Line2D([], [], color=ALONE[column] if len(logs) == 1 else MUTED, linestyle=DASH[column]) for column in DASH]
+        losses = ("train_loss", "val_loss")
+        key = [Line2D([], [], color=ALONE[column] if len(logs) == 1 else MUTED, linestyle=DASH[column]) for column in losses]
         panels["loss"].legend(key, ["training", "validation"], loc="lower right", bbox_to_anchor=(1.02, 1.0), ncols=2, borderpad=0)
         return figure
 
@@ -184,10 +191,10 @@ def _draw_curves(panels: dict[str, Axes], log: pd.DataFrame, colours: dict[str, 
     """Draw the four curves of a log and a star at its best epoch."""
     best = best_epoch(log)
     for column, colour in colours.items():
-        axes = panels.get(column, panels["loss"])
+        axes = panels["val_cider"] if column == REWARD else panels.get(column, panels["loss"])  # a reward is a CIDEr-D
         known = log.dropna(subset=[column])  # a gap (validation every second epoch, say) is bridged, not left open
         # Dashes and markers blur each other, and with many epochs markers run into one thick line; a single point needs one.
-        marked = len(known) == 1 or (len(known) <= 40 and column != "train_loss")
+        marked = len(known) == 1 or (len(known) <= 40 and DASH.get(column) != TRAINING)
         axes.plot(
             known["epoch"],
             known[column],
@@ -197,7 +204,7 @@ def _draw_curves(panels: dict[str, Axes], log: pd.DataFrame, colours: dict[str, 
             markeredgecolor="white",
             markeredgewidth=0.5,
         )
-        if best and column != "train_loss":
+        if best and DASH.get(column) != TRAINING:
             at_best = log.loc[log["epoch"] == best.epoch, column]
             axes.plot([best.epoch], at_best, "*", color=colour, markersize=13, markeredgecolor="white", zorder=5)
 

@@ -15,7 +15,7 @@ from torch.utils.data import Dataset, Sampler
 from tqdm import tqdm
 
 from data.transforms import Augment, ImageError, Transform, load_image
-from data.vocab import PAD_ID, Vocabulary
+from data.vocab import PAD_ID, Vocabulary, tokenize
 from utils import UserError
 
 SPLITS = ("train", "val", "test")
@@ -144,6 +144,11 @@ def drop_bad_images(references: dict[str, list[str]], image_dir: Path, bad: dict
     return {name: captions for name, captions in references.items() if name not in here}
 
 
+def find_sided(references: dict[str, list[str]]) -> frozenset[str]:
+    """The images with a caption that says left or right: their mirror images would make it wrong."""
+    return frozenset(name for name, captions in references.items() if any({"left", "right"} & set(tokenize(c)) for c in captions))
+
+
 @dataclass
 class Batch:
     """B images with their captions. ``visual`` holds pictures (B, 3, S, S), or grid features (B, P, D) where those are cached."""
@@ -178,16 +183,22 @@ class Flickr8kDataset(Dataset[tuple[torch.Tensor, list[list[int]], str]]):
 
 @dataclass(frozen=True)
 class ImageLoader:
-    """(name, seed) -> normalised picture (3, S, S), decoded afresh each time; augmented where there is a seed."""
+    """(name, seed) -> normalised picture (3, S, S), decoded afresh each time; augmented where there is a seed.
+
+    Those named in ``sided`` are never mirrored.
+    """
 
     image_dir: Path
     transform: Transform
     augment: Augment | None = None
+    sided: frozenset[str] = frozenset()
 
     def __call__(self, name: str, seed: int | None = None) -> torch.Tensor:
         """Load one image; ImageError if it cannot be used."""
         image = load_image(self.image_dir / name)
-        return self.transform(image if self.augment is None or seed is None else self.augment(image, seed))
+        if self.augment is not None and seed is not None:
+            image = self.augment(image, seed, may_flip=name not in self.sided)
+        return self.transform(image)
 
 
 def collate(items: Sequence[tuple[torch.Tensor, list[list[int]], str]]) -> Batch:

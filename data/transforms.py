@@ -11,7 +11,7 @@ from typing import IO, Any
 import numpy as np
 import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
-from torchvision.transforms import RandomResizedCrop
+from torchvision.transforms import ColorJitter, RandomResizedCrop
 
 from utils import UserError
 
@@ -118,24 +118,28 @@ class Transform:
 
 @dataclass(frozen=True)
 class Augment:
-    """Random crop and mirror image before the ``Transform``: a picture that is never the same twice is hard to learn by heart.
+    """Random crop, mirror image and light before the ``Transform``: a picture that is never the same twice is hard to learn by heart.
 
     Args:
         smallest: least share of the picture's area that a crop keeps (Szegedy et al. 2015 use 0.08; captions name what is at the edge).
-        flip: also mirror half the pictures; only right where no caption says left or right.
+        flip: also mirror half the pictures.
+        jitter: brightness, contrast and saturation change by up to this share; the hue does not, captions name colours.
     """
 
     smallest: float
     flip: bool
+    jitter: float = 0.0
 
-    def __call__(self, image: Image.Image, seed: int) -> Image.Image:
-        """The same ``seed`` gives the same crop, whichever process asks."""
+    def __call__(self, image: Image.Image, seed: int, *, may_flip: bool = True) -> Image.Image:
+        """The same ``seed`` gives the same picture, whichever process asks. ``may_flip``: no caption says left or right."""
         with torch.random.fork_rng(devices=[]):  # dropout's random numbers stay as they were
             torch.manual_seed(seed)
             top, left, height, width = RandomResizedCrop.get_params(image, [self.smallest, 1.0], [3 / 4, 4 / 3])
             image = image.crop((left, top, left + width, top + height))
-            if self.flip and torch.rand(()) < 0.5:
+            if self.flip and may_flip and torch.rand(()) < 0.5:
                 image = ImageOps.mirror(image)
+            if self.jitter > 0:
+                image = ColorJitter(self.jitter, self.jitter, self.jitter)(image)
         return image
 
 

@@ -11,7 +11,7 @@ from utils import UserError
 from visualize_loss import best_epoch, draw, log_names, main, read_log, save_figure, stage_spans
 
 ROOT = Path(__file__).parents[1]
-HEADER = ["stage", "epoch", "step", "train_loss", "reward", "val_loss", "val_bleu4", "val_cider", "distinct", "lr", "seconds", "images_per_second"]
+HEADER = ["stage", "epoch", "step", "train_loss", "val_loss", "val_bleu4", "val_cider", "distinct", "lr", "seconds", "images_per_second"]
 
 
 def write_log(path: Path, rows: list[tuple[object, ...]], tail: str = "") -> Path:
@@ -125,6 +125,17 @@ def test_unknown_format_and_too_many_logs_are_refused(tmp_path: Path) -> None:
         save_figure(draw({"a": log}), tmp_path / "curve.xyz")
     with pytest.raises(UserError, match="at most 7"):
         draw({str(number): log for number in range(8)})
+
+
+def test_the_reward_of_a_self_critical_stage_is_drawn_beside_the_cider(tmp_path: Path) -> None:
+    log = write_log(tmp_path / "log.txt", ROWS)
+    without = draw({"log": read_log(log)}).axes[1]
+    header, *rows = log.read_text().splitlines()
+    rewards = ["nan", "nan", "0.4", "0.6"]
+    log.write_text("\n".join([f"{header}\treward", *(f"{row}\t{reward}" for row, reward in zip(rows, rewards, strict=True))]) + "\n")
+    cider = draw({"log": read_log(log)}).axes[1]
+    assert any(list(line.get_ydata()) == [0.4, 0.6] for line in cider.lines)  # type: ignore[arg-type]
+    assert "reward" in cider.get_title("left") and "reward" not in without.get_title("left")
 
 
 def test_stages_that_differ_are_not_shaded(tmp_path: Path) -> None:
