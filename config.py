@@ -104,6 +104,8 @@ class StageConfig:
     """share of the stage's steps in which the learning rate rises from 0"""
     label_smoothing: float = 0.1
     """share of the target probability spread over the whole vocabulary (Szegedy et al. 2016)"""
+    word_dropout: float = 0.0
+    """share of the words a decoder reads that are hidden (<unk>), so that it looks at the picture rather than guess from the words before"""
     dropout: float | None = None
     """decoder's dropout in this stage; null: decoder.dropout"""
     samples: int = 0
@@ -203,6 +205,7 @@ def check(config: Config) -> Config:
         need(0 <= stage.jitter < 1, f"{where}: jitter must be in [0, 1)")
         need(0 <= stage.warmup < 1, f"{where}: warmup must be in [0, 1)")
         need(0 <= stage.label_smoothing < 1, f"{where}: label_smoothing must be in [0, 1)")
+        need(0 <= stage.word_dropout < 1, f"{where}: word_dropout must be in [0, 1)")
         need(stage.dropout is None or 0 <= stage.dropout < 1, f"{where}: dropout must be in [0, 1)")
         need(stage.samples == 0 or stage.samples >= 2, f"{where}: samples must be 0, or 2 or more: each is judged against the others")
         need(stage.patience >= 1, f"{where}: patience must be 1 or more")

@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from config import StageConfig, TrainConfig
 from data.dataset import Batch
-from data.vocab import PAD_ID
+from data.vocab import END_ID, PAD_ID, START_ID, UNK_ID
 from metrics import Scorer
 from models.captioner import Captioner
 from utils import UserError, autocast
@@ -70,15 +70,23 @@ def caption_loss(logits: torch.Tensor, targets: torch.Tensor, label_smoothing: f
     return (1 - label_smoothing) * cross_entropy + label_smoothing * uniform, cross_entropy.detach()
 
 
-def teacher_forcing(label_smoothing: float, dtype: torch.dtype) -> Objective:
+def hide_words(tokens: torch.Tensor, share: float) -> torch.Tensor:
+    """Turn a random ``share`` of the words in ``tokens`` into <unk>; <start>, <end> and padding stay (Bowman et al. 2016, section 3.2)."""
+    special = (tokens == PAD_ID) | (tokens == START_ID) | (tokens == END_ID)
+    return tokens.masked_fill((torch.rand(tokens.shape, device=tokens.device) < share) & ~special, UNK_ID)
+
+
+def teacher_forcing(stage: StageConfig, dtype: torch.dtype) -> Objective:
     """The objective that makes people's captions likely: at each of their words, predict the next one."""
 
     def objective(captioner: Captioner, batch: Batch) -> StepLoss:
         tokens = batch.tokens.to(captioner.device, non_blocking=True)
         inputs, targets = tokens[..., :-1], tokens[..., 1:]
+        if stage.word_dropout > 0:
+            inputs = hide_words(inputs, stage.word_dropout)
         with autocast(captioner.device, dtype):
             logits = captioner(batch.visual.to(captioner.device, non_blocking=True), inputs)
-        loss, cross_entropy = caption_loss(logits, targets, label_smoothing)
+        loss, cross_entropy = caption_loss(logits, targets, stage.label_smoothing)
         return StepLoss(loss, cross_entropy.item(), int((targets != PAD_ID).sum()))
 
     return objective

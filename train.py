@@ -169,7 +169,7 @@ class Run:
         if stage.samples:
             self.objective = self_critical(self.data.references, stage.samples, self.dtype)
         else:
-            self.objective = teacher_forcing(stage.label_smoothing, self.dtype)
+            self.objective = teacher_forcing(stage, self.dtype)
         if self.training is None:
             return
         self.captioner.load_state_dict(

@@ -13,8 +13,18 @@ from torch.utils.data import DataLoader
 
 from config import Config, StageConfig, TrainConfig
 from data.dataset import Batch, Flickr8kDataset, collate
-from data.vocab import END_ID, PAD_ID, START_ID, Vocabulary
-from engine import Progress, build_optimizer, caption_loss, lr_factor, teacher_forcing, train_one_epoch, update_average, validate
+from data.vocab import END_ID, PAD_ID, START_ID, UNK_ID, Vocabulary
+from engine import (
+    Progress,
+    build_optimizer,
+    caption_loss,
+    hide_words,
+    lr_factor,
+    teacher_forcing,
+    train_one_epoch,
+    update_average,
+    validate,
+)
 from metrics import Scorer
 from models.captioner import Captioner
 from utils import UserError
@@ -43,8 +53,19 @@ def dataset(captioner: Captioner) -> Flickr8kDataset:
 
 def learn(captioner: Captioner, batches: list[Batch], optimizer: torch.optim.Optimizer, stage: StageConfig, progress: Progress):
     scaler = torch.amp.GradScaler("cpu", enabled=False)
-    objective = teacher_forcing(stage.label_smoothing, torch.float32)
+    objective = teacher_forcing(stage, torch.float32)
     return train_one_epoch(captioner, captioner, objective, batches, len(batches), optimizer, scaler, stage, TrainConfig(), progress)
+
+
+def test_hidden_words_are_a_share_of_the_words_and_of_nothing_else() -> None:
+    torch.manual_seed(0)
+    tokens = torch.tensor([START_ID, *range(4, 104), END_ID, PAD_ID]).repeat(20, 5, 1)
+    hidden = hide_words(tokens, 0.3)
+    changed = hidden != tokens
+    assert (hidden[changed] == UNK_ID).all()
+    assert 0.27 < changed[..., 1:-2].float().mean() < 0.33
+    assert not changed[..., 0].any() and not changed[..., -2:].any()
+    assert torch.equal(hide_words(tokens, 0.0), tokens)
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1, 0.7])
@@ -84,7 +105,7 @@ def test_average_is_the_mean_of_the_weights_with_fading_memory(captioner: Captio
     for step in range(1, 31):
         batches, scaler = [collate([dataset[0], dataset[2]])], torch.amp.GradScaler("cpu", enabled=False)
         progress.epoch = progress.step = 0
-        objective = teacher_forcing(stage.label_smoothing, torch.float32)
+        objective = teacher_forcing(stage, torch.float32)
         train_one_epoch(learner, averaged, objective, batches, 1, optimizer, scaler, stage, TrainConfig(ema=0.7), progress)
         decay = min(0.7, (1 + step) / (10 + step))
         for name, _ in learner.decoder.named_parameters(prefix="decoder"):

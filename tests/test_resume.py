@@ -33,8 +33,13 @@ pytest.importorskip("multiprocessing.forkserver", reason="needs POSIX signals an
 CALLS_PER_EPOCH = 5
 FROZEN = '{"name": "frozen", "epochs": 3, "lr": 0.01}'
 AGAIN = '{"name": "again", "epochs": 2, "lr": 0.001, "label_smoothing": 0}'
-LEARNING = '{"name": "learning", "epochs": 2, "lr": 0.001, "encoder_lr": 0.0001, "encoder_from": 3, "crop": 0.5, "flip": true}'
+LEARNING = (
+    '{"name": "learning", "epochs": 2, "lr": 0.001, "word_dropout": 0.2,'
+    ' "encoder_lr": 0.0001, "encoder_from": 3, "crop": 0.5, "flip": true, "jitter": 0.2}'
+)
+SELF_CRITICAL = '{"name": "scst", "epochs": 2, "lr": 0.001, "samples": 3, "dropout": 0.1, "crop": 0.5}'
 ONE_STAGE, TWO_STAGES, ENCODER_STAGE = f"[{FROZEN}]", f"[{FROZEN}, {AGAIN}]", f"[{FROZEN}, {LEARNING}]"
+SCST_STAGE = f"[{FROZEN}, {SELF_CRITICAL}]"
 SAVE_EACH_STEP = "--train.save_every=1e-9"
 
 
@@ -147,7 +152,7 @@ class Folder:
         for checkpoint in (best, last):
             del checkpoint["config"]
         del last["training"]["progress"]["seconds"]
-        log = pd.read_csv(self.path / "loss_log.txt", sep="\t").drop(columns=["seconds", "images_per_second"])
+        log = pd.read_csv(self.path / "loss_log.txt", sep="\t", keep_default_na=False).drop(columns=["seconds", "images_per_second"])
         assert not list(self.path.glob(".*.tmp")), "unfinished files left behind"
         return {"best": best, "last": last, "log": log.to_dict("list")}
 
@@ -281,6 +286,14 @@ def test_where_the_encoder_learns(folder, uninterrupted, at: At) -> None:
     assert run.run(at) in (-signal.SIGKILL, 130), run.text()
     run.resume()
     assert_same(run.result(), uninterrupted(ENCODER_STAGE))
+
+
+@pytest.mark.parametrize("signal_name", ["SIGKILL", "SIGTERM"])
+def test_while_sentences_are_drawn(folder, uninterrupted, signal_name: str) -> None:
+    run = folder(SCST_STAGE, SAVE_EACH_STEP)
+    assert run.run(At("scst.sample", 6, signal_name)) in (-signal.SIGKILL, 130), run.text()
+    run.resume()
+    assert_same(run.result(), uninterrupted(SCST_STAGE))
 
 
 @pytest.mark.parametrize("option", ["--decoder.name=attention", "--decoder.name=transformer", "--train.ema=0"])
