@@ -34,7 +34,8 @@ def self_critical(references: Mapping[str, Sequence[str]], samples: int, dtype: 
             features = captioner.features(visual)
         # Drawn without dropout, from the model that will caption; learnt with it. Drawn with dropout, sentences are worse than its own.
         captioner.decoder.eval()
-        drawn = sample(captioner.decoder, features.detach().float(), samples, None, captioner.config.generate.max_length)
+        with autocast(captioner.device, dtype):
+            drawn = sample(captioner.decoder, features.detach(), samples, None, captioner.config.generate.max_length)
         captioner.decoder.train()
         rewards = torch.tensor(
             [
