@@ -6,7 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import get_args, get_type_hints
+from typing import Any, get_args, get_type_hints
 
 import pytest
 import torch
@@ -126,3 +126,20 @@ def tiny_run(tiny_args: list[str], tmp_path_factory: pytest.TempPathFactory) -> 
 def tiny_checkpoint(tiny_run: Path) -> Path:
     """A checkpoint (95 MB: ResNet-50 is in it) that ``python train.py`` made."""
     return tiny_run / "checkpoints.pth"
+
+
+def assert_same(one: Any, other: Any, where: str = "") -> None:
+    """Equal to the last bit."""
+    assert type(one) is type(other), where
+    if isinstance(one, dict):
+        assert one.keys() == other.keys(), where
+        for key in one:
+            assert_same(one[key], other[key], f"{where}/{key}")
+    elif isinstance(one, list | tuple):
+        assert len(one) == len(other), where
+        for number, (a, b) in enumerate(zip(one, other, strict=True)):
+            assert_same(a, b, f"{where}/{number}")
+    elif isinstance(one, torch.Tensor):
+        assert torch.equal(one, other), where
+    else:
+        assert one == other, f"{where}: {one} != {other}"
