@@ -103,13 +103,13 @@ class StageConfig:
     warmup: float = 0.03
     """share of the stage's steps in which the learning rate rises from 0"""
     label_smoothing: float = 0.1
-    """share of the target probability spread over the whole vocabulary (Szegedy et al. 2016)"""
+    """share of the target probability spread over the whole vocabulary (Szegedy et al. 2016); cross-entropy only"""
     word_dropout: float = 0.0
     """share of the words a decoder reads that are hidden (<unk>), so that it looks at the picture rather than guess from the words before"""
     dropout: float | None = None
     """decoder's dropout in this stage; null: decoder.dropout"""
     samples: int = 0
-    """0: learn people's captions by heart (cross-entropy); 2 or more: draw so many sentences of each image and learn from their CIDEr-D (SCST)"""
+    """0: learn to say each next word of people's captions (cross-entropy); 2 or more: draw so many sentences of each image and learn from their CIDEr-D (SCST)"""
     patience: int = 5
     """stop the stage after this many epochs without a better validation CIDEr"""
 
@@ -207,6 +207,10 @@ def check(config: Config) -> Config:
         need(0 <= stage.label_smoothing < 1, f"{where}: label_smoothing must be in [0, 1)")
         need(0 <= stage.word_dropout < 1, f"{where}: word_dropout must be in [0, 1)")
         need(stage.dropout is None or 0 <= stage.dropout < 1, f"{where}: dropout must be in [0, 1)")
+        need(
+            stage.samples == 0 or stage.word_dropout == 0,
+            f"{where}: word_dropout hides words of people's captions; with samples there are none",
+        )
         need(stage.samples == 0 or stage.samples >= 2, f"{where}: samples must be 0, or 2 or more: each is judged against the others")
         need(stage.patience >= 1, f"{where}: patience must be 1 or more")
     if problems:

@@ -71,7 +71,7 @@ def caption_loss(logits: torch.Tensor, targets: torch.Tensor, label_smoothing: f
 
 
 def hide_words(tokens: torch.Tensor, share: float) -> torch.Tensor:
-    """Turn a random ``share`` of the words in ``tokens`` into <unk>; <start>, <end> and padding stay (Bowman et al. 2016, section 3.2)."""
+    """Turn a random ``share`` of the words in ``tokens`` into <unk>; <start>, <end> and padding stay (Bowman et al. 2016)."""
     special = (tokens == PAD_ID) | (tokens == START_ID) | (tokens == END_ID)
     return tokens.masked_fill((torch.rand(tokens.shape, device=tokens.device) < share) & ~special, UNK_ID)
 
@@ -172,8 +172,11 @@ def train_one_epoch(
         factor = lr_factor(stage, progress.epoch * steps_per_epoch + progress.step, steps_per_epoch, progress.lr_scale)
         for group in optimizer.param_groups:
             group["lr"] = group["peak"] * factor
-        step = objective(captioner, batch)
         where = f"at epoch {progress.total_epochs + 1}, step {progress.step + 1}, before the weights were changed"
+        try:
+            step = objective(captioner, batch)
+        except FloatingPointError:
+            step = StepLoss(torch.tensor(math.nan), math.nan, 0)
         _check_finite(step.loss.item(), "loss", where)
         optimizer.zero_grad(set_to_none=True)
         scaler.scale(step.loss).backward()  # type: ignore[no-untyped-call]

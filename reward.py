@@ -44,9 +44,12 @@ class CiderReward:
         self.idf = {ngram: self.unseen - math.log(images) for ngram, images in images_with.items()}
         self.references = {name: [self._weigh(counts) for counts in captions] for name, captions in counted.items()}
 
-    def __call__(self, name: str, words: Sequence[str]) -> float:
-        """CIDEr-D of one sentence about the image ``name``: 0 to 10, and as in metrics.py 1.0 is what tables print as 100."""
-        sentence = self._weigh(count_ngrams([*words, *self.end]))
+    def __call__(self, name: str, words: Sequence[str], *, ended: bool = True) -> float:
+        """CIDEr-D of one sentence about the image ``name``: 0 to 10, and as in metrics.py 1.0 is what tables print as 100.
+
+        Not ``ended``: it was cut off at the greatest length.
+        """
+        sentence = self._weigh(count_ngrams([*words, *self.end] if ended else words))
         references = self.references[name]
         return 10.0 * sum(_similarity(sentence, reference) for reference in references) / len(references)
 

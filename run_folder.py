@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import torch
 
 from config import Config, config_from_dict, config_to_dict
 from utils import UserError, atomic_open, load_checkpoint
@@ -69,8 +70,17 @@ def take_over(source: Path, folder: Path, epochs: int) -> None:
                 shutil.copyfileobj(old, new)
 
 
+def load_best(folder: Path, epoch: int, cider: float) -> dict[str, torch.Tensor] | None:
+    """The weights in checkpoints.pth if they are those that the run kept at ``epoch``; None if somebody took or replaced the file."""
+    if not (folder / BEST).exists():
+        return None
+    checkpoint = load_checkpoint(folder / BEST)
+    weights: dict[str, torch.Tensor] = checkpoint["model"]
+    return weights if checkpoint.get("scores") == {"val_cider": cider, "epoch": epoch} else None
+
+
 def append_row(path: Path, row: dict[str, Any]) -> None:
-    """Append a line to the log, with a header if it is the first; a log that an older version began keeps its columns."""
+    """Append a line to the log, in the order of the log's own header, which the first one writes."""
     with path.open("a+", encoding="utf-8") as file:
         file.seek(0)
         columns = file.readline().split() or COLUMNS
@@ -82,13 +92,18 @@ def append_row(path: Path, row: dict[str, Any]) -> None:
 
 
 def trim_log(path: Path, epochs: int) -> None:
-    """Drop rows (and a torn line) after the ``epochs`` that the checkpoint knows: they will be written again."""
+    """Drop rows (and a torn line) after the ``epochs`` that the checkpoint knows: they will be written again.
+
+    A log that an older version began gets the columns it lacks.
+    """
     if not path.exists():
         return
-    lines = [line for line in path.read_text(encoding="utf-8").splitlines(keepends=True) if line.endswith("\n")]
+    lines = [line.rstrip("\n") for line in path.read_text(encoding="utf-8").splitlines(keepends=True) if line.endswith("\n")]
+    missing = [column for column in COLUMNS if column not in lines[0].split("\t")] if lines else []
     kept = [line for line in lines[1:] if int(line.split("\t")[1]) <= epochs]
+    rows = ["\t".join([lines[0], *missing]), *("\t".join([line, *["nan"] * len(missing)]) for line in kept)] if lines else []
     with atomic_open(path) as file:
-        file.writelines([*lines[:1], *kept])
+        file.writelines(row + "\n" for row in rows)
 
 
 def fingerprint(table: pd.DataFrame) -> str:

@@ -10,7 +10,7 @@ from data.dataset import Batch
 from data.vocab import END_ID, PAD_ID, START_ID
 from engine import Objective, StepLoss
 from models.captioner import Captioner
-from models.decoding import sample
+from models.decoding import NEVER, sample
 from reward import CiderReward
 from utils import autocast
 
@@ -29,30 +29,41 @@ def self_critical(references: Mapping[str, Sequence[str]], samples: int, dtype: 
     reward = CiderReward(references)
 
     def objective(captioner: Captioner, batch: Batch) -> StepLoss:
+        words, longest = captioner.vocabulary.words, captioner.config.generate.max_length
         visual = batch.visual.to(captioner.device, non_blocking=True)
         with autocast(captioner.device, dtype):
             features = captioner.features(visual)
-        # Drawn without dropout, from the model that will caption; learnt with it. Drawn with dropout, sentences are worse than its own.
+        # Drawn as captions are, without dropout and with batch norm's kept statistics; learnt with both, or it learns by heart.
         captioner.decoder.eval()
         with autocast(captioner.device, dtype):
-            drawn = sample(captioner.decoder, features.detach(), samples, None, captioner.config.generate.max_length)
+            drawn = sample(captioner.decoder, features.detach(), samples, None, longest)
         captioner.decoder.train()
+        # A sentence that reached the greatest length was cut off: it chose no end, and must not be praised or blamed for one.
+        endings = [[[END_ID] if len(sentence.tokens) < longest else [] for sentence in sentences] for sentences in drawn]
         rewards = torch.tensor(
             [
-                [reward(name, [captioner.vocabulary.words[token] for token in sentence.tokens]) for sentence in sentences]
-                for name, sentences in zip(batch.names, drawn, strict=True)
+                [
+                    reward(name, [words[token] for token in sentence.tokens], ended=bool(end))
+                    for sentence, end in zip(*of_image, strict=True)
+                ]
+                for name, *of_image in zip(batch.names, drawn, endings, strict=True)
             ]
         )  # (B, K)
         baseline = (rewards.sum(dim=1, keepdim=True) - rewards) / (samples - 1)  # (B, K), of the others
         advantage = (rewards - baseline).to(captioner.device)
 
-        said = [torch.tensor([START_ID, *sentence.tokens, END_ID]) for sentences in drawn for sentence in sentences]
+        said = [
+            torch.tensor([START_ID, *sentence.tokens, *end])
+            for of_image in zip(drawn, endings, strict=True)
+            for sentence, end in zip(*of_image, strict=True)
+        ]
         tokens = pad_sequence(said, batch_first=True, padding_value=PAD_ID).view(*rewards.shape, -1).to(captioner.device)  # (B, K, T)
         targets = tokens[..., 1:]
         with autocast(captioner.device, dtype):
             logits = captioner.decoder(features, tokens[..., :-1])
         real = targets != PAD_ID
-        log_prob = logits[real].float().log_softmax(dim=-1).gather(1, targets[real][:, None])[:, 0]  # (M,)
+        possible = logits[real].float().index_fill(1, torch.tensor(NEVER, device=captioner.device), -torch.inf)  # as they were drawn
+        log_prob = possible.log_softmax(dim=-1).gather(1, targets[real][:, None])[:, 0]  # (M,)
         loss = -(advantage[..., None].expand_as(targets)[real] * log_prob).mean()
         return StepLoss(loss, float(rewards.mean()), rewards.numel())
 

@@ -41,6 +41,7 @@ from run_folder import (
     find_resume,
     fingerprint,
     keep_previous,
+    load_best,
     load_resume,
     sweep,
     take_over,
@@ -50,7 +51,6 @@ from scst import self_critical
 from utils import (
     UserError,
     atomic_open,
-    load_checkpoint,
     peak_memory,
     pick_device,
     pick_precision,
@@ -79,9 +79,10 @@ def prepare_data(captioner: Captioner, table: pd.DataFrame, stage: StageConfig) 
     load: dict[str, Any] = {}
     for split, captions in references.items():
         paths = [image_dir / name for name in captions]
-        if stage.encoder_lr > 0 or (split == "train" and stage.augments):
+        augment = Augment(stage.crop, stage.flip, stage.jitter) if split == "train" and stage.augments else None
+        if stage.encoder_lr > 0 or augment is not None:
             bad = find_bad_images(paths, config.data.workers)
-            load[split] = ImageLoader(image_dir, captioner.transform, Augment(stage.crop, stage.flip, stage.jitter), find_sided(captions))
+            load[split] = ImageLoader(image_dir, captioner.transform, augment, find_sided(captions) if stage.flip else frozenset())
         else:
             cache = captioner.feature_cache(config.data.feature_cache)
             bad, load[split] = cache.build(paths), cache.loader(image_dir)
@@ -213,9 +214,10 @@ class Run:
                 best_cider=self.progress.best_cider,
                 best_epoch=self.progress.best_epoch,
             )
-            # the next stage starts from the best weights so far, not from what overfitted them
-            best = load_checkpoint(self.folder / BEST)["model"] if self.progress.best_epoch else self.averaged.state_dict()
+            # the next stage starts from the best weights so far, not from those that learnt by heart after them
+            best = load_best(self.folder, self.progress.best_epoch, self.progress.best_cider) or self.averaged.state_dict()
             self.captioner.load_state_dict(best)
+            self.averaged.load_state_dict(best)  # what is saved now, and what a stage added later starts from
             if self.progress.stage < len(stages):
                 if stop.wanted:
                     raise Interrupted
@@ -307,8 +309,8 @@ def main(argv: list[str]) -> None:
     if resume:
         take_over(resume, folder, run.progress.total_epochs)
         trim_log(folder / LOG, run.progress.total_epochs)
-        if not (folder / BEST).exists():
-            run.progress.best_cider, run.progress.best_epoch = -1.0, 0  # somebody took it away: the best from here on
+        if load_best(folder, run.progress.best_epoch, run.progress.best_cider) is None:
+            run.progress.best_cider, run.progress.best_epoch = -1.0, 0  # somebody took or replaced it: the best from here on
     else:
         keep_previous(folder)
     with atomic_open(folder / RESOLVED) as file:

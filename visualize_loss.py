@@ -146,7 +146,7 @@ def draw(logs: dict[str, pd.DataFrame]) -> Figure:
         FigureCanvasAgg(figure)
         panels = figure.subplot_mosaic([["loss", "val_cider"], ["loss", "val_bleu4"]], width_ratios=[1.5, 1], sharex=True)
         rewarded = any(log[REWARD].notna().any() for log in logs.values())
-        cider = "CIDEr and training reward (dashed)" if rewarded else "Validation CIDEr"
+        cider = "Validation CIDEr, training reward (dashed)" if rewarded else "Validation CIDEr"
         for name, title in [("loss", "Loss"), ("val_cider", cider), ("val_bleu4", "Validation BLEU-4")]:
             panels[name].set_title(title)
             panels[name].xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8, steps=[1, 2, 5, 10], min_n_ticks=1))
@@ -188,7 +188,7 @@ def _draw_alone(panels: dict[str, Axes], log: pd.DataFrame) -> None:
 
 
 def _draw_curves(panels: dict[str, Axes], log: pd.DataFrame, colours: dict[str, str], marker: str) -> None:
-    """Draw the four curves of a log and a star at its best epoch."""
+    """Draw the curves of a log and a star at its best epoch."""
     best = best_epoch(log)
     for column, colour in colours.items():
         axes = panels["val_cider"] if column == REWARD else panels.get(column, panels["loss"])  # a reward is a CIDEr-D

@@ -4,6 +4,7 @@ import csv
 import hashlib
 import io
 import math
+import re
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from torch.utils.data import Dataset, Sampler
 from tqdm import tqdm
 
 from data.transforms import Augment, ImageError, Transform, load_image
-from data.vocab import PAD_ID, Vocabulary, tokenize
+from data.vocab import PAD_ID, Vocabulary
 from utils import UserError
 
 SPLITS = ("train", "val", "test")
@@ -146,7 +147,9 @@ def drop_bad_images(references: dict[str, list[str]], image_dir: Path, bad: dict
 
 def find_sided(references: dict[str, list[str]]) -> frozenset[str]:
     """The images with a caption that says left or right: their mirror images would make it wrong."""
-    return frozenset(name for name, captions in references.items() if any({"left", "right"} & set(tokenize(c)) for c in captions))
+    return frozenset(
+        name for name, captions in references.items() if any(re.search(r"\b(left|right)\b", caption.lower()) for caption in captions)
+    )
 
 
 @dataclass

@@ -134,8 +134,10 @@ class Augment:
         """The same ``seed`` gives the same picture, whichever process asks. ``may_flip``: no caption says left or right."""
         with torch.random.fork_rng(devices=[]):  # dropout's random numbers stay as they were
             torch.manual_seed(seed)
-            top, left, height, width = RandomResizedCrop.get_params(image, [self.smallest, 1.0], [3 / 4, 4 / 3])
-            image = image.crop((left, top, left + width, top + height))
+            if self.smallest < 1:
+                shape = image.width / image.height  # a crop's differs by up to a third: squeezed to a square, things get wider or taller
+                top, left, height, width = RandomResizedCrop.get_params(image, [self.smallest, 1.0], [shape * 3 / 4, shape * 4 / 3])
+                image = image.crop((left, top, left + width, top + height))
             if self.flip and may_flip and torch.rand(()) < 0.5:
                 image = ImageOps.mirror(image)
             if self.jitter > 0:

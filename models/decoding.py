@@ -136,6 +136,7 @@ def sample(
 
     Raises:
         ValueError: temperature is not above 0; generate() with one beam is what it tends to.
+        FloatingPointError: the decoder says inf or NaN.
 
     Returns:
         for each image ``count`` hypotheses, the likeliest first; the same sentence may come twice.
@@ -150,6 +151,8 @@ def sample(
     open_ = torch.ones(n, dtype=torch.bool, device=device)
     for position in range(max_length + 1):
         logits, state, _ = decoder.step(last, state)
+        if not logits.isfinite().all():
+            raise FloatingPointError("the decoder's logits are not finite")
         own = logits.float().log_softmax(dim=-1)  # (N, V)
         own[:, NEVER] = -torch.inf
         if position == max_length:

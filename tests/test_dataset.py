@@ -8,6 +8,7 @@ import torch
 from conftest import draw, write_csv
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from data.dataset import (
     Batch,
@@ -17,6 +18,7 @@ from data.dataset import (
     collate,
     drop_bad_images,
     find_bad_images,
+    find_sided,
     read_captions,
     references_of,
 )
@@ -195,6 +197,37 @@ def test_images_are_augmented_in_training_only_and_by_their_seed_alone(tmp_path:
     assert torch.equal(torch.get_rng_state(), before)  # dropout's random numbers stay as they were
     assert all(torch.equal(crop, load("a.png", seed)) for seed, crop in enumerate(crops))
     assert len({crop.sum().item() for crop in crops}) == 4
+
+
+def test_a_crop_of_the_whole_picture_is_the_whole_picture_however_wide() -> None:
+    image = Image.new("RGB", (500, 200))
+    assert all(Augment(1.0, flip=True)(image, seed).size == (500, 200) for seed in range(20))
+    sizes = [Augment(0.5, flip=False)(image, seed).size for seed in range(20)]
+    assert all(width * height >= 0.49 * 500 * 200 for width, height in sizes) and len(set(sizes)) > 10
+
+
+def test_a_picture_whose_caption_says_left_or_right_is_never_mirrored(tmp_path: Path) -> None:
+    half = Image.new("RGB", (40, 40), "white")
+    half.paste("black", (0, 0, 20, 40))
+    for name in ("a.png", "b.png"):
+        half.save(tmp_path / name)
+    references = {"a.png": ["a dog", "it looks to the Left."], "b.png": ["a bright light leftover"], "c.png": ["the left-hand side"]}
+    sided = find_sided(references)
+    assert sided == {"a.png", "c.png"}
+    load = ImageLoader(tmp_path, Transform(32), Augment(1.0, flip=True), sided)
+    plain = load("a.png")
+    assert all(torch.equal(load("a.png", seed), plain) for seed in range(20))
+    mirrored = sum(torch.equal(load("b.png", seed), plain.flip(2)) for seed in range(20))
+    assert 4 <= mirrored <= 16
+
+
+def test_the_light_changes_but_not_the_colours(tmp_path: Path) -> None:
+    Image.new("RGB", (32, 32), (200, 40, 40)).save(tmp_path / "red.png")
+    load = ImageLoader(tmp_path, Transform(32), Augment(1.0, flip=False, jitter=0.3))
+    pictures = [load("red.png", seed) for seed in range(10)]
+    assert len({picture.sum().item() for picture in pictures}) > 5
+    colours = [picture.mean(dim=(1, 2)) * torch.tensor(Transform().std) + torch.tensor(Transform().mean) for picture in pictures]
+    assert all(red > 2 * green and abs(green - blue) < 0.03 for red, green, blue in colours)
 
 
 def make_images(folder: Path, count: int, bad: int) -> dict[str, list[str]]:

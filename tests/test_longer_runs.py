@@ -49,3 +49,26 @@ def test_a_run_from_before_an_option_existed_can_be_resumed(
     torch.save(checkpoint, folder / "checkpoints_last.pth")
     learn("--resume=auto")
     assert read_log(folder)["epoch"].tolist() == [1, 2]
+
+
+OVERDONE = '{"name": "overdone", "epochs": 4, "lr": 0.003, "encoder_lr": 0.1, "encoder_from": 3}'
+
+
+def test_a_stage_starts_from_the_best_weights_so_far(learn: Learn, tmp_path: Path) -> None:  # noqa: F811
+    """Also one that is added later, and one whose features come from the encoder that is the best."""
+    both = f"--train.stages=[{OVERDONE}, {MORE}]"
+    first = learn(f"--train.stages=[{OVERDONE}]")
+    cider, best = read_log(first)["val_cider"].tolist(), load_checkpoint(first / "checkpoints.pth")
+    assert best["scores"]["epoch"] < len(cider), cider  # or the test says nothing
+    assert all(torch.equal(tensor, best["model"][name]) for name, tensor in weights(first).items())
+    expected, got = weights(learn(both, to=tmp_path / "whole")), weights(learn(both, "--resume=auto"))
+    assert all(torch.equal(got[name], tensor) for name, tensor in expected.items())
+
+
+def test_a_best_checkpoint_of_another_run_is_not_taken_over(learn: Learn, folder: Path, tmp_path: Path) -> None:  # noqa: F811
+    learn()
+    other = learn("--train.seed=5", to=tmp_path / "other")
+    shutil.copy(other / "checkpoints.pth", folder / "checkpoints.pth")
+    learn(f"--train.stages=[{FROZEN}, {MORE}]", "--resume=auto")
+    best = load_checkpoint(folder / "checkpoints.pth")
+    assert best["scores"]["epoch"] > 2 and best["config"]["train"]["seed"] == 0

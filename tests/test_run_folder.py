@@ -33,6 +33,16 @@ def test_trim_log_drops_what_will_be_written_again(tmp_path: Path) -> None:
     assert pd.read_csv(log, sep="\t")["epoch"].tolist() == [1, 2, 3]
 
 
+def test_a_log_that_an_older_version_began_gets_the_columns_it_lacks(tmp_path: Path) -> None:
+    log = tmp_path / "loss_log.txt"
+    log.write_text("\t".join(COLUMNS[:-1]) + "\na\t1\t1" + "\t0.5" * (len(COLUMNS) - 4) + "\n")
+    trim_log(log, 1)
+    append_row(log, row(2))
+    table = pd.read_csv(log, sep="\t")
+    assert table.columns.tolist() == COLUMNS and table["epoch"].tolist() == [1, 2]
+    assert table["reward"].isna().tolist() == [True, False] and table["val_cider"][0] == 0.5
+
+
 def test_a_torn_header_is_written_anew(tmp_path: Path) -> None:
     log = tmp_path / "loss_log.txt"
     log.write_text("stage\tepo")
