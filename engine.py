@@ -175,8 +175,8 @@ def train_one_epoch(
         where = f"at epoch {progress.total_epochs + 1}, step {progress.step + 1}, before the weights were changed"
         try:
             step = objective(captioner, batch)
-        except FloatingPointError:
-            step = StepLoss(torch.tensor(math.nan), math.nan, 0)
+        except FloatingPointError as error:
+            raise _not_finite("logits", math.nan, where) from error
         _check_finite(step.loss.item(), "loss", where)
         optimizer.zero_grad(set_to_none=True)
         scaler.scale(step.loss).backward()  # type: ignore[no-untyped-call]
@@ -208,10 +208,14 @@ def train_one_epoch(
 
 def _check_finite(value: float, what: str, where: str) -> None:
     if not math.isfinite(value):
-        raise UserError(
-            f"the {what} became {value}; stopped {where}. Try a lower lr (--train.stages.lr), a longer warmup, "
-            "or --train.precision fp32, and go on with --resume auto"
-        )
+        raise _not_finite(what, value, where)
+
+
+def _not_finite(what: str, value: float, where: str) -> UserError:
+    return UserError(
+        f"the {what} became {value}; stopped {where}. Try a lower lr (--train.stages.lr), a longer warmup, "
+        "or --train.precision fp32, and go on with --resume auto"
+    )
 
 
 @torch.no_grad()

@@ -30,15 +30,15 @@ def count_ngrams(words: Sequence[str]) -> Counter[tuple[str, ...]]:
 class CiderReward:
     """CIDEr-D of sentences about the images it was made with; document frequencies are those of these images.
 
+    The end of a sentence counts as a word, in references and sentences: else nothing in the reward says where to stop, and
+    self-critical training learns to end in "on a" or "in the".
+
     Args:
         references: image name -> its captions, as people wrote them.
-        with_end: the end of a sentence counts as a word, in references and sentences. Without it nothing in the reward says where to
-            stop, and self-critical training learns to end in "on a" or "in the".
     """
 
-    def __init__(self, references: Mapping[str, Sequence[str]], *, with_end: bool = True) -> None:
-        self.end = [END] if with_end else []
-        counted = {name: [count_ngrams(tokenize(caption) + self.end) for caption in captions] for name, captions in references.items()}
+    def __init__(self, references: Mapping[str, Sequence[str]]) -> None:
+        counted = {name: [count_ngrams([*tokenize(caption), END]) for caption in captions] for name, captions in references.items()}
         images_with = Counter(ngram for captions in counted.values() for ngram in set().union(*captions))
         self.unseen = math.log(len(counted))  # idf of an n-gram that no reference has: as if one image had it
         self.idf = {ngram: self.unseen - math.log(images) for ngram, images in images_with.items()}
@@ -49,7 +49,7 @@ class CiderReward:
 
         Not ``ended``: it was cut off at the greatest length.
         """
-        sentence = self._weigh(count_ngrams([*words, *self.end] if ended else words))
+        sentence = self._weigh(count_ngrams([*words, END] if ended else words))
         references = self.references[name]
         return 10.0 * sum(_similarity(sentence, reference) for reference in references) / len(references)
 

@@ -39,25 +39,14 @@ def self_critical(references: Mapping[str, Sequence[str]], samples: int, dtype: 
             drawn = sample(captioner.decoder, features.detach(), samples, None, longest)
         captioner.decoder.train()
         # A sentence that reached the greatest length was cut off: it chose no end, and must not be praised or blamed for one.
-        endings = [[[END_ID] if len(sentence.tokens) < longest else [] for sentence in sentences] for sentences in drawn]
-        rewards = torch.tensor(
-            [
-                [
-                    reward(name, [words[token] for token in sentence.tokens], ended=bool(end))
-                    for sentence, end in zip(*of_image, strict=True)
-                ]
-                for name, *of_image in zip(batch.names, drawn, endings, strict=True)
-            ]
-        )  # (B, K)
+        said = [(name, s.tokens, len(s.tokens) < longest) for name, sentences in zip(batch.names, drawn, strict=True) for s in sentences]
+        rewards = torch.tensor([reward(name, [words[token] for token in tokens], ended=ended) for name, tokens, ended in said])
+        rewards = rewards.view(-1, samples)  # (B, K)
         baseline = (rewards.sum(dim=1, keepdim=True) - rewards) / (samples - 1)  # (B, K), of the others
         advantage = (rewards - baseline).to(captioner.device)
 
-        said = [
-            torch.tensor([START_ID, *sentence.tokens, *end])
-            for of_image in zip(drawn, endings, strict=True)
-            for sentence, end in zip(*of_image, strict=True)
-        ]
-        tokens = pad_sequence(said, batch_first=True, padding_value=PAD_ID).view(*rewards.shape, -1).to(captioner.device)  # (B, K, T)
+        sequences = [torch.tensor([START_ID, *tokens, *[END_ID] * ended]) for _, tokens, ended in said]
+        tokens = pad_sequence(sequences, batch_first=True, padding_value=PAD_ID).view(*rewards.shape, -1).to(captioner.device)  # (B, K, T)
         targets = tokens[..., 1:]
         with autocast(captioner.device, dtype):
             logits = captioner.decoder(features, tokens[..., :-1])

@@ -76,17 +76,20 @@ def prepare_data(captioner: Captioner, table: pd.DataFrame, stage: StageConfig) 
     config = captioner.config
     image_dir = Path(config.data.image_dir)
     references = {split: references_of(table, split) for split in ("train", "val")}
+    paths = {split: [image_dir / name for name in captions] for split, captions in references.items()}
+    pictured = [split for split in paths if stage.encoder_lr > 0 or (split == "train" and stage.augments)]
+    bad: dict[Path, str] = {}
     load: dict[str, Any] = {}
-    for split, captions in references.items():
-        paths = [image_dir / name for name in captions]
-        augment = Augment(stage.crop, stage.flip, stage.jitter) if split == "train" and stage.augments else None
-        if stage.encoder_lr > 0 or augment is not None:
-            bad = find_bad_images(paths, config.data.workers)
-            load[split] = ImageLoader(image_dir, captioner.transform, augment, find_sided(captions) if stage.flip else frozenset())
-        else:
-            cache = captioner.feature_cache(config.data.feature_cache)
-            bad, load[split] = cache.build(paths), cache.loader(image_dir)
-        references[split] = drop_bad_images(captions, image_dir, bad)
+    if pictured:
+        bad |= find_bad_images([path for split in pictured for path in paths[split]], config.data.workers)
+        sided = find_sided(references["train"]) if stage.flip else frozenset[str]()
+        augment = Augment(stage.crop, stage.flip, stage.jitter)  # of training images alone: others have no seed
+        load |= dict.fromkeys(pictured, ImageLoader(image_dir, captioner.transform, augment, sided))
+    if len(pictured) < len(paths):
+        cache = captioner.feature_cache(config.data.feature_cache)
+        bad |= cache.build([path for split in paths if split not in pictured for path in paths[split]])
+        load = dict.fromkeys(paths, cache.loader(image_dir)) | load
+    references = {split: drop_bad_images(captions, image_dir, bad) for split, captions in references.items()}
     train, val = (Flickr8kDataset(references[split], load[split], captioner.vocabulary) for split in ("train", "val"))
     sampler = EpochSampler(len(train), config.train.batch_size, config.train.seed)
 
