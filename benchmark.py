@@ -39,7 +39,9 @@ def measure(captioner: Captioner, pictures: torch.Tensor, features: torch.Tensor
     """What -> number. Pictures (B, 3, S, S) are encoded, features (B', P, D) captioned."""
     together = seconds(lambda: caption_all(captioner, features, BATCH, beam_size))
     alone = seconds(lambda: caption_all(captioner, features[:ALONE], 1, beam_size))
-    encoding = seconds(lambda: captioner.encode(pictures).cpu())  # to the CPU: a GPU must have finished
+    encoding = seconds(
+        lambda: captioner.encode(pictures, mirror=captioner.config.generate.mirror).cpu()
+    )  # to the CPU: a GPU must have finished
     return {
         "million weights in the decoder": sum(weight.numel() for weight in captioner.decoder.parameters()) / 1e6,
         "images encoded a second": len(pictures) / encoding,
@@ -67,7 +69,7 @@ def main(argv: list[str]) -> None:
         config = captioner.config
         references = references_of(read_captions(options.captions_file or config.data.captions_file, config.train.seed), options.split)
         image_dir = options.image_dir or Path(config.data.image_dir)
-        cache = captioner.feature_cache(options.feature_cache or config.data.feature_cache)
+        cache = captioner.feature_cache(options.feature_cache or config.data.feature_cache, mirror=config.generate.mirror)
         good = drop_bad_images(references, image_dir, cache.build([image_dir / name for name in references]))
         features = torch.stack([cache[image_dir / name] for name in good])  # (B, P, D)
         pictures = torch.stack([captioner.transform(load_image(image_dir / name)) for name in list(good)[:BATCH]])

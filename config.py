@@ -76,6 +76,8 @@ class GenerateConfig:
     """a in score = log-probability / length**a (Wu et al. 2016 in its simple form); 0 favours short captions, 1 is the mean per word"""
     no_repeat_ngram: int = 0
     """a caption does not say the same so many words twice; 0: it may"""
+    mirror: bool = False
+    """look at the mirror image too: the decoder attends to twice the places, the encoder takes twice the time"""
 
 
 @dataclass

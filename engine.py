@@ -232,7 +232,11 @@ def validate(captioner: Captioner, batches: Iterable[Batch], scorer: Scorer) -> 
     loss_sum, words, captions = 0.0, 0, dict[str, str]()
     for batch in tqdm(batches, desc="validating", leave=False, disable=None):
         tokens = batch.tokens.to(captioner.device)
-        features = captioner.encode(batch.visual) if batch.visual.dim() == 4 else batch.visual.to(captioner.device)
+        features = (
+            captioner.encode(batch.visual, mirror=captioner.config.generate.mirror)
+            if batch.visual.dim() == 4
+            else batch.visual.to(captioner.device)
+        )
         _, cross_entropy = caption_loss(captioner(features, tokens[..., :-1]), tokens[..., 1:])
         _check_finite(cross_entropy.item(), "loss", "in validation, before a checkpoint was made of these weights")
         count = int((tokens[..., 1:] != PAD_ID).sum())

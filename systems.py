@@ -79,7 +79,8 @@ def from_checkpoints(options: Namespace) -> tuple[Task, list[System]]:
     caches: dict[Path, FeatureCache] = {}  # checkpoints with the same encoder share one
     runs: list[Run] = []
     for name, path, captioner in zip(short_names(paths), paths, captioners, strict=True):
-        cache = captioner.feature_cache(options.feature_cache or configs[0].data.feature_cache)
+        root = options.feature_cache or configs[0].data.feature_cache
+        cache = captioner.feature_cache(root, mirror=captioner.config.generate.mirror)
         cache = caches.setdefault(cache.folder, cache)
         for beam_size in options.beam_size or [captioner.config.generate.beam_size]:
             runs.append(Run(f"{name}, beam {beam_size}", path, captioner, cache, beam_size))

@@ -72,7 +72,10 @@ class StageData:
 
 
 def prepare_data(captioner: Captioner, table: pd.DataFrame, stage: StageConfig) -> StageData:
-    """Cached features where the encoder is frozen and pictures are always the same, else pictures; bad images left out."""
+    """Cached features where the encoder is frozen and pictures are always the same, else pictures; bad images left out.
+
+    Validation sees images as captioning does, so with ``generate.mirror`` their mirror images too.
+    """
     config = captioner.config
     image_dir = Path(config.data.image_dir)
     references = {split: references_of(table, split) for split in ("train", "val")}
@@ -85,10 +88,10 @@ def prepare_data(captioner: Captioner, table: pd.DataFrame, stage: StageConfig) 
         sided = find_sided(references["train"]) if stage.flip else frozenset[str]()
         augment = Augment(stage.crop, stage.flip, stage.jitter)  # of training images alone: others have no seed
         load |= dict.fromkeys(pictured, ImageLoader(image_dir, captioner.transform, augment, sided))
-    if len(pictured) < len(paths):
-        cache = captioner.feature_cache(config.data.feature_cache)
-        bad |= cache.build([path for split in paths if split not in pictured for path in paths[split]])
-        load = dict.fromkeys(paths, cache.loader(image_dir)) | load
+    for split in (split for split in paths if split not in pictured):
+        cache = captioner.feature_cache(config.data.feature_cache, mirror=split == "val" and config.generate.mirror)
+        bad |= cache.build(paths[split])
+        load[split] = cache.loader(image_dir)
     references = {split: drop_bad_images(captions, image_dir, bad) for split, captions in references.items()}
     train, val = (Flickr8kDataset(references[split], load[split], captioner.vocabulary) for split in ("train", "val"))
     sampler = EpochSampler(len(train), config.train.batch_size, config.train.seed)

@@ -1,7 +1,9 @@
 """Captioner: encoder, decoder, vocabulary and transform as one thing, loaded from one checkpoint; pictures in, sentences out."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +40,13 @@ def build_decoder(config: DecoderConfig, vocab_size: int, features_size: int) ->
     return DecoderRNN(vocab_size, features_size, config.embed_size, config.hidden_size, config.dropout)
 
 
+def unmirror(attention: torch.Tensor) -> torch.Tensor:
+    """Attention over a picture and its mirror image (words, 2 * P) -> over the places of the picture (words, P)."""
+    picture, mirrored = attention.chunk(2, dim=1)
+    side = math.isqrt(picture.shape[1])
+    return picture + mirrored.reshape(-1, side, side).flip(-1).flatten(1)
+
+
 class Captioner(nn.Module):
     """What is trained, saved and used.
 
@@ -59,19 +68,24 @@ class Captioner(nn.Module):
         """Where the parameters are."""
         return next(self.parameters()).device
 
-    def encode(self, pictures: torch.Tensor) -> torch.Tensor:
+    def encode(self, pictures: torch.Tensor, *, mirror: bool) -> torch.Tensor:
         """Pictures (B, 3, S, S) -> features (B, P, D) in fp16, without gradients: for the cache and for captioning.
 
         Rounded even where no cache is, so that a picture gets the same caption with and without.
-        """
-        with torch.inference_mode(), autocast(self.device, pick_precision(self.config.train.precision, self.device)):
-            features: torch.Tensor = self.encoder(pictures.to(self.device)).half()
-        return features
 
-    def feature_cache(self, root: str | Path) -> FeatureCache:
-        """The cache of this encoder's features below ``root``; it serves as long as the encoder does not learn."""
+        Args:
+            mirror: the grid of the mirror image comes after that of the picture: (B, 2 * P, D).
+        """
+        pictures = pictures.to(self.device)
+        views = [pictures, pictures.flip(-1)] if mirror else [pictures]
+        with torch.inference_mode(), autocast(self.device, pick_precision(self.config.train.precision, self.device)):
+            return torch.cat([self.encoder(view) for view in views], dim=1).half()
+
+    def feature_cache(self, root: str | Path, *, mirror: bool) -> FeatureCache:
+        """The cache of this encoder's features below ``root``, see ``encode``; it serves as long as the encoder does not learn."""
         precision = str(pick_precision(self.config.train.precision, self.device))
-        return FeatureCache(root, self.eval().encode, {**self.encoder.fingerprint(), "precision": precision}, self.transform)
+        about = {**self.encoder.fingerprint(), "precision": precision, **({"mirror": True} if mirror else {})}
+        return FeatureCache(root, partial(self.eval().encode, mirror=mirror), about, self.transform)
 
     def features(self, visual: torch.Tensor) -> torch.Tensor:
         """Pictures (B, 3, S, S), or features (B, P, D) from the cache -> features to learn from (B, P, D), with gradients."""
@@ -101,14 +115,15 @@ class Captioner(nn.Module):
             places = word_of_token([self.vocabulary.words[token] for token in hypotheses[0].tokens], best[0].caption)
             inside = (torch.arange(len(best[0].caption.split()))[:, None] == torch.tensor(places)).float()  # (words, tokens)
             # "man's" is two tokens: where it looked is the mean of both
-            best[0] = replace(best[0], attention=inside / inside.sum(dim=1, keepdim=True) @ weights.cpu())
+            mean = inside / inside.sum(dim=1, keepdim=True)
+            best[0] = replace(best[0], attention=mean @ (unmirror(weights) if options.mirror else weights).cpu())
         return candidates
 
     def caption(self, images: Sequence[Image.Image], beam_size: int | None = None, *, attention: bool = False) -> list[list[Candidate]]:
         """RGB pictures of any size -> for each its candidates, the best first, and if wanted with ``attention``."""
         self.eval()
         pictures = torch.stack([self.transform(image) for image in images])
-        return self.caption_features(self.encode(pictures), beam_size, attention=attention)
+        return self.caption_features(self.encode(pictures, mirror=self.config.generate.mirror), beam_size, attention=attention)
 
     def checkpoint(self) -> dict[str, Any]:
         """Everything that captioning needs, as plain things."""

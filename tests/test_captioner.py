@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 import torch
 from conftest import DECODERS, ROOT
-from PIL import Image
+from PIL import Image, ImageOps
 
 from config import Config
 from data.transforms import load_image
 from data.vocab import SPECIAL, Vocabulary
-from models.captioner import Candidate, Captioner
+from models.captioner import Candidate, Captioner, unmirror
 from models.decoding import Hypothesis, attention_per_word
 from utils import UserError, load_checkpoint
 
@@ -152,11 +152,11 @@ def test_cached_features_and_pictures_give_the_same_logits(captioner: Captioner,
 def test_a_fresh_picture_is_seen_exactly_as_a_cached_one(captioner: Captioner, tiny_data: Path, tmp_path: Path) -> None:
     """evaluate.py reads features from the cache, inference_visualize.py computes them: a picture must not get two captions."""
     paths = sorted((tiny_data / "images").iterdir())[:6]
-    cache = captioner.feature_cache(tmp_path)
+    cache = captioner.feature_cache(tmp_path, mirror=False)
     assert cache.build(paths) == {}
     cached = torch.stack([cache[path] for path in paths])
     pictures = [load_image(path) for path in paths]
-    assert torch.equal(captioner.encode(torch.stack([captioner.transform(picture) for picture in pictures])), cached)
+    assert torch.equal(captioner.encode(torch.stack([captioner.transform(picture) for picture in pictures]), mirror=False), cached)
     assert captioner.caption(pictures) == captioner.caption_features(cached)
 
 
@@ -176,3 +176,31 @@ def test_a_checkpoint_whose_parts_do_not_fit_is_refused(checkpoint: dict[str, An
     lacking = {name: tensor for name, tensor in checkpoint["model"].items() if "decoder.output" not in name}
     with pytest.raises(UserError, match=r"(?s)my\.pth: .*decoder\.output"):
         Captioner.from_checkpoint(checkpoint | {"model": lacking}, "my.pth")
+
+
+@pytest.fixture
+def mirroring(checkpoint: dict[str, Any]) -> Captioner:
+    """The captioner, but it looks at the mirror image too."""
+    generate = checkpoint["config"]["generate"] | {"mirror": True}
+    return Captioner.from_checkpoint(checkpoint | {"config": checkpoint["config"] | {"generate": generate}}).eval()
+
+
+def test_with_the_mirror_image_a_picture_and_its_mirror_image_are_the_same(
+    captioner: Captioner, mirroring: Captioner, images: list[Image.Image], tmp_path: Path
+) -> None:
+    mirrored = [ImageOps.mirror(image) for image in images]
+    for one, other, plain in zip(mirroring.caption(images), mirroring.caption(mirrored), captioner.caption(images), strict=True):
+        assert_same(one, other)
+        assert one[0].log_prob != plain[0].log_prob
+    path = tmp_path / "a.png"
+    images[0].save(path)
+    caches = [mirroring.feature_cache(tmp_path / "cache", mirror=mirror) for mirror in (True, False)]
+    both, alone = (cache[path] for cache in caches if cache.build([path]) == {})
+    assert caches[0].folder != caches[1].folder
+    assert torch.equal(both[: len(alone)], alone) and len(both) == 2 * len(alone)
+    assert mirroring.caption(images[:1]) == mirroring.caption_features(both[None])
+
+
+def test_attention_to_the_mirror_image_is_shown_where_the_picture_has_it() -> None:
+    picture, mirrored = torch.tensor([[0.1, 0.2, 0.0, 0.0]]), torch.tensor([[0.3, 0.0, 0.0, 0.4]])  # grids of 2 x 2
+    torch.testing.assert_close(unmirror(torch.cat([picture, mirrored], dim=1)), torch.tensor([[0.1, 0.5, 0.4, 0.0]]))

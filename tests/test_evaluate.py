@@ -38,7 +38,7 @@ def run(tiny_args: list[str], tmp_path_factory: pytest.TempPathFactory) -> Itera
     (folder / "plain.yaml").write_text("device: cpu")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("models.model.resnet50", functools.partial(ResNet, Bottleneck, [1, 1, 1, 1], width_per_group=8))
-        options = [f"--train.stages={STAGE}", "--decoder.dropout=0", f"--output_dir={folder}"]
+        options = [f"--train.stages={STAGE}", "--decoder.dropout=0", "--generate.mirror=true", f"--output_dir={folder}"]
         train.main([f"--config={folder / 'plain.yaml'}", *tiny_args, *options])
         yield folder
 
@@ -121,7 +121,7 @@ def test_the_validation_split_scores_what_training_said(score: Evaluate, run: Pa
 
 def test_a_second_evaluation_computes_no_features(score: Evaluate, monkeypatch: pytest.MonkeyPatch) -> None:
     first = score()
-    monkeypatch.setattr("models.captioner.Captioner.encode", lambda *_: pytest.fail("features are computed again"))
+    monkeypatch.setattr("models.captioner.Captioner.encode", lambda *_, **__: pytest.fail("features are computed again"))
     assert score() == first
 
 
