@@ -41,7 +41,8 @@ class EncoderConfig:
     """ResNet-50, the eye."""
 
     weights: str = "IMAGENET1K_V2"
-    """IMAGENET1K_V2 or IMAGENET1K_V1 (torchvision's, downloaded once), none (random: learn from scratch), or a file with a ResNet-50 state_dict"""
+    """IMAGENET1K_V2 or IMAGENET1K_V1 (torchvision's, downloaded once), bundled (the pretrained captioner's, fine-tuned on Flickr8k),
+    none (random: learn from scratch), or a file with a ResNet-50 state_dict"""
     layout: Literal["torchvision", "original"] = "torchvision"
     """where a block halves the resolution: on its 3x3 convolution (torchvision) or on its first 1x1 (original paper, Caffe, Keras)"""
 
@@ -179,6 +180,8 @@ def check(config: Config) -> Config:
     need(config.data.min_count >= 1, "data.min_count must be 1 or more")
     need(0 <= config.train.seed < 2**32, "train.seed must be in [0, 2**32)")
     need(config.data.workers >= 0, "data.workers must be 0 or more")
+    bundled = config.encoder.weights == "bundled"
+    need(not bundled or config.encoder.layout == "original", "encoder.weights bundled needs encoder.layout original: it was trained in it")
     need(config.decoder.embed_size >= 1 and config.decoder.hidden_size >= 1, "decoder.embed_size and decoder.hidden_size must be 1 or more")
     name, heads, layers = config.decoder.name, config.decoder.heads, config.decoder.layers
     need(heads >= 1 and layers >= 1, "decoder.heads and decoder.layers must be 1 or more")

@@ -19,6 +19,7 @@ from data.dataset import SPLITS, read_captions, references_of
 from data.transforms import ImageError, find_images, load_image
 from gallery import Entry, printable, render_page, save_pictures
 from models.captioner import Captioner
+from models.pretrained import PRETRAINED, find_checkpoint
 from utils import OptionParser, UserError, atomic_open, pick_device, run_script
 
 BATCH_IMAGES = 16
@@ -102,7 +103,9 @@ def caption_all(
 def main(argv: list[str]) -> None:
     """Choose the pictures, caption them, write the gallery."""
     parser = OptionParser(prog="inference_visualize.py", description="Caption pictures and show them in a gallery.")
-    parser.add_argument("--checkpoint", type=Path, default=Path("checkpoints.pth"), help="the model (default: %(default)s)")
+    parser.add_argument(
+        "--checkpoint", type=Path, help="the model (default: checkpoints.pth, or if there is none the pretrained captioner)"
+    )
     parser.add_argument("--images", type=Path, nargs="+", action="extend", help="own photos, files or folders, instead of a split")
     parser.add_argument("--output_dir", type=Path, default=Path("outputs"), help="what is written goes here (default: %(default)s)")
     parser.add_argument("--captions_file", help="another captions.csv than the checkpoint was trained with")
@@ -122,14 +125,19 @@ def main(argv: list[str]) -> None:
     if arguments.images and (arguments.captions_file or arguments.image_dir or arguments.split):
         raise UserError("--images names own photos, --captions_file, --image_dir and --split those of a data set. Use one or the other")
 
-    captioner = Captioner.load(arguments.checkpoint, pick_device(arguments.device))
+    checkpoint = find_checkpoint(arguments.checkpoint)
+    captioner = Captioner.load(checkpoint, pick_device(arguments.device))
     config = captioner.config
     if arguments.attention_strips and config.decoder.name == "lstm":
-        raise UserError(f"--attention_strips: the lstm decoder of {arguments.checkpoint} looks at no place in particular. Leave it out")
+        raise UserError(f"--attention_strips: the lstm decoder of {checkpoint} looks at no place in particular. Leave it out")
     if arguments.images:
         sources = own_photos(arguments.images)
     else:
         captions_file = arguments.captions_file or config.data.captions_file
+        if checkpoint == PRETRAINED and not Path(captions_file).exists():
+            raise UserError(
+                "the pretrained captioner brings no pictures of its own: name yours with --images, or train one with `python train.py`"
+            )
         sources = split_pictures(captions_file, arguments.image_dir or config.data.image_dir, arguments.split or "test", config.train.seed)
     sources = sources[: arguments.limit]
     inside = [source.path for source in sources if arguments.output_dir.resolve() in source.path.resolve().parents]
@@ -142,7 +150,7 @@ def main(argv: list[str]) -> None:
         file.write(printable(json.dumps([entry.record() for entry in entries], ensure_ascii=False, indent=2)))
     page = arguments.output_dir / "captions_result.html"
     with atomic_open(page) as file:
-        file.write(render_page(entries, skipped, arguments.checkpoint.name, beam_size))
+        file.write(render_page(entries, skipped, checkpoint.name, beam_size))
     print(f"captioned {len(entries)} of {len(sources)} pictures: open {page}")
 
 

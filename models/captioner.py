@@ -18,6 +18,7 @@ from data.vocab import Vocabulary, word_of_token
 from models.attention import AttentionDecoder
 from models.decoding import attention_per_word, generate
 from models.model import DecoderRNN, EncoderCNN
+from models.pretrained import expand
 from models.transformer import TransformerDecoder
 from utils import UserError, autocast, load_checkpoint, pick_precision
 
@@ -145,8 +146,8 @@ class Captioner(nn.Module):
             captioner = cls(config_from_dict(checkpoint["config"]), Vocabulary(checkpoint["vocab"]), weights="none")
             captioner.encoder.learns_batchnorm = captioner.config.encoder.weights == "none"
             captioner.transform = Transform.from_dict(checkpoint["transform"])
-            captioner.load_state_dict(checkpoint["model"])
-        except (KeyError, TypeError, RuntimeError) as error:
+            captioner.load_state_dict(expand(checkpoint))
+        except (KeyError, TypeError, AttributeError, RuntimeError) as error:
             raise UserError(f"{name}: parts of the checkpoint are missing or do not fit together ({error})") from error
         return captioner
 

@@ -16,6 +16,7 @@ from torchvision.models import ResNet50_Weights, resnet50
 
 from data.vocab import PAD_ID
 from models.decoder import WordDecoder, Words
+from models.pretrained import bundled_encoder
 from utils import UserError
 
 TORCHVISION_WEIGHTS = {weights.name: weights for weights in ResNet50_Weights}
@@ -25,7 +26,8 @@ class EncoderCNN(nn.Module):
     """ResNet-50 (He et al. 2015, https://arxiv.org/abs/1512.03385) up to its last convolution: a grid of features.
 
     Args:
-        weights: IMAGENET1K_V2, IMAGENET1K_V1, none, or a file with a ResNet-50 state_dict in torchvision's names.
+        weights: IMAGENET1K_V2, IMAGENET1K_V1, none, a file with a ResNet-50 state_dict in torchvision's names, or bundled: the pretrained
+            captioner's, of the layout "original".
         layout: "torchvision" halves the resolution on a block's 3x3 convolution, "original" on its first 1x1.
 
     Raises:
@@ -36,7 +38,7 @@ class EncoderCNN(nn.Module):
         super().__init__()
         # Blocks that begin as the identity make a net from scratch learn sooner (Goyal et al. 2017); loaded weights overwrite it.
         net = resnet50(zero_init_residual=True)
-        if weights != "none":
+        if weights not in ("none", "bundled"):
             _load_backbone(net, weights)
         if layout == "original":
             for stage in (net.layer2, net.layer3, net.layer4):
@@ -48,6 +50,8 @@ class EncoderCNN(nn.Module):
         self.stages = nn.ModuleList([stem, net.layer1, net.layer2, net.layer3, net.layer4])
         # Batch statistics of a dozen photographs are worse than those of ImageNet; only a net from scratch has to find its own.
         self.learns_batchnorm = weights == "none"
+        if weights == "bundled":
+            self.load_state_dict(bundled_encoder())
         self.to(memory_format=torch.channels_last)  # what convolutions on CPUs and tensor cores read fastest
         self.freeze()
 
@@ -102,7 +106,7 @@ def _load_backbone(net: nn.Module, weights: str) -> None:
     else:
         path = Path(weights)
         if not path.is_file():
-            names = ", ".join([*TORCHVISION_WEIGHTS, "none"])
+            names = ", ".join([*TORCHVISION_WEIGHTS, "bundled", "none"])
             raise UserError(f"encoder.weights {weights}: no such file, and not one of {names}")
         state, source = _read_state(path), str(path)
     state = {name: tensor for name, tensor in state.items() if not name.startswith("fc.")}
