@@ -21,14 +21,14 @@ def markdown(records: Sequence[Record]) -> str:
     first, *others = records
     parts = [
         f"{first['images']} images of the split '{first['split']}', scores x 100",
-        _table(["system", *METRICS], [[record["system"], *(_percent(record[metric]) for metric in METRICS)] for record in records]),
+        table(["system", *METRICS], [[record["system"], *(_percent(record[metric]) for metric in METRICS)] for record in records]),
         "95 % bootstrap intervals; words in a caption, different words in all, share of different captions, share copied from training",
-        _table(["system", *COMPARED, "words", "vocabulary", "distinct", "copied"], [_details(record) for record in records]),
+        table(["system", *COMPARED, "words", "vocabulary", "distinct", "copied"], [_details(record) for record in records]),
     ]
     if others:
         parts += [
             f"difference from {first['system']}, its 95 % interval and two-sided p-value (paired bootstrap, Koehn 2004)",
-            _table(["system", *COMPARED], [_differences(record) for record in others]),
+            table(["system", *COMPARED], [_differences(record) for record in others]),
         ]
     return "\n\n".join([*parts, *_notes(records)]) + "\n"
 
@@ -63,7 +63,7 @@ def _differences(record: Record) -> list[str]:
     return [record["system"], *(f"{100 * each['difference']:+.1f} ({_interval(each['interval'])}), p {each['p']:.3f}" for each in found)]
 
 
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A Markdown table whose columns also line up in a terminal; the first one is text, the others are numbers."""
     widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
     rule = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]
