@@ -1,0 +1,66 @@
+"""A real browser for tests: headless Chromium. Import the fixtures that a test file uses; without Chromium its tests are skipped."""
+
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Browser, Page, sync_playwright
+
+NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
+# Without these it looks up its maker's hosts at every start.
+QUIET = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-sync"]
+
+
+@dataclass
+class Visit:
+    """A page somebody looks at, and what it did meanwhile."""
+
+    page: Page
+    errors: list[str] = field(default_factory=list)  # console messages of that level, uncaught exceptions, failed requests
+    requests: list[str] = field(default_factory=list)  # addresses
+
+    def __post_init__(self) -> None:
+        self.page.on("console", lambda message: self.errors.append(message.text) if message.type == "error" else None)
+        self.page.on("pageerror", lambda error: self.errors.append(str(error)))
+        self.page.on("requestfailed", lambda request: self.errors.append(f"{request.url}: {request.failure}"))
+        self.page.on("request", lambda request: self.requests.append(request.url))
+
+    def barriers(self) -> list[str]:
+        """What axe-core calls a serious or critical accessibility violation of the page as it stands, and where."""
+        violations = Axe().run(self.page).response["violations"]
+        return [
+            f"{found['id']}: {[node['target'] for node in found['nodes']]}"
+            for found in violations
+            if found["impact"] in {"serious", "critical"}
+        ]
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Browser]:
+    """One Chromium for all tests."""
+    path = next(filter(None, map(shutil.which, NAMES)), None)
+    if path is None:
+        pytest.skip(f"needs a browser: none of {', '.join(NAMES)} is installed")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=QUIET)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def visit(chromium: Browser) -> Iterator[Callable[..., Visit]]:
+    """``visit(address, width=390, ...)``: a new visitor with cookies of its own; further options are Playwright's ``new_context``'s."""
+    contexts = []
+
+    def open_page(address: str, width: int = 1440, height: int = 900, **options: Any) -> Visit:
+        contexts.append(chromium.new_context(viewport={"width": width, "height": height}, **options))
+        visitor = Visit(contexts[-1].new_page())
+        visitor.page.goto(address)
+        return visitor
+
+    yield open_page
+    for context in contexts:
+        context.close()
