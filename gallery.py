@@ -21,10 +21,12 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
+import matplotlib
 import torch
 from PIL import Image, ImageDraw, ImageFont
 
 import heatmap
+from agreement import FEWEST_IMAGES, image_cider, mark_shared, mark_unsaid
 from utils import atomic_open
 
 PICTURE_SIDE = 1024  # longest side of a captioned JPG, in pixels
@@ -34,8 +36,8 @@ STRIP_LETTERS = 400  # a longer caption is cut in the JPG; page and captions.jso
 PANEL_SIDE = 312  # longest side of a picture in an attention strip
 PANEL_GAP = 8  # six of them, and what is between, fill a slide of 1920
 PANEL_COLUMNS = 6
+FONT = Path(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf")
 PANELS = 120  # more words are left out of the strip; JPGs end at 65,535 pixels
-TEMPLATE = Path(__file__).with_name("gallery.html.j2")
 
 
 @dataclass(frozen=True)
@@ -113,14 +115,14 @@ def wrap(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: i
 def with_caption(picture: Image.Image, caption: str) -> Image.Image:
     """The picture, at most PICTURE_SIDE pixels, with its caption on a white strip under it. Any text will do.
 
-    Pillow's built-in font needs no file and is the same everywhere. It has no glyphs beyond Latin (they show as boxes), and characters that
-    only steer layout (line ends, RTL marks) become blanks.
+    Matplotlib brings DejaVu Sans, so the letters are the same everywhere: Latin (Pillow's own font has not even "é"), Greek, Cyrillic, Hebrew,
+    Arabic and some emoji; what it lacks shows as boxes. Characters that only steer layout (line ends, RTL marks) become blanks.
     """
     picture = shrink(picture, PICTURE_SIDE)
     width = max(picture.width, STRIP_WIDTH)
-    size = max(16, width // 26)  # about 25 letters a line on the narrowest strip, 50 on the widest
+    size = max(15, width // 28)  # about 25 letters a line on the narrowest strip, 45 on the widest
     margin = size * 3 // 4
-    font = ImageFont.load_default(size)
+    font = ImageFont.truetype(FONT, size)
 
     text = "".join(letter if letter.isprintable() else " " for letter in caption)
     text = text if len(text) <= STRIP_LETTERS else text[: STRIP_LETTERS - 1] + "…"
@@ -182,16 +184,24 @@ def printable(text: str) -> str:
 
 def render_page(entries: Sequence[Entry], skipped: Sequence[tuple[str, str]], checkpoint: str, beam_size: int) -> str:
     """The gallery as one HTML page. ``skipped`` names each picture that could not be used, with its reason."""
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters["csp_hash"] = csp_hash
-    environment.filters["weights"] = heatmap.encode
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters |= {"csp_hash": csp_hash, "weights": heatmap.encode, "mark_shared": mark_shared, "mark_unsaid": mark_unsaid}
     environment.filters["score"] = lambda value: f"{value:.2f}".replace("-", "\N{MINUS SIGN}")
-    template = environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
     # One shape of frame for all, the typical picture's, so that rows align; others stand in it whole, with margins.
     ratios = [entry.width / entry.height for entry in entries]
     ratio = min(max(statistics.median(ratios), 0.75), 1.78) if ratios else 1.0
-    page = template.render(
+    page = environment.get_template("gallery.html.j2").render(
         entries=entries,
+        compared=any(entry.references for entry in entries),
+        ciders=image_cider([entry.caption for entry in entries], [entry.references for entry in entries]),
+        fewest=FEWEST_IMAGES,
         attended=any(entry.words for entry in entries),
         heatmap=heatmap,
         skipped=skipped,
