@@ -34,6 +34,7 @@ ALONE = {"train_loss": SKY, "val_loss": BLUE, "val_cider": VERMILLION, "val_bleu
 TRAINING: Any = (0, (3, 1.2))
 DASH: dict[str, Any] = {"train_loss": TRAINING, "val_loss": "-", REWARD: TRAINING}
 STYLE: Any = {
+    "figure.facecolor": "white",  # a README may stand on white or on black: the picture brings its ground along
     "font.size": 10,
     "text.color": INK,
     "axes.labelcolor": MUTED,
@@ -142,7 +143,7 @@ def draw(logs: dict[str, pd.DataFrame]) -> Figure:
     with matplotlib.rc_context(STYLE):
         rows_of_legend = (len(logs) + 1) // 2 if len(logs) > 1 else 0
         # 1,800 px wide: sharp at the 900 px a README shows.
-        figure = Figure(figsize=(9, 4 + 0.22 * rows_of_legend), dpi=200, layout=ConstrainedLayoutEngine(w_pad=0.1, h_pad=0.08))
+        figure = Figure(figsize=(9, 4 + 0.22 * rows_of_legend), dpi=200, layout=ConstrainedLayoutEngine(w_pad=0.14, h_pad=0.12))
         FigureCanvasAgg(figure)
         panels = figure.subplot_mosaic([["loss", "val_cider"], ["loss", "val_bleu4"]], width_ratios=[1.5, 1], sharex=True)
         rewarded = any(log[REWARD].notna().any() for log in logs.values())

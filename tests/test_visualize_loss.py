@@ -1,10 +1,13 @@
 """visualize_loss.py: what a log can look like, and what comes out."""
 
+import io
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from browser import Visit, chromium, visit  # noqa: F401  (fixtures)
 from PIL import Image
 
 from utils import UserError
@@ -50,6 +53,20 @@ def test_several_logs_are_compared_in_svg(tmp_path: Path, capsys: pytest.Capture
     main(["--log", *map(str, logs), "--output", str(tmp_path / "curve.svg")])
     assert capsys.readouterr().out.count("best epoch 3") == 3
     assert (tmp_path / "curve.svg").read_text(encoding="utf-8").rstrip().endswith("</svg>")
+
+
+@pytest.mark.parametrize("kind", ["png", "svg"])
+def test_the_picture_reads_the_same_on_white_and_on_black(tmp_path: Path, visit: Callable[..., Visit], kind: str) -> None:  # noqa: F811
+    log, curve = write_log(tmp_path / "loss_log.txt", ROWS), tmp_path / f"curve.{kind}"
+    main(["--log", str(log), "--output", str(curve)])
+    seen = []
+    for ground in ("white", "black"):
+        page = tmp_path / f"{ground}.html"
+        page.write_text(f'<body style="background: {ground}"><img src="{curve.name}" width="880">', encoding="utf-8")
+        with Image.open(io.BytesIO(visit(page.as_uri()).page.locator("img").screenshot())) as picture:
+            seen.append(picture.convert("RGB").crop((1, 1, picture.width - 1, picture.height - 1)))  # the ground shines through half pixels
+    assert seen[0] == seen[1]
+    assert seen[0].getpixel((3, 3)) == (255, 255, 255) and len(seen[0].getcolors(maxcolors=1 << 20) or []) > 50
 
 
 def test_torn_last_line_and_repeated_epochs(tmp_path: Path) -> None:
