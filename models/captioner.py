@@ -16,7 +16,7 @@ from data.features import FeatureCache
 from data.transforms import Transform
 from data.vocab import Vocabulary, word_of_token
 from models.attention import AttentionDecoder
-from models.decoding import attention_per_word, generate
+from models.decoding import Hypothesis, attention_per_word, generate, sample
 from models.model import DecoderRNN, EncoderCNN
 from models.pretrained import expand
 from models.transformer import TransformerDecoder
@@ -110,6 +110,10 @@ class Captioner(nn.Module):
         found = generate(
             self.decoder, features, beam_size or options.beam_size, options.max_length, options.length_penalty, options.no_repeat_ngram
         )
+        return self._candidates(found, features, attention)
+
+    def _candidates(self, found: list[list[Hypothesis]], features: torch.Tensor, attention: bool) -> list[list[Candidate]]:
+        """Token ids -> captions, with ``attention`` also where the decoder looked at the words of each image's first."""
         candidates = [[Candidate(self.vocabulary.decode(h.tokens), h.log_prob) for h in hypotheses] for hypotheses in found]
         looks = attention_per_word(self.decoder, features, [hypotheses[0].tokens for hypotheses in found]) if attention else None
         for best, hypotheses, weights in zip(candidates, found, looks or [], strict=looks is not None):
@@ -117,14 +121,30 @@ class Captioner(nn.Module):
             inside = (torch.arange(len(best[0].caption.split()))[:, None] == torch.tensor(places)).float()  # (words, tokens)
             # "man's" is two tokens: where it looked is the mean of both
             mean = inside / inside.sum(dim=1, keepdim=True)
-            best[0] = replace(best[0], attention=mean @ (unmirror(weights) if options.mirror else weights).cpu())
+            best[0] = replace(best[0], attention=mean @ (unmirror(weights) if self.config.generate.mirror else weights).cpu())
         return candidates
 
     def caption(self, images: Sequence[Image.Image], beam_size: int | None = None, *, attention: bool = False) -> list[list[Candidate]]:
         """RGB pictures of any size -> for each its candidates, the best first, and if wanted with ``attention``."""
+        return self.caption_features(self._encode_pictures(images), beam_size, attention=attention)
+
+    def sample(
+        self, images: Sequence[Image.Image], count: int, temperature: float, seed: int, *, attention: bool = False
+    ) -> list[list[Candidate]]:
+        """RGB pictures of any size -> for each ``count`` sentences drawn at random, the likeliest first; see ``decoding.sample``.
+
+        Raises:
+            ValueError: temperature is not above 0.
+        """
+        features = self._encode_pictures(images).float()
+        generator = torch.Generator(self.device).manual_seed(seed)
+        found = sample(self.decoder, features, count, generator, self.config.generate.max_length, temperature)
+        return self._candidates(found, features, attention)
+
+    def _encode_pictures(self, images: Sequence[Image.Image]) -> torch.Tensor:
         self.eval()
         pictures = torch.stack([self.transform(image) for image in images])
-        return self.caption_features(self.encode(pictures, mirror=self.config.generate.mirror), beam_size, attention=attention)
+        return self.encode(pictures, mirror=self.config.generate.mirror)
 
     def checkpoint(self) -> dict[str, Any]:
         """Everything that captioning needs, as plain things."""

@@ -14,6 +14,11 @@ NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
 QUIET = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-sync"]
 
 
+def find_chromium() -> str | None:
+    """Where Chromium is installed, if it is."""
+    return next(filter(None, map(shutil.which, NAMES)), None)
+
+
 @dataclass
 class Visit:
     """A page somebody looks at, and what it did meanwhile."""
@@ -40,8 +45,8 @@ class Visit:
 
 @pytest.fixture(scope="module")
 def chromium() -> Iterator[Browser]:
-    """One Chromium for all tests of a file; each file that imports this has its own, and Playwright refuses to run twice at a time."""
-    path = next(filter(None, map(shutil.which, NAMES)), None)
+    """One Chromium for all tests."""
+    path = find_chromium()
     if path is None:
         pytest.skip(f"needs a browser: none of {', '.join(NAMES)} is installed")
     with sync_playwright() as playwright:

@@ -1,0 +1,63 @@
+"""A real Streamlit server for tests and screenshots, on a free port of this machine."""
+
+import contextlib
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+PATIENCE = 60  # seconds for the server to answer
+
+
+@dataclass
+class Server:
+    """Where it answers, and its process."""
+
+    address: str
+    process: subprocess.Popen[bytes]
+
+
+def command(app: Path = ROOT / "app.py") -> list[str]:
+    """``streamlit run app.py``."""
+    return [sys.executable, "-m", "streamlit", "run", str(app), "--server.headless=true"]
+
+
+@contextlib.contextmanager
+def serve(cwd: Path, words: Sequence[str] = (), **options: Any) -> Iterator[Server]:
+    """Run ``words`` (default: the app) in ``cwd`` until the block ends; further options are Popen's.
+
+    It may write no file of more than a kilobyte (Python tries out its temporary folder with less): what is uploaded stays in memory.
+    """
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    local = [f"--server.port={port}", "--server.address=127.0.0.1"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1", **options.pop("env", {})}
+    process = subprocess.Popen(
+        ["sh", "-c", 'ulimit -f 1; exec "$@"', "sh", *(words or command()), *local],
+        cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment, **options,
+    )  # fmt: skip
+    try:
+        _wait(f"http://127.0.0.1:{port}/_stcore/health", process)
+        yield Server(f"http://localhost:{port}", process)
+    finally:
+        process.terminate()
+        process.communicate(timeout=20)
+
+
+def _wait(address: str, process: subprocess.Popen[bytes]) -> None:
+    end = time.monotonic() + PATIENCE
+    while process.poll() is None and time.monotonic() < end:
+        with contextlib.suppress(urllib.error.URLError, ConnectionError), urllib.request.urlopen(address, timeout=5):
+            return
+        time.sleep(0.1)
+    process.terminate()
+    raise AssertionError(f"the server did not start: {process.communicate(timeout=20)[0].decode()}")

@@ -1,0 +1,51 @@
+"""What strangers upload: is it a picture, and one that can be decoded in a moment? The answer is a picture or one of four fixed texts.
+
+Fixed, because a decoder's own message may quote the file, and the file may say anything. Nothing is believed but the bytes: no name, no type
+that the browser tells, no size in a header before it has been compared with the limit.
+"""
+
+import io
+import warnings
+
+from PIL import Image
+
+from data.transforms import ImageError, load_image_bytes
+from utils import UserError
+
+MAX_BYTES = 10 * 1024 * 1024  # also server.maxUploadSize in .streamlit/config.toml
+MAX_PIXELS = 50_000_000  # more than phones take; 150 MB when decoded, some 400 MB while it is turned upright
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF")  # what browsers show; Pillow's other readers stay out of strangers' reach
+
+TOO_MANY_BYTES = "More than 10 MB. Save the picture smaller and try again."
+TOO_MANY_PIXELS = "More than 50 megapixels. Scale the picture down and try again."
+NO_PICTURE = "Not a JPEG, PNG, WebP or GIF picture, whatever its name says. Save it as one of these and try again."
+DAMAGED = "The picture is damaged or cut short. Try another copy of it."
+
+
+class UploadError(UserError):
+    """An upload that cannot be used; the message is one of the texts above."""
+
+
+def read_picture(data: bytes) -> Image.Image:
+    """Check and decode an upload: RGB, upright as its EXIF tag says.
+
+    Raises:
+        UploadError: too large, no picture, or damaged.
+    """
+    if len(data) > MAX_BYTES:
+        raise UploadError(TOO_MANY_BYTES)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Pillow warns of large pictures; the check below decides
+            with Image.open(io.BytesIO(data), formats=FORMATS) as header:
+                pixels = header.width * header.height
+    except Image.DecompressionBombError:  # Pillow's own limit
+        raise UploadError(TOO_MANY_PIXELS) from None
+    except Exception:  # whatever its readers raise
+        raise UploadError(NO_PICTURE) from None
+    if pixels > MAX_PIXELS:
+        raise UploadError(TOO_MANY_PIXELS)
+    try:
+        return load_image_bytes(data, "upload")
+    except ImageError:
+        raise UploadError(DAMAGED) from None
