@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint
+.PHONY: demo test lint screenshots
 
 demo: .venv/runtime  ## learn from the bundled sample, plot, score, and write outputs/captions_result.html
 	$(BIN)/python train.py
@@ -17,6 +17,9 @@ lint: .venv/dev  ## style and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy .
+
+screenshots: .venv/dev  ## docs/app_*.png and, after `make demo`, docs/gallery_*.png
+	$(BIN)/python tests/screenshots.py
 
 .venv/runtime: requirements.txt constraints.txt
 	$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11) and 'Python 3.11 or newer is needed; name one with: make PYTHON=python3.11 ...')"

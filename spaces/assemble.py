@@ -1,0 +1,58 @@
+"""Put together a folder that is ready to be pushed as a Hugging Face Space.
+
+python -m spaces.assemble FOLDER                  with the pretrained captioner
+python -m spaces.assemble FOLDER --checkpoint F   with one of your own
+hf upload NAME/SPACE FOLDER . --repo-type space   then push it
+"""
+
+import shutil
+from pathlib import Path
+
+from models.pretrained import PRETRAINED
+from utils import OptionParser, UserError, atomic_open, run_script
+
+ROOT = Path(__file__).parents[1]
+NEEDED = [
+    *("app.py", "serving.py", "uploads.py", "gallery.py", "gallery.html.j2", "heatmap.py", "config.py", "config.yaml", "utils.py"),
+    *("data/*.py", "models/*.py", ".streamlit/config.toml", "LICENSE"),
+    *("requirements.txt", "requirements-demo.txt", "constraints.txt"),
+]
+LARGE_FILES = "*.pth filter=lfs diff=lfs merge=lfs -text\n"  # Spaces take nothing over 10 MB into plain git
+
+
+def assemble(folder: Path, checkpoint: Path = PRETRAINED) -> list[Path]:
+    """Copy what the demo needs into ``folder``, which is made; return the files written.
+
+    Raises:
+        UserError: there is something in the folder already, or no checkpoint.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UserError(f"{folder}: exists already. Name an empty folder, or one that is to be made")
+    if not checkpoint.is_file():
+        raise UserError(f"{checkpoint}: no such checkpoint. Name one with --checkpoint, such as the checkpoints.pth of `python train.py`")
+    sources = {path.relative_to(ROOT): path for pattern in NEEDED for path in sorted(ROOT.glob(pattern))}
+    sources |= {Path(name): ROOT / "spaces" / name for name in ("Dockerfile", "README.md")}
+    sources[PRETRAINED.relative_to(ROOT) if checkpoint == PRETRAINED else Path("checkpoints.pth")] = checkpoint
+    if (ROOT / "MODEL_CARD.md").exists():
+        sources[Path("MODEL_CARD.md")] = ROOT / "MODEL_CARD.md"
+    for name, source in sources.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source, folder / name)
+    with atomic_open(folder / ".gitattributes") as file:
+        file.write(LARGE_FILES)
+    return [folder / name for name in (*sources, Path(".gitattributes"))]
+
+
+def main(argv: list[str]) -> None:
+    """Assemble, and say how to go on."""
+    parser = OptionParser(prog="python -m spaces.assemble", description="Put together a folder that is ready to be pushed as a Space.")
+    parser.add_argument("folder", type=Path, help="is made; an empty one will do")
+    parser.add_argument("--checkpoint", type=Path, default=PRETRAINED, help="the model (default: the pretrained captioner)")
+    arguments = parser.parse_args(argv)
+    files = assemble(arguments.folder, arguments.checkpoint)
+    size = sum(path.stat().st_size for path in files) / 1e6
+    print(f"wrote {len(files)} files, {size:.0f} MB: push them with `hf upload NAME/SPACE {arguments.folder} . --repo-type space`")
+
+
+if __name__ == "__main__":
+    run_script(main)
