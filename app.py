@@ -198,7 +198,7 @@ def main() -> None:
     MultiPartParser.spool_max_size = MAX_BYTES  # or the server writes uploads of more than 1 MB to a temporary file
     st.set_page_config("Image captioning", "🖼️", layout="wide")
     st.html(STYLE)
-    st.title("What is in the picture?")
+    st.title("What is in the picture?", anchor=False)
     paths = find_checkpoints(Path(), PRETRAINED)
     if not paths:
         st.info("There is no model here yet. This trains one on the bundled drawings, in about four minutes on two cores:")

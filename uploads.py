@@ -12,7 +12,7 @@ from PIL import Image
 from data.transforms import ImageError, load_image_bytes
 from utils import UserError
 
-MAX_BYTES = 10 * 1024 * 1024  # also server.maxUploadSize in .streamlit/config.toml
+MAX_BYTES = 10_000_000  # as server.maxUploadSize in .streamlit/config.toml
 MAX_PIXELS = 50_000_000  # more than phones take; 150 MB when decoded, some 400 MB while it is turned upright
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF")  # what browsers show; Pillow's other readers stay out of strangers' reach
 

@@ -40,7 +40,9 @@ def demo_folder(tiny_config: Callable[..., Config], tmp_path_factory: pytest.Tem
     attention = tiny_config("--decoder.name=attention", "--data.image_size=64", "--generate.beam_size=3")
     save(folder / "checkpoints.pth", attention, WORDS)
     save(folder / "runs/drawings/checkpoints.pth", tiny_config("--data.image_dir=data/sample/images"), WORDS)
-    save(folder / "runs/hostile/checkpoints.pth", attention, HOSTILE_WORDS)
+    every_word_once = [f"--generate.{option}" for option in ("no_repeat_ngram=1", "max_length=9", "length_penalty=2")]
+    hostile = tiny_config("--decoder.name=attention", "--data.image_size=64", *every_word_once)
+    save(folder / "runs/hostile/checkpoints.pth", hostile, HOSTILE_WORDS)
     (folder / "runs/broken").mkdir()
     (folder / "runs/broken/checkpoints.pth").write_bytes(b"secret words of a library")
     return folder
