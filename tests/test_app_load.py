@@ -2,19 +2,19 @@
 
 import re
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
-from browser import Visit, chromium, visit  # noqa: F401  (fixtures)
+from browser import Visit, chromium  # noqa: F401  (a fixture)
 from conftest import ROOT
-from demo_folder import demo_folder, photograph  # noqa: F401  (fixtures)
+from demo_folder import photograph
 from playwright.sync_api import Browser, expect
 from streamlit_server import command, serve
 
 from data.transforms import load_image
 from models.captioner import Captioner
+from models.pretrained import PRETRAINED
 
 VISITORS, PHOTOGRAPHS, ROUNDS = 20, 5, 3
 FORGET = 5  # seconds after which the server forgets a visitor who has gone
@@ -28,16 +28,19 @@ def resident(pid: int) -> float:
 
 
 @pytest.mark.slow
-def test_twenty_visitors_at_once(demo_folder: Path, chromium: Browser, tmp_path: Path) -> None:  # noqa: F811
+def test_twenty_visitors_at_once(chromium: Browser, tmp_path: Path) -> None:  # noqa: F811
     if not Path("/proc/self/status").exists():
         pytest.skip("needs /proc, to see how much memory the server holds")
-    captioner = Captioner.load(demo_folder / "checkpoints.pth", torch.device("cpu"))
+    if not PRETRAINED.exists():
+        pytest.skip(f"needs {PRETRAINED.name}: an untrained model says the same of every picture")
+    captioner = Captioner.load(PRETRAINED, torch.device("cpu"))
     paths = [photograph(tmp_path / f"{number}.jpg", number, (2000, 1500)) for number in range(VISITORS * PHOTOGRAPHS)]
     best = [captioner.caption([load_image(path)])[0][0] for path in paths]
     wanted = [f"{candidate.log_prob:.2f}" for candidate in best]  # tells pictures apart where captions are alike
-    assert len(set(wanted)) > len(wanted) / 3
+    assert len(set(wanted)) >= 0.8 * len(wanted)
     held = []
-    with serve(demo_folder, [*command(ROOT / "app.py"), f"--server.disconnectedSessionTTL={FORGET}"]) as server:
+    (tmp_path / "empty").mkdir()
+    with serve(tmp_path / "empty", [*command(ROOT / "app.py"), f"--server.disconnectedSessionTTL={FORGET}"]) as server:
         for number in range(ROUNDS):
             start = time.monotonic()
             visitors = []
@@ -46,7 +49,7 @@ def test_twenty_visitors_at_once(demo_folder: Path, chromium: Browser, tmp_path:
                 visitors[-1].page.goto(server.address)
                 visitors[-1].page.locator("input[type=file]").set_input_files(paths[first : first + PHOTOGRAPHS], timeout=120_000)
             for visitor, first in zip(visitors, range(0, len(paths), PHOTOGRAPHS), strict=True):
-                scores = visitor.page.get_by_text("log-probability")
+                scores = visitor.page.get_by_text("· log-probability")
                 expect(scores).to_have_count(PHOTOGRAPHS, timeout=300_000)
                 found = [re.search(r"log-probability (-?[\d.]+)", text)[1] for text in scores.all_inner_texts()]  # type: ignore[index]
                 assert found == wanted[first : first + PHOTOGRAPHS] and visitor.errors == []
