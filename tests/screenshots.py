@@ -1,7 +1,7 @@
 """Screenshots of the demo and of a gallery, from the real thing, into docs/: `make screenshots`.
 
-The photograph is Grace Hopper's portrait, which comes with matplotlib and is in the public domain (US Navy); or name yours, but publish none
-whose licence does not allow it. The gallery shows the bundled drawings, captioned by the checkpoint that `make demo` leaves behind.
+All pictures are the bundled drawings, which anybody may publish: for the demo one that even the pretrained captioner, which knows photographs,
+describes well, for the gallery those of the test split. Publish no others whose licence does not allow it.
 """
 
 import argparse
@@ -10,12 +10,11 @@ import sys
 import tempfile
 from pathlib import Path
 
-import matplotlib
 from browser import QUIET, find_chromium
 from playwright.sync_api import Browser, Page, sync_playwright
 from streamlit_server import ROOT, serve
 
-PORTRAIT = Path(matplotlib.get_data_path()) / "sample_data" / "grace_hopper.jpg"
+DRAWINGS = ROOT / "data/sample/images"
 WIDTHS = {"desktop": (1440, 900), "phone": (390, 844)}
 
 
@@ -46,6 +45,7 @@ def gallery(browser: Browser, checkpoint: Path, output_dir: Path) -> None:
     """The page of inference_visualize.py: gallery_desktop_light.png and so on."""
     with tempfile.TemporaryDirectory() as folder:
         command = ["inference_visualize.py", "--checkpoint", str(checkpoint), "--limit", "12", "--output_dir", folder]
+        command += ["--captions_file", str(ROOT / "captions.csv"), "--image_dir", str(DRAWINGS)]
         subprocess.run([sys.executable, *command], check=True, cwd=ROOT)
         for device in WIDTHS:
             for scheme in ("light", "dark"):
@@ -69,7 +69,7 @@ def save(page: Page, path: Path, scrolled: str) -> None:
 def main() -> None:
     """Both, in light and dark, on a desk and on a phone."""
     parser = argparse.ArgumentParser(description="Screenshots of the demo and of a gallery, into docs/.")
-    parser.add_argument("--images", type=Path, nargs="+", default=[PORTRAIT], help="photographs for the demo (default: a portrait)")
+    parser.add_argument("--images", type=Path, nargs="+", default=[DRAWINGS / "sample_0081.jpg"], help="for the demo (default: a drawing)")
     parser.add_argument("--checkpoint", type=Path, default=ROOT / "checkpoints.pth", help="for the gallery, made by `make demo`")
     parser.add_argument("--output_dir", type=Path, default=ROOT / "docs")
     arguments = parser.parse_args()
