@@ -1,4 +1,4 @@
-"""A real browser for tests: headless Chromium. Import the fixtures that a test file uses; without Chromium its tests are skipped."""
+"""A real browser for tests: headless Chromium. Without Chromium the tests that use the fixtures are skipped."""
 
 import shutil
 from collections.abc import Callable, Iterator

@@ -11,6 +11,8 @@ from typing import Any, get_args, get_type_hints
 import pytest
 import torch
 from archives import server  # noqa: F401  (a fixture)
+from browser import chromium, visit  # noqa: F401  (fixtures: imported once for all, or there would be a second Playwright)
+from demo_folder import demo_folder  # noqa: F401  (a fixture)
 from PIL import Image, ImageDraw
 
 from config import Config, DecoderConfig, build_parser, read_config

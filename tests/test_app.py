@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 from conftest import ROOT
-from demo_folder import HOSTILE_WORDS, demo_folder, photograph  # noqa: F401  (a fixture)
+from demo_folder import HOSTILE_WORDS, photograph
 from PIL import Image
 from streamlit.testing.v1 import AppTest
 
@@ -26,7 +26,7 @@ FORGOTTEN = Path("forgotten.pth")
 
 
 @pytest.fixture
-def folder(demo_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:  # noqa: F811
+def folder(demo_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(demo_folder)
     monkeypatch.setattr("models.pretrained.PRETRAINED", FORGOTTEN)  # whether it is in the checkout or not
     return demo_folder

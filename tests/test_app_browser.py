@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from browser import Visit, chromium, visit  # noqa: F401  (fixtures)
-from demo_folder import HOSTILE_NAME, HOSTILE_WORDS, demo_folder, photograph  # noqa: F401  (fixtures)
+from browser import Visit
+from demo_folder import HOSTILE_NAME, HOSTILE_WORDS, photograph
 from PIL import Image
 from playwright.sync_api import Locator, Page, expect
 from streamlit_server import Server, serve
@@ -19,7 +19,7 @@ Open = Callable[..., Visit]
 
 
 @pytest.fixture(scope="module")
-def site(demo_folder: Path, chromium: object) -> Iterator[Server]:  # noqa: F811  (no browser: no server either)
+def site(demo_folder: Path, chromium: object) -> Iterator[Server]:  # no browser: no server either
     with serve(demo_folder) as server:
         yield server
 
@@ -56,7 +56,7 @@ def fits(page: Page) -> bool:
 @pytest.mark.parametrize("width", [390, 1440])
 def test_a_visitor_captions_a_photograph_and_steps_through_its_words(
     site: Server,
-    visit: Open,  # noqa: F811
+    visit: Open,
     tmp_path: Path,
     scheme: str,
     width: int,
@@ -82,7 +82,7 @@ def test_a_visitor_captions_a_photograph_and_steps_through_its_words(
 
 def test_what_cannot_be_used_gets_a_fixed_message_and_others_are_served_meanwhile(
     site: Server,
-    visit: Open,  # noqa: F811
+    visit: Open,
     tmp_path: Path,
 ) -> None:
     one, other = visit(site.address), visit(site.address)
@@ -103,7 +103,7 @@ def test_what_cannot_be_used_gets_a_fixed_message_and_others_are_served_meanwhil
         quiet(visitor, site)
 
 
-def test_as_large_a_file_as_allowed_is_taken_and_a_larger_one_is_not(site: Server, visit: Open, tmp_path: Path) -> None:  # noqa: F811
+def test_as_large_a_file_as_allowed_is_taken_and_a_larger_one_is_not(site: Server, visit: Open, tmp_path: Path) -> None:
     """The server of these tests can write no file: 10 MB pass through memory alone."""
     visitor = visit(site.address)
     data = photograph(tmp_path / "dog.jpg").read_bytes()
@@ -117,7 +117,7 @@ def test_as_large_a_file_as_allowed_is_taken_and_a_larger_one_is_not(site: Serve
 
 
 @pytest.mark.parametrize("name", [HOSTILE_NAME, "x" * 2_000, "words " * 300, "\u202egnp.live"])  # more no server takes as a name
-def test_names_and_captions_of_any_kind_are_text(site: Server, visit: Open, tmp_path: Path, name: str) -> None:  # noqa: F811
+def test_names_and_captions_of_any_kind_are_text(site: Server, visit: Open, tmp_path: Path, name: str) -> None:
     visitor = visit(site.address, width=390)
     page = visitor.page
     page.on("dialog", lambda dialog: visitor.errors.append(f"a script ran: {dialog.message}"))
@@ -138,7 +138,7 @@ def test_names_and_captions_of_any_kind_are_text(site: Server, visit: Open, tmp_
     quiet(visitor, site)
 
 
-def test_captions_are_downloaded_and_copied(site: Server, visit: Open, tmp_path: Path) -> None:  # noqa: F811
+def test_captions_are_downloaded_and_copied(site: Server, visit: Open, tmp_path: Path) -> None:
     visitor = visit(site.address, permissions=["clipboard-read", "clipboard-write"])
     page = visitor.page
     upload(page, photograph(tmp_path / "my dog.jpg"))

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from browser import Visit, chromium  # noqa: F401  (a fixture)
+from browser import Visit
 from conftest import ROOT
 from demo_folder import photograph
 from playwright.sync_api import Browser, expect
@@ -28,7 +28,7 @@ def resident(pid: int) -> float:
 
 
 @pytest.mark.slow
-def test_twenty_visitors_at_once(chromium: Browser, tmp_path: Path) -> None:  # noqa: F811
+def test_twenty_visitors_at_once(chromium: Browser, tmp_path: Path) -> None:
     if not Path("/proc/self/status").exists():
         pytest.skip("needs /proc, to see how much memory the server holds")
     if not PRETRAINED.exists():

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 import yaml
-from browser import Visit, chromium, visit  # noqa: F401  (fixtures)
+from browser import Visit
 from conftest import ROOT
-from demo_folder import demo_folder, photograph  # noqa: F401  (fixtures)
+from demo_folder import photograph
 from playwright.sync_api import expect
 from streamlit_server import serve
 
@@ -30,7 +30,7 @@ def assemble(*words: str | Path) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.fixture(scope="module")
-def space(demo_folder: Path) -> Iterator[Path]:  # noqa: F811
+def space(demo_folder: Path) -> Iterator[Path]:
     """An assembled folder where others may read it, which pytest's own are not."""
     parent = Path(tempfile.mkdtemp())
     done = assemble(parent / "space", "--checkpoint", demo_folder / "checkpoints.pth")
@@ -61,7 +61,7 @@ def test_the_dockerfile_and_front_matter_are_what_spaces_expects(space: Path) ->
 
 def test_the_space_captions_a_photograph_as_another_user_on_a_read_only_tree(
     space: Path,
-    visit: Callable[..., Visit],  # noqa: F811
+    visit: Callable[..., Visit],
     tmp_path: Path,
 ) -> None:
     if shutil.which("setpriv") is None or subprocess.run([*BECOME, sys.executable, "-c", ""], check=False).returncode != 0:
