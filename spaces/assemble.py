@@ -13,7 +13,7 @@ from utils import OptionParser, UserError, atomic_open, run_script
 
 ROOT = Path(__file__).parents[1]
 NEEDED = [
-    *("app.py", "serving.py", "uploads.py", "gallery.py", "gallery.html.j2", "heatmap.py", "config.py", "config.yaml", "utils.py"),
+    *("app.py", "serving.py", "uploads.py", "gallery*", "agreement.py", "metrics.py", "heatmap.py", "config.py", "config.yaml", "utils.py"),
     *("data/*.py", "models/*.py", ".streamlit/config.toml", "LICENSE"),
     *("requirements.txt", "requirements-demo.txt", "constraints.txt"),
 ]

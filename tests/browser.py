@@ -43,7 +43,7 @@ class Visit:
         ]
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def chromium() -> Iterator[Browser]:
     """One Chromium for all tests."""
     path = find_chromium()

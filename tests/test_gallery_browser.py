@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from browser import Visit, chromium, visit  # noqa: F401  (fixtures)
+from browser import Visit
 from conftest import COLOURS, SHAPES, draw
 from PIL import Image
 from playwright.sync_api import expect
@@ -67,7 +67,7 @@ def assert_quiet(visitor: Visit, address: str) -> None:
     assert visitor.requests and all(request.startswith(address.rsplit("/", 1)[0] + "/") for request in visitor.requests)
 
 
-def test_the_scripts_page_opens_from_disk(tmp_path: Path, tiny_data: Path, tiny_checkpoint: Path, visit: Open) -> None:  # noqa: F811
+def test_the_scripts_page_opens_from_disk(tmp_path: Path, tiny_data: Path, tiny_checkpoint: Path, visit: Open) -> None:
     main(["--checkpoint", str(tiny_checkpoint), "--images", str(tiny_data / "images"), "--output_dir", str(tmp_path), "--device", "cpu"])
     address = (tmp_path / "captions_result.html").as_uri()
     visitor = visit(address)
@@ -77,7 +77,7 @@ def test_the_scripts_page_opens_from_disk(tmp_path: Path, tiny_data: Path, tiny_
     assert_quiet(visitor, address)
 
 
-def test_of_a_thousand_pictures_only_those_near_the_window_are_loaded(tmp_path: Path, visit: Open) -> None:  # noqa: F811
+def test_of_a_thousand_pictures_only_those_near_the_window_are_loaded(tmp_path: Path, visit: Open) -> None:
     shown = save_pictures(Image.new("RGB", (64, 48), "red"), Entry("red.png", [("a red field", -1.0)], ["All red."]), tmp_path, set())
     picture = (tmp_path / "pictures" / shown.file).read_bytes()
     files = [f"{number}.jpg" for number in range(1000)]
@@ -96,7 +96,7 @@ def test_of_a_thousand_pictures_only_those_near_the_window_are_loaded(tmp_path: 
     assert_quiet(visitor, address)
 
 
-def test_searching(address: str, visit: Open) -> None:  # noqa: F811
+def test_searching(address: str, visit: Open) -> None:
     visitor = visit(address)
     box, count = visitor.page.get_by_label("Search"), visitor.page.locator("#count")
     box.fill("ZEBRAS")
@@ -114,7 +114,7 @@ def test_searching(address: str, visit: Open) -> None:  # noqa: F811
     assert_quiet(visitor, address)
 
 
-def test_ordering_also_what_was_searched_for(address: str, visit: Open) -> None:  # noqa: F811
+def test_ordering_also_what_was_searched_for(address: str, visit: Open) -> None:
     visitor = visit(address)
     order, given = visitor.page.get_by_label("Order"), names(visitor)
     order.select_option(label="worst CIDEr first")
@@ -134,7 +134,7 @@ def test_ordering_also_what_was_searched_for(address: str, visit: Open) -> None:
     assert_quiet(visitor, address)
 
 
-def test_few_pictures_have_no_cider_and_the_page_says_why(entries: tuple[Path, list[Entry]], visit: Open) -> None:  # noqa: F811
+def test_few_pictures_have_no_cider_and_the_page_says_why(entries: tuple[Path, list[Entry]], visit: Open) -> None:
     visitor = visit(write_gallery(entries[0], entries[1][: FEWEST_IMAGES - 1]))
     assert visitor.page.get_by_label("Order").locator("option").all_inner_texts() == [
         "as captioned", "least probable first", "most probable first",
@@ -146,7 +146,7 @@ def test_few_pictures_have_no_cider_and_the_page_says_why(entries: tuple[Path, l
     assert visitor.page.locator("summary", has_text="CIDEr").count() == 0
 
 
-def test_words_that_differ_are_marked_and_not_by_colour_alone(address: str, visit: Open) -> None:  # noqa: F811
+def test_words_that_differ_are_marked_and_not_by_colour_alone(address: str, visit: Open) -> None:
     page = visit(address).page
     cards = page.locator(".card")
     assert cards.nth(0).locator("h2 u").all_text_contents() == ["square"]  # of a red circle
@@ -177,7 +177,7 @@ def hottest(visitor: Visit) -> list[int] | None:
     )
 
 
-def test_arrow_keys_go_from_word_to_word_and_show_where_the_model_looked(address: str, visit: Open) -> None:  # noqa: F811
+def test_arrow_keys_go_from_word_to_word_and_show_where_the_model_looked(address: str, visit: Open) -> None:
     visitor = visit(address)
     keyboard, where = visitor.page.keyboard, visitor.page.locator("#where")
     visitor.page.locator(".frame").first.focus()
@@ -204,7 +204,7 @@ def test_arrow_keys_go_from_word_to_word_and_show_where_the_model_looked(address
     assert_quiet(visitor, address)
 
 
-def test_pointing_and_tapping_show_it_too(address: str, visit: Open) -> None:  # noqa: F811
+def test_pointing_and_tapping_show_it_too(address: str, visit: Open) -> None:
     mouse = visit(address)
     mouse.page.locator("[data-attention] > *").nth(2).hover()
     assert hottest(mouse) == [2, 0]
@@ -219,7 +219,7 @@ def test_pointing_and_tapping_show_it_too(address: str, visit: Open) -> None:  #
         assert_quiet(visitor, address)
 
 
-def test_in_a_caption_from_right_to_left_the_left_arrow_goes_on(entries: tuple[Path, list[Entry]], visit: Open) -> None:  # noqa: F811
+def test_in_a_caption_from_right_to_left_the_left_arrow_goes_on(entries: tuple[Path, list[Entry]], visit: Open) -> None:
     folder, (entry, *_) = entries
     hebrew = Entry("he.png", [("כלב אדום רץ", -1.0)], [], entry.file, entry.width, entry.height, attention([0, 4, 8]))
     visitor = visit(write_gallery(folder, [hebrew]))
@@ -230,7 +230,7 @@ def test_in_a_caption_from_right_to_left_the_left_arrow_goes_on(entries: tuple[P
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [390, 1440])
-def test_axe_finds_no_barrier(address: str, visit: Open, width: int, scheme: str) -> None:  # noqa: F811
+def test_axe_finds_no_barrier(address: str, visit: Open, width: int, scheme: str) -> None:
     visitor = visit(address, width=width, color_scheme=scheme)
     dark = visitor.page.evaluate("parseInt(getComputedStyle(document.body).backgroundColor.match(/\\d+/)[0]) < 128")
     assert dark == (scheme == "dark")
@@ -241,7 +241,7 @@ def test_axe_finds_no_barrier(address: str, visit: Open, width: int, scheme: str
     assert_quiet(visitor, address)
 
 
-def test_hostile_words_show_as_words(tmp_path: Path, visit: Open) -> None:  # noqa: F811
+def test_hostile_words_show_as_words(tmp_path: Path, visit: Open) -> None:
     taken: set[str] = set()
     found = [
         save_pictures(Image.new("RGB", (40, 30)), Entry(text + ".jpg", [(text, -1.0)], [text, f"a {text}"]), tmp_path, taken)
@@ -265,7 +265,7 @@ def test_hostile_words_show_as_words(tmp_path: Path, visit: Open) -> None:  # no
     assert_quiet(visitor, address)
 
 
-def test_without_scripts_everything_is_there(address: str, visit: Open) -> None:  # noqa: F811
+def test_without_scripts_everything_is_there(address: str, visit: Open) -> None:
     visitor = visit(address, java_script_enabled=False)
     assert visitor.page.locator(".card").count() == len(names(visitor)) == 60
     assert not visitor.page.locator(".tools, #looks").first.is_visible()
@@ -273,7 +273,7 @@ def test_without_scripts_everything_is_there(address: str, visit: Open) -> None:
     assert "Here is one circle, red." in visitor.page.locator(".card").first.inner_text()
 
 
-def test_printing_shows_every_picture_on_white(address: str, visit: Open) -> None:  # noqa: F811
+def test_printing_shows_every_picture_on_white(address: str, visit: Open) -> None:
     visitor = visit(address, color_scheme="dark")
     pdf = visitor.page.pdf(format="A4")
     assert len(re.findall(rb"/Subtype\s*/Image", pdf)) == 60  # also those that the window has not come to

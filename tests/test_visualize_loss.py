@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from browser import Visit, chromium, visit  # noqa: F401  (fixtures)
+from browser import Visit
 from PIL import Image
 
 from utils import UserError
@@ -56,7 +56,7 @@ def test_several_logs_are_compared_in_svg(tmp_path: Path, capsys: pytest.Capture
 
 
 @pytest.mark.parametrize("kind", ["png", "svg"])
-def test_the_picture_reads_the_same_on_white_and_on_black(tmp_path: Path, visit: Callable[..., Visit], kind: str) -> None:  # noqa: F811
+def test_the_picture_reads_the_same_on_white_and_on_black(tmp_path: Path, visit: Callable[..., Visit], kind: str) -> None:
     log, curve = write_log(tmp_path / "loss_log.txt", ROWS), tmp_path / f"curve.{kind}"
     main(["--log", str(log), "--output", str(curve)])
     seen = []
