@@ -147,7 +147,7 @@ def draw(logs: dict[str, pd.DataFrame]) -> Figure:
         FigureCanvasAgg(figure)
         panels = figure.subplot_mosaic([["loss", "val_cider"], ["loss", "val_bleu4"]], width_ratios=[1.5, 1], sharex=True)
         rewarded = any(log[REWARD].notna().any() for log in logs.values())
-        cider = "Validation CIDEr, training reward (dashed)" if rewarded else "Validation CIDEr"
+        cider = "CIDEr (dashed: training reward)" if rewarded else "Validation CIDEr"
         for name, title in [("loss", "Loss"), ("val_cider", cider), ("val_bleu4", "Validation BLEU-4")]:
             panels[name].set_title(title)
             panels[name].xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8, steps=[1, 2, 5, 10], min_n_ticks=1))
