@@ -201,7 +201,7 @@ def main() -> None:
     st.title("What is in the picture?", anchor=False)
     paths = find_checkpoints(Path(), PRETRAINED)
     if not paths:
-        st.info("There is no model here yet. This trains one on the bundled drawings, in about four minutes on two cores:")
+        st.info("There is no model here yet. This trains one on the bundled drawings, in about a minute on two cores:")
         st.code("python train.py", language=None)
         return
     with st.sidebar:
