@@ -94,6 +94,7 @@ def tiny_args(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> list
         "data.workers": 0,
         "data.feature_cache": tmp_path_factory.mktemp("tiny_cache"),
         "encoder.weights": "none",
+        "decoder.name": "lstm",
         "decoder.embed_size": 8,
         "decoder.hidden_size": 8,
         "generate.beam_size": 2,
