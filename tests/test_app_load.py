@@ -37,7 +37,7 @@ def test_twenty_visitors_at_once(chromium: Browser, tmp_path: Path) -> None:
     paths = [photograph(tmp_path / f"{number}.jpg", number, (2000, 1500)) for number in range(VISITORS * PHOTOGRAPHS)]
     best = [captioner.caption([load_image(path)])[0][0] for path in paths]
     wanted = [f"{candidate.log_prob:.2f}" for candidate in best]  # tells pictures apart where captions are alike
-    assert len(set(wanted)) >= 0.8 * len(wanted)
+    assert len(set(wanted)) >= 0.7 * len(wanted)
     held = []
     (tmp_path / "empty").mkdir()
     with serve(tmp_path / "empty", [*command(ROOT / "app.py"), f"--server.disconnectedSessionTTL={FORGET}"]) as server:
