@@ -12,6 +12,7 @@ import pandas as pd
 import torch
 
 from config import Config, config_from_dict, config_to_dict
+from models.pretrained import expand
 from utils import UserError, atomic_open, load_checkpoint
 
 BEST, LAST, LOG, RESOLVED = "checkpoints.pth", "checkpoints_last.pth", "loss_log.txt", "resolved_config.yaml"
@@ -75,8 +76,7 @@ def load_best(folder: Path, epoch: int, cider: float) -> dict[str, torch.Tensor]
     if not (folder / BEST).exists():
         return None
     checkpoint = load_checkpoint(folder / BEST)
-    weights: dict[str, torch.Tensor] = checkpoint["model"]
-    return weights if checkpoint.get("scores") == {"val_cider": cider, "epoch": epoch} else None
+    return expand(checkpoint) if checkpoint.get("scores") == {"val_cider": cider, "epoch": epoch} else None
 
 
 def append_row(path: Path, row: dict[str, Any]) -> None:

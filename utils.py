@@ -121,6 +121,8 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
         raise UserError(
             f"{path}: written by a newer version (format {checkpoint['format_version']}, this one reads {FORMAT_VERSION}). Update the code"
         )
+    if missing := [part for part in ("model", "config", "vocab", "transform") if part not in checkpoint]:
+        raise UserError(f"{path}: parts of the checkpoint are missing ({', '.join(missing)}). Copy or train it again")
     return checkpoint
 
 

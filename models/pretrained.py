@@ -62,6 +62,11 @@ def bundled_encoder() -> dict[str, torch.Tensor]:
     Raises:
         UserError: the file is missing or damaged.
     """
+    if not PRETRAINED.is_file():
+        raise UserError(
+            f"encoder.weights bundled: {PRETRAINED} is missing. Get it back with `git checkout pretrained`, or start from torchvision's "
+            "weights: --encoder.weights IMAGENET1K_V2"
+        )
     state = expand(load_checkpoint(PRETRAINED))
     return {name.removeprefix("encoder."): tensor for name, tensor in state.items() if name.startswith("encoder.")}
 
@@ -72,6 +77,8 @@ def main(argv: list[str]) -> None:
     parser.add_argument("checkpoint", type=Path, help="of a finished run: checkpoints.pth")
     parser.add_argument("output", type=Path, help="the small file, which scripts take like any checkpoint")
     arguments = parser.parse_args(argv)
+    if arguments.output.suffix != ".pth" or arguments.output.resolve() == arguments.checkpoint.resolve():
+        raise UserError(f"{arguments.output}: would not keep what is there. Name another file for the small one, ending in .pth")
     checkpoint = load_checkpoint(arguments.checkpoint)
     if "training" in checkpoint or "scales" in checkpoint:
         kind = "already small" if "scales" in checkpoint else "for going on with training"

@@ -70,6 +70,10 @@ def test_only_a_runs_best_checkpoint_is_made_small(tiny_run: Path, tiny_checkpoi
         done = run(wrong, tmp_path / "other.pth")
         assert done.returncode == 2 and reason in done.stderr and "Traceback" not in done.stderr
     assert not (tmp_path / "other.pth").exists()
+    for output in (tiny_checkpoint, tmp_path / "captions.csv"):  # neither the only copy nor somebody's data
+        done = run(tiny_checkpoint, output)
+        assert done.returncode == 2 and "Name another file" in done.stderr
+    assert "scales" not in load_checkpoint(tiny_checkpoint)
     assert load_checkpoint(small)["scales"]
 
 

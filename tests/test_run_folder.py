@@ -4,9 +4,11 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import torch
 
-from run_folder import COLUMNS, append_row, find_resume, sweep, trim_log
-from utils import UserError, save_checkpoint
+from models.pretrained import shrink
+from run_folder import BEST, COLUMNS, append_row, find_resume, load_best, sweep, trim_log
+from utils import UserError, load_checkpoint, save_checkpoint
 
 
 def row(epoch: int) -> dict[str, object]:
@@ -83,3 +85,13 @@ def test_ctrl_c_while_a_checkpoint_is_written_is_no_full_disk(tmp_path: Path, mo
     with pytest.raises(KeyboardInterrupt):
         save_checkpoint(tmp_path / "a.pth", {})
     assert not list(tmp_path.iterdir())
+
+
+def test_a_best_checkpoint_that_was_made_small_still_begins_a_stage(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    checkpoint = load_checkpoint(tiny_checkpoint)
+    save_checkpoint(tmp_path / BEST, shrink(checkpoint))
+    scores = checkpoint["scores"]
+    weights = load_best(tmp_path, scores["epoch"], scores["val_cider"])
+    assert weights
+    for name, tensor in checkpoint["model"].items():
+        torch.testing.assert_close(weights[name], tensor, rtol=0, atol=max(1e-6, 0.02 * tensor.abs().max().item()))

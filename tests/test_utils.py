@@ -13,7 +13,13 @@ import torch
 import utils
 from utils import OptionParser, UserError, atomic_open, load_checkpoint, pick_device, pick_precision, save_checkpoint, seed_everything
 
-ANYTHING = {"model": {"w": torch.arange(6.0).view(2, 3)}, "vocab": ["<pad>", "a"], "nested": {"lr": 1e-3, "list": [1, None, True]}}
+ANYTHING = {
+    "model": {"w": torch.arange(6.0).view(2, 3)},
+    "vocab": ["<pad>", "a"],
+    "config": {},
+    "transform": {},
+    "nested": {"lr": 1e-3, "list": [1, None, True]},
+}
 
 
 def test_atomic_open_writes_and_leaves_nothing_else(tmp_path: Path) -> None:
@@ -86,6 +92,9 @@ def test_other_peoples_files_are_refused(tmp_path: Path, thing: object) -> None:
 
 
 def test_newer_and_missing_checkpoints_are_refused_with_advice(tmp_path: Path) -> None:
+    torch.save({"format_version": utils.FORMAT_VERSION, "model": {}, "config": {}}, tmp_path / "c.pth")
+    with pytest.raises(UserError, match="vocab, transform"):
+        load_checkpoint(tmp_path / "c.pth")
     torch.save({"format_version": utils.FORMAT_VERSION + 1}, tmp_path / "c.pth")
     with pytest.raises(UserError, match=r"c\.pth: written by a newer version"):
         load_checkpoint(tmp_path / "c.pth")
