@@ -69,6 +69,12 @@ class Captioner(nn.Module):
         """Where the parameters are."""
         return next(self.parameters()).device
 
+    @property
+    def precision(self) -> torch.dtype:
+        """What the encoder computes in where it does not learn: as in training, but on a CPU what is fast there."""
+        trained = self.config.train.precision
+        return pick_precision("auto" if self.device.type == "cpu" and trained != "fp32" else trained, self.device)
+
     def encode(self, pictures: torch.Tensor, *, mirror: bool) -> torch.Tensor:
         """Pictures (B, 3, S, S) -> features (B, P, D) in fp16, without gradients: for the cache and for captioning.
 
@@ -79,13 +85,12 @@ class Captioner(nn.Module):
         """
         pictures = pictures.to(self.device)
         views = [pictures, pictures.flip(-1)] if mirror else [pictures]
-        with torch.inference_mode(), autocast(self.device, pick_precision(self.config.train.precision, self.device)):
+        with torch.inference_mode(), autocast(self.device, self.precision):
             return torch.cat([self.encoder(view) for view in views], dim=1).half()
 
     def feature_cache(self, root: str | Path, *, mirror: bool) -> FeatureCache:
         """The cache of this encoder's features below ``root``, see ``encode``; it serves as long as the encoder does not learn."""
-        precision = str(pick_precision(self.config.train.precision, self.device))
-        about = {**self.encoder.fingerprint(), "precision": precision, **({"mirror": True} if mirror else {})}
+        about = {**self.encoder.fingerprint(), "precision": str(self.precision), **({"mirror": True} if mirror else {})}
         return FeatureCache(root, partial(self.eval().encode, mirror=mirror), about, self.transform)
 
     def features(self, visual: torch.Tensor) -> torch.Tensor:

@@ -18,7 +18,7 @@ from data.transforms import load_image
 from data.vocab import SPECIAL, Vocabulary
 from models.captioner import Candidate, Captioner, unmirror
 from models.decoding import Hypothesis, attention_per_word
-from utils import UserError, load_checkpoint
+from utils import UserError, load_checkpoint, pick_precision
 
 CPU = torch.device("cpu")
 
@@ -107,6 +107,12 @@ def test_the_checkpoint_holds_plain_things_only(checkpoint: dict[str, Any], tiny
     assert plain["vocab"][:4] == ["<pad>", "<start>", "<end>", "<unk>"]
     assert set(plain["vocab"][4:]) == {"a", "there", "is", "one", "circle", "square", "red", "blue", "green", "yellow"}
     assert plain["config"]["data"]["captions_file"] == str(tiny_data / "captions.csv")
+
+
+@pytest.mark.parametrize(("trained", "quick"), [("fp16", "auto"), ("bf16", "auto"), ("auto", "auto"), ("fp32", "fp32")])
+def test_what_a_gpu_trained_in_16_bits_is_not_emulated_on_a_cpu(tiny_config: Callable[..., Config], trained: str, quick: str) -> None:
+    captioner = Captioner(tiny_config(f"--train.precision={trained}"), Vocabulary.build(["a red circle"], 1))
+    assert captioner.precision == pick_precision(quick, torch.device("cpu"))
 
 
 @pytest.mark.parametrize("name", DECODERS)
