@@ -13,52 +13,15 @@ from data.vocab import tokenize
 from report import table
 from utils import OptionParser, UserError, run_script
 
-WOMEN = frozenset(
-    [
-        "woman",
-        "women",
-        "girl",
-        "girls",
-        "lady",
-        "ladies",
-        "female",
-        "females",
-        "she",
-        "her",
-        "hers",
-        "herself",
-        "mother",
-        "mom",
-        "daughter",
-        "sister",
-        "bride",
-        "cheerleader",
-    ]
-)
-MEN = frozenset(
-    [
-        "man",
-        "men",
-        "boy",
-        "boys",
-        "guy",
-        "guys",
-        "gentleman",
-        "gentlemen",
-        "male",
-        "males",
-        "he",
-        "him",
-        "his",
-        "himself",
-        "father",
-        "dad",
-        "son",
-        "brother",
-        "groom",
-        "cowboy",
-    ]
-)
+WOMEN = frozenset([
+    "woman", "women", "girl", "girls", "lady", "ladies", "female", "females", "she",
+    "her", "hers", "herself", "mother", "mom", "daughter", "sister", "bride", "cheerleader",
+])  # fmt: skip
+MEN = frozenset([
+    "man", "men", "boy", "boys", "guy", "guys", "gentleman", "gentlemen", "male", "males",
+    "he", "him", "his", "himself", "father", "dad", "son", "brother", "groom", "cowboy",
+])  # fmt: skip
+COLUMNS = {"image": str, "caption": str, "CIDEr": float}
 SAID = ("women", "men", "both", "neither")
 RANKS = 10  # the best, the worst, and the captions between them that part the others into so many
 
@@ -91,9 +54,12 @@ def main(argv: list[str]) -> None:
     arguments = parser.parse_args(argv)
     if not arguments.per_image.is_file():
         raise UserError(f"--per_image {arguments.per_image}: no such file; evaluate.py writes it beside its --output")
-    scored = pd.read_csv(arguments.per_image, keep_default_na=False)
-    if not {"image", "caption", "CIDEr"} <= set(scored.columns):
-        raise UserError(f"--per_image {arguments.per_image}: lacks a column image, caption or CIDEr; name the per_image.csv of evaluate.py")
+    try:
+        scored = pd.read_csv(arguments.per_image, keep_default_na=False, usecols=list(COLUMNS), dtype=COLUMNS)
+    except ValueError as error:  # a column is missing, CIDEr no number, not UTF-8, empty
+        raise UserError(
+            f"--per_image {arguments.per_image}: not the per_image.csv of evaluate.py, with columns image, caption and CIDEr ({error})"
+        ) from error
     references = references_of(read_captions(arguments.captions_file), arguments.split)
     unknown = [name for name in scored["image"] if name not in references]
     if unknown or scored.empty:

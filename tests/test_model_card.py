@@ -50,7 +50,22 @@ def test_mistakes_are_named(tmp_path: Path) -> None:
     references = write_csv(tmp_path / "captions.csv", [("a.jpg", "A woman runs", "val")])
     other = write_csv(tmp_path / "other.csv", [("z.jpg", "a dog", "0")], ("image", "caption", "CIDEr"))
     wrong = write_csv(tmp_path / "wrong.csv", [("a.jpg", "a dog")], ("image", "caption"))
-    for path, reason in ((tmp_path / "none.csv", "no such file"), (wrong, "lacks a column"), (other, "z.jpg is not in split 'val'")):
+    header = ("image", "caption", "CIDEr")
+    words = write_csv(tmp_path / "words.csv", [("a.jpg", "a dog", "good")], header)
+    (tmp_path / "empty.csv").touch()
+    (tmp_path / "latin.csv").write_bytes("image,caption,CIDEr\na.jpg,Stra\xdfe,1\n".encode("latin-1"))
+    for path, reason in (
+        (tmp_path / "none.csv", "no such file"),
+        (other, "z.jpg is not in split 'val'"),
+        *((path, "not the per_image.csv") for path in (wrong, words, tmp_path / "empty.csv", tmp_path / "latin.csv")),
+    ):
         done = run_script("model_card.py", "--per_image", path, "--captions_file", references, "--split", "val")
         assert done.returncode == 2 and "Traceback" not in done.stderr
         assert reason in done.stderr
+
+
+def test_images_may_be_called_by_numbers(tmp_path: Path) -> None:
+    references = write_csv(tmp_path / "captions.csv", [("007", "A woman runs", "val")])
+    scores = write_csv(tmp_path / "per_image.csv", [("007", "a dog", "1")], ("image", "caption", "CIDEr"))
+    done = run_script("model_card.py", "--per_image", scores, "--captions_file", references, "--split", "val")
+    assert done.returncode == 0 and "007" in done.stdout, done.stderr
