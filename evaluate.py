@@ -25,9 +25,9 @@ from utils import OptionParser, UserError, atomic_open, run_script
 
 def beside(output: Path, what: str, suffix: str, system: str = "") -> Path:
     """Where what belongs to the metrics goes: metrics.json -> predictions.json, lstm_metrics.json -> lstm_predictions.json,
-    a.json -> a_predictions.json, and for the system "b, beam 3", predictions_b_beam_3.json."""
+    a.json -> a_predictions.json, and for the system "b_beam_3", predictions_b_beam_3.json."""
     stem = output.stem.replace("metrics", what) if "metrics" in output.stem else f"{output.stem}_{what}"
-    return output.with_name("_".join([stem, *re.findall(r"\w+", system)]) + suffix)
+    return output.with_name("_".join(filter(None, [stem, system])) + suffix)
 
 
 def read_options(argv: list[str]) -> Namespace:
@@ -93,13 +93,14 @@ def place_files(options: Namespace, systems: Sequence[System]) -> list[dict[str,
     Raises:
         UserError: one file would overwrite another, or what was given to read.
     """
-    names = ["", *(system.name for system in systems[1:])]
+    slugs = ["_".join(re.findall(r"\w+", system.name)) for system in systems[1:]]
+    slugs = [f"{slug}_{number}" if slug in slugs[: number - 2] else slug for number, slug in enumerate(slugs, 2)]  # a-b.pth and a_b.pth
     places = [
         {
-            "predictions": system.predictions or beside(options.output, "predictions", ".json", name),
-            "per_image": beside(options.output, "per_image", ".csv", name),
+            "predictions": system.predictions or beside(options.output, "predictions", ".json", slug),
+            "per_image": beside(options.output, "per_image", ".csv", slug),
         }
-        for name, system in zip(names, systems, strict=True)
+        for slug, system in zip(["", *slugs], systems, strict=True)
     ]
     taken = {path.resolve() for path in [options.captions_file, *(options.predictions or [])] if path}
     written = [path for place, system in zip(places, systems, strict=True) for path in place.values() if path != system.predictions]

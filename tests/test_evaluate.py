@@ -17,6 +17,7 @@ import evaluate
 import systems
 import train
 from metrics import Scorer
+from systems import System
 from utils import UserError
 
 METRICS = ["BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4", "METEOR", "ROUGE-L", "CIDEr"]
@@ -137,11 +138,18 @@ def test_options_override_the_checkpoints_config(score: Evaluate, album: Callabl
         ("metrics.json", "", "predictions.json"),
         ("runs/x/metrics_val.json", "", "runs/x/predictions_val.json"),
         ("lstm.json", "", "lstm_predictions.json"),
-        ("metrics.json", "f2/checkpoints, beam 3", "predictions_f2_checkpoints_beam_3.json"),
+        ("metrics.json", "f2_checkpoints_beam_3", "predictions_f2_checkpoints_beam_3.json"),
     ],
 )
 def test_where_the_predictions_go(output: str, system: str, predictions: str) -> None:
     assert evaluate.beside(Path(output), "predictions", ".json", system) == Path(predictions)
+
+
+def test_systems_whose_names_differ_in_signs_only_get_files_of_their_own() -> None:
+    options = evaluate.read_options(["--output", "metrics.json"])
+    places = evaluate.place_files(options, [System(name, {}) for name in ("x", "a-b, beam 3", "a_b, beam 3", "a.b, beam 3")])
+    written = [place["predictions"].name for place in places]
+    assert written[:2] == ["predictions.json", "predictions_a_b_beam_3.json"] and len(set(written)) == 4
 
 
 def test_bad_images_are_named_skipped_and_counted(
