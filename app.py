@@ -31,6 +31,7 @@ from utils import UserError, pick_device
 ROOT = Path(__file__).parent
 MODEL_CARD = ROOT / "MODEL_CARD.md"
 DRAWINGS = ROOT / "data/sample/images"
+RELATIVE_LINK = r"!?\[([^]]*)\]\((?!https?:)[^)]*\)"  # leads nowhere from the page
 MOST = 10  # photographs at a time: a visitor's uploads stay in memory while the page is open
 
 STYLE = """<style>
@@ -117,13 +118,14 @@ def choose_method(usual_beam: int) -> Method:
 
 
 def choose_pictures(captioner: Captioner) -> list[Source]:
-    """Let the visitor upload photographs, take one, or pick a drawing if those are what the model knows."""
-    ways = ["Upload", "Camera"]
-    if knows_drawings_only(captioner):
+    """Let the visitor upload photographs, take one, or pick a drawing; first what the model knows."""
+    ways = ["Upload", "Camera", "Drawings"]
+    if drawings_only := knows_drawings_only(captioner):
         st.warning("This model has learned from the bundled drawings only: what it says of photographs is nonsense.")
-        ways = ["Drawings", *ways] if DRAWINGS.is_dir() else ways
-    way = st.segmented_control("Pictures from", ways, default=ways[0], required=True)
+    way = st.segmented_control("Pictures from", ways, default="Drawings" if drawings_only else "Upload", required=True)
     if way == "Drawings":
+        if not drawings_only:
+            st.caption("This model has learned from photographs. It has never seen a drawing, so do not expect much.")
         names = drawings(captioner.config.train.seed)
         with st.container(horizontal=True, gap="small"):
             for number, name in enumerate(names, 1):
@@ -217,7 +219,7 @@ def main() -> None:
     st.caption("Your pictures stay in this server's memory while the page is open. They are neither stored nor passed on.")
     if MODEL_CARD.exists():
         with st.expander("Model card of the pretrained captioner"):
-            st.markdown(MODEL_CARD.read_text("utf-8"))
+            st.markdown(re.sub(RELATIVE_LINK, r"\1", MODEL_CARD.read_text("utf-8")))
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from utils import OptionParser, UserError, atomic_open, run_script
 ROOT = Path(__file__).parents[1]
 NEEDED = [
     *("app.py", "serving.py", "uploads.py", "gallery*", "agreement.py", "metrics.py", "heatmap.py", "config.py", "config.yaml", "utils.py"),
-    *("data/*.py", "models/*.py", ".streamlit/config.toml", "LICENSE"),
+    *("data/*.py", "models/*.py", "captions.csv", "data/sample/images/*.jpg", ".streamlit/config.toml", "LICENSE"),
     *("requirements.txt", "requirements-demo.txt", "constraints.txt"),
 ]
 LARGE_FILES = "*.pth filter=lfs diff=lfs merge=lfs -text\n"  # Spaces take nothing over 10 MB into plain git
