@@ -31,7 +31,7 @@ class DataConfig:
     min_count: int = 5
     """words seen fewer times than this in the training captions become <unk>"""
     workers: int = 2
-    """processes that decode images (only used where the encoder learns; cached features need none)"""
+    """processes that decode images where features are not cached"""
     feature_cache: str = ".cache/features"
     """folder of the cached features of a frozen encoder; safe to delete, about 200 KB an image at 224 px"""
 

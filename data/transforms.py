@@ -133,7 +133,7 @@ class Augment:
     def __call__(self, image: Image.Image, seed: int, *, may_flip: bool = True) -> Image.Image:
         """The same ``seed`` gives the same picture, whichever process asks. ``may_flip``: no caption says left or right."""
         with torch.random.fork_rng(devices=[]):  # dropout's random numbers stay as they were
-            torch.manual_seed(seed)
+            torch.default_generator.manual_seed(seed)  # the CPU's alone: GPUs have dropout's
             if self.smallest < 1:
                 shape = image.width / image.height  # a crop's differs by up to a third: squeezed to a square, things get wider or taller
                 top, left, height, width = RandomResizedCrop.get_params(image, [self.smallest, 1.0], [shape * 3 / 4, shape * 4 / 3])
