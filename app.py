@@ -32,7 +32,9 @@ ROOT = Path(__file__).parent
 MODEL_CARD = ROOT / "MODEL_CARD.md"
 DRAWINGS = ROOT / "data/sample/images"
 RELATIVE_LINK = r"!?\[([^]]*)\]\((?!https?:)[^)]*\)"  # leads nowhere from the page
-MOST = 10  # photographs at a time: a visitor's uploads stay in memory while the page is open
+MOST = 10  # photographs captioned at a time: others wait for their turn meanwhile
+
+ISOLATE = "\u2068", "\u2069"  # whatever direction is set between them ends with them
 
 STYLE = """<style>
 .shown { overflow-wrap: anywhere; unicode-bidi: isolate; margin: 0; padding: 0;
@@ -57,9 +59,9 @@ class Source:
     read: Callable[[], bytes]
 
 
-@st.cache_resource(max_entries=2, show_spinner="Loading the model …")
+@st.cache_resource(max_entries=4, show_spinner="Loading the model …")
 def load(path: Path, modified: int) -> Captioner:
-    """The captioner, once for all visitors; ``modified`` makes a file that was trained anew another one."""
+    """The captioner, once for all visitors; ``modified`` makes a file that was trained anew another one. Four take less than 1 GB."""
     return Captioner.load(path, pick_device())
 
 
@@ -159,7 +161,9 @@ def show(result: Result, key: str) -> None:
                 "Where it looked: choose a word", places, format_func=lambda place: label(entry.words[place]), key=f"word{key}", wrap=True
             )
         if others := entry.candidates[1:]:
-            items = "".join(f"<li>{shown(f'{caption} ({log_prob:.2f})', 'div')}</li>" for caption, log_prob in others)
+            items = "".join(
+                f"<li>{shown(f'{ISOLATE[0]}{caption}{ISOLATE[1]} ({log_prob:.2f})', 'div')}</li>" for caption, log_prob in others
+            )
             st.html(f'Other candidates, best first <ul class="others">{items}</ul>')
         st.caption("As alt text, to copy once you have checked it")
         st.code(alt_text(entry.caption), language=None, wrap_lines=True, height=160 if len(entry.caption) > 300 else "content")
@@ -197,7 +201,7 @@ def caption_all(captioner: Captioner, model: tuple[Path, int], sources: list[Sou
 
 def main() -> None:
     """The page, from top to bottom; Streamlit runs it anew at every touch."""
-    MultiPartParser.spool_max_size = MAX_BYTES  # or the server writes uploads of more than 1 MB to a temporary file
+    MultiPartParser.spool_max_size = 2 * MAX_BYTES  # or the server writes uploads of more than 1 MB to a temporary file
     st.set_page_config("Image captioning", "🖼️", layout="wide")
     st.html(STYLE)
     st.title("What is in the picture?", anchor=False)
@@ -219,7 +223,8 @@ def main() -> None:
     st.caption("Your pictures stay in this server's memory while the page is open. They are neither stored nor passed on.")
     if MODEL_CARD.exists():
         with st.expander("Model card of the pretrained captioner"):
-            st.markdown(re.sub(RELATIVE_LINK, r"\1", MODEL_CARD.read_text("utf-8")))
+            card = re.sub(RELATIVE_LINK, r"\1", MODEL_CARD.read_text("utf-8"))
+            st.markdown(re.sub("^#", "##", card, flags=re.MULTILINE))  # the page has its title
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ that the browser tells, no size in a header before it has been compared with the
 """
 
 import io
+import re
 import warnings
 
 from PIL import Image
@@ -13,7 +14,10 @@ from data.transforms import ImageError, load_image_bytes
 from utils import UserError
 
 MAX_BYTES = 10_000_000  # as server.maxUploadSize in .streamlit/config.toml
-MAX_PIXELS = 50_000_000  # more than phones take; 150 MB when decoded, some 400 MB while it is turned upright
+MAX_PIXELS = 50_000_000  # more than phones take; while it is decoded 400 MB, with transparency 800
+MARKER = re.compile(rb"\xff[^\x00\x01\xd0-\xd8\xff]")  # those with a segment behind them; ITU T.81, table B.1
+START_OF_SCAN, END_OF_IMAGE = b"\xff\xda", b"\xff\xd9"
+MAX_SCANS = 100  # of a JPEG, which may go over its pixels as often as it likes: usual are 1 to 10
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF")  # what browsers show; Pillow's other readers stay out of strangers' reach
 
 TOO_MANY_BYTES = "More than 10 MB. Save the picture smaller and try again."
@@ -24,6 +28,15 @@ DAMAGED = "The picture is damaged or cut short. Try another copy of it."
 
 class UploadError(UserError):
     """An upload that cannot be used; the message is one of the texts above."""
+
+
+def count_scans(data: bytes) -> int:
+    """How often a JPEG goes over its pixels, up to its end: phones append videos, whose bytes mean nothing here. 0 for what is no JPEG."""
+    scans, position = 0, 2 if data.startswith(b"\xff\xd8") else len(data)
+    while (found := MARKER.search(data, position)) and found[0] != END_OF_IMAGE:
+        scans += found[0] == START_OF_SCAN
+        position = found.end() + int.from_bytes(data[found.end() : found.end() + 2])  # a segment begins with its length
+    return scans
 
 
 def read_picture(data: bytes) -> Image.Image:
@@ -45,7 +58,9 @@ def read_picture(data: bytes) -> Image.Image:
         raise UploadError(NO_PICTURE) from None
     if pixels > MAX_PIXELS:
         raise UploadError(TOO_MANY_PIXELS)
+    if count_scans(data) > MAX_SCANS:
+        raise UploadError(DAMAGED)
     try:
-        return load_image_bytes(data, "upload")
+        return load_image_bytes(data, "upload", FORMATS)
     except ImageError:
         raise UploadError(DAMAGED) from None

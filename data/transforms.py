@@ -23,10 +23,14 @@ class ImageError(UserError):
     """A picture that cannot be used, and why."""
 
 
-def load_image(source: str | Path | IO[bytes]) -> Image.Image:
+def load_image(source: str | Path | IO[bytes], formats: tuple[str, ...] | None = None) -> Image.Image:
     """Decode any picture to 8-bit RGB, upright as its EXIF tag says; the first frame of an animation.
 
-    Transparent pixels are laid on white, 16-bit and floating-point greys are scaled to 8 bits.
+    Transparent pixels are laid on white, 16-bit and floating-point greys are scaled to 8 bits. Comments and tags are left behind, or Pillow
+    would write them into every copy.
+
+    Args:
+        formats: Pillow's names of those that are read; None: all.
 
     Raises:
         ImageError: not a picture, damaged, cut short, or more than 100 megapixels.
@@ -35,7 +39,7 @@ def load_image(source: str | Path | IO[bytes]) -> Image.Image:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow warns of large pictures; the check below decides
-            with Image.open(source) as image:
+            with Image.open(source, formats=formats) as image:
                 if image.width * image.height > MAX_PIXELS:
                     raise ImageError(
                         f"{name}: {image.width} x {image.height} pixels, more than {MAX_PIXELS // 10**6} megapixels. Scale it down"
@@ -43,7 +47,9 @@ def load_image(source: str | Path | IO[bytes]) -> Image.Image:
                 image.load()
                 with contextlib.suppress(Exception):  # a broken EXIF block is no reason to refuse a sound picture
                     ImageOps.exif_transpose(image, in_place=True)
-                return _to_rgb(image)
+                picture = _to_rgb(image)
+                picture.info = {}
+                return picture
     except ImageError:
         raise
     except Image.DecompressionBombError as error:  # Pillow's own limit, met before the size is known here
@@ -51,7 +57,12 @@ def load_image(source: str | Path | IO[bytes]) -> Image.Image:
     except FileNotFoundError as error:
         raise ImageError(f"{name}: no such file") from error
     except Exception as error:  # Pillow's decoders raise OSError, SyntaxError, ValueError, struct.error, ...
-        reason = "not a picture" if isinstance(error, UnidentifiedImageError) else f"damaged picture ({error})"
+        if isinstance(error, UnidentifiedImageError):
+            reason = "not a picture"
+        elif isinstance(error, OSError) and error.strerror:  # its text would tell the path again
+            reason = f"cannot be read ({error.strerror})"
+        else:
+            reason = f"damaged picture ({error})"
         raise ImageError(f"{name}: {reason}") from error
 
 
@@ -145,8 +156,8 @@ class Augment:
         return image
 
 
-def load_image_bytes(data: bytes, name: str) -> Image.Image:
+def load_image_bytes(data: bytes, name: str, formats: tuple[str, ...] | None = None) -> Image.Image:
     """``load_image`` for bytes already read (and hashed, say); ``name`` is for the message."""
     file = io.BytesIO(data)
     file.name = name
-    return load_image(file)
+    return load_image(file, formats)

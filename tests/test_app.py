@@ -60,7 +60,7 @@ def test_a_photograph_gets_its_caption_its_candidates_and_a_heat_map_a_word(fold
     assert captions(app) == [wanted[0].caption]
     assert f"{wanted[0].log_prob:.2f}" in app.main.caption[0].value and " s " in app.main.caption[0].value
     shown = "".join(element.body for element in app.html)
-    assert all(f"{other.caption} ({other.log_prob:.2f})" in shown for other in wanted[1:]) and len(wanted) == 3
+    assert all(f"\u2068{other.caption}\u2069 ({other.log_prob:.2f})" in shown for other in wanted[1:]) and len(wanted) == 3
     words = app.button_group[-1]
     assert words.options == wanted[0].caption.split() and words.value is None
     assert app.code[0].value == wanted[0].caption.capitalize() + "."
@@ -105,6 +105,14 @@ def test_several_pictures_stand_in_their_order_and_what_is_refused_among_them(fo
 def test_a_refused_upload_gets_its_fixed_message(folder: Path, data: bytes, message: str) -> None:
     app = upload(page(), ("photo.jpg", data))
     assert [error.value for error in app.error] == [message] and not captions(app) and len(app.download_button) == 0
+
+
+def test_a_picture_with_a_comment_longer_than_a_jpeg_holds_is_captioned(folder: Path) -> None:
+    file = io.BytesIO()
+    Image.new("RGB", (60, 40), "red").save(file, "GIF", comment=b"x" * 70_000)
+    app = upload(page(), ("long.gif", file.getvalue()))
+    app.button_group[-1].set_value(0).run()
+    assert len(captions(app)) == 1 and len(app.download_button) == 3 and not app.exception
 
 
 def test_the_camera_captions_too(folder: Path, tmp_path: Path) -> None:
@@ -170,7 +178,7 @@ def test_downloads(folder: Path, tmp_path: Path) -> None:
     captioner, data = Captioner.load("checkpoints.pth", torch.device("cpu")), photograph(tmp_path / "dog.jpg").read_bytes()
     result = caption_upload(captioner, threading.Lock(), data, '=HYPERLINK("x"),\u202e\U0001f469', Method(2))
     rows = as_csv([result]).decode("utf-8-sig").splitlines()
-    assert rows[0] == "image,caption,log_prob" and rows[1].startswith('"\'=HYPERLINK(""x""),\u202e\U0001f469",') and len(rows) == 2
+    assert rows[0] == '"image","caption","log_prob"' and rows[1].startswith('"\'=HYPERLINK(""x""),\u202e\U0001f469",') and len(rows) == 2
     record: dict[str, Any] = json.loads(as_json([result]))[0]
     assert record["image"].startswith("=HYPERLINK") and record["caption"] == result.entry.caption and record["candidates"]
     assert Image.open(io.BytesIO(as_jpeg(result))).height > result.picture.height

@@ -122,6 +122,13 @@ def test_first_frame_of_an_animation(tmp_path: Path) -> None:
         assert_near(centre(load_image(tmp_path / name)), RED)
 
 
+def test_a_comment_is_left_behind(tmp_path: Path) -> None:
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.gif", comment=b"private " * 10_000)
+    picture = load_image(tmp_path / "a.gif")
+    picture.save(tmp_path / "a.jpg")  # JPEG's comments are shorter
+    assert b"private" not in (tmp_path / "a.jpg").read_bytes()
+
+
 @pytest.mark.parametrize("size", [(1, 1), (1, 500), (500, 1), (2, 3)])
 def test_tiny_and_narrow_pictures(tmp_path: Path, size: tuple[int, int]) -> None:
     Image.new("RGB", size, "red").save(tmp_path / "a.png")
@@ -169,6 +176,10 @@ def test_what_is_no_picture_is_refused_by_name(tmp_path: Path) -> None:
             load_image(tmp_path / name)
         with pytest.raises(ImageError, match=rf"{name}: .*{reason}"):
             load_image_bytes(content, name)
+    (tmp_path / "folder.jpg").mkdir()
+    with pytest.raises(ImageError) as refused:
+        load_image(tmp_path / "folder.jpg")
+    assert "cannot be read" in str(refused.value) and str(refused.value).count(str(tmp_path)) == 1  # the reason tells no path
     with pytest.raises(ImageError, match=r"none\.jpg: no such file"):
         load_image(tmp_path / "none.jpg")
     with pytest.raises(ImageError):

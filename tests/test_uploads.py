@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 import uploads
-from uploads import UploadError, read_picture
+from uploads import UploadError, count_scans, read_picture
 
 
 def encoded(image: Image.Image, kind: str, **options: object) -> bytes:
@@ -70,6 +70,26 @@ def test_everything_else_gets_a_fixed_text(data: bytes, message: str) -> None:
     with pytest.raises(UploadError) as refused:
         read_picture(data)
     assert str(refused.value) == message
+
+
+def test_a_jpeg_that_would_be_decoded_for_an_hour_is_refused() -> None:
+    data = encoded(picture(), "JPEG", progressive=True)
+    first = data.index(b"\xff\xda")
+    second = data.index(b"\xff", data.index(b"\xff\xc4", first) if b"\xff\xc4" in data[first:] else first + 12)
+    scan = data[first:second]
+    slow = data[:first] + uploads.MAX_SCANS * scan + data[first:]
+    assert count_scans(data) <= 10 and count_scans(slow) == uploads.MAX_SCANS + count_scans(data) and count_scans(b"GIF89a") == 0
+    with pytest.raises(UploadError, match="damaged"):
+        read_picture(slow)
+    assert read_picture(data + 2000 * scan).size == (60, 40)  # behind the end: a phone's video, say
+
+
+def test_a_webp_that_is_also_a_photo_cd_is_read_as_what_was_checked() -> None:
+    data = encoded(picture(), "WEBP")
+    riff = data[12:]
+    junk = b"JUNK" + struct.pack("<I", 4000) + (b"\0" * (2048 - 12 - len(riff) - 8) + b"PCD_").ljust(4000, b"\0")
+    both = b"RIFF" + struct.pack("<I", 4 + len(riff) + len(junk)) + b"WEBP" + riff + junk
+    assert both[2048:2052] == b"PCD_" and read_picture(both).size == (60, 40)
 
 
 def test_as_many_bytes_and_pixels_as_allowed_are_taken() -> None:
