@@ -78,9 +78,12 @@ class Entry:
 def file_name(image: str, taken: set[str]) -> str:
     """A JPG name for ``image`` that every file system takes and that is not among ``taken`` yet; adds it there.
 
+    Windows keeps a few names for devices, whatever their suffix.
+
     Two folders may hold the same name, and macOS and Windows hold ``A.jpg`` and ``a.jpg`` for the same file: ``taken`` is in lower case.
     """
     stem = re.sub(r"[^\w.-]+", "_", Path(image).stem).strip("._-")[:50] or "picture"
+    stem = f"{stem}_" if re.fullmatch(r"con|prn|aux|nul|(com|lpt)\d", stem.split(".")[0], re.IGNORECASE) else stem
     name, number = f"{stem}.jpg", 1
     while name.lower() in taken:
         number += 1

@@ -17,11 +17,12 @@ from tqdm import tqdm
 
 from data.dataset import SPLITS, read_captions, references_of
 from data.transforms import ImageError, find_images, load_image
-from gallery import Entry, printable, render_page, save_pictures
+from gallery import Entry, file_name, printable, render_page, save_pictures
 from models.captioner import Captioner
 from models.pretrained import PRETRAINED, find_checkpoint
 from utils import OptionParser, UserError, atomic_open, pick_device, run_script
 
+PAGE = "captions_result.html"
 BATCH_IMAGES = 16
 BATCH_PIXELS = 50_000_000  # a batch of large photos is closed early: 16 of 50 megapixels would fill 2.4 GB
 
@@ -52,6 +53,18 @@ def split_pictures(captions_file: str, image_dir: str, split: str, seed: int) ->
     """The images of one split, with people's captions as references."""
     references = references_of(read_captions(captions_file, seed), split)
     return [Source(image, Path(image_dir) / image, captions) for image, captions in references.items()]
+
+
+def find_foreign(sources: list[Source], output_dir: Path) -> Path | None:
+    """A file where a JPG is to go, though no gallery was made in ``output_dir``: what one leaves, even if killed, are two of each name."""
+    if (output_dir / PAGE).exists():
+        return None
+    taken: set[str] = set()
+    for name in [file_name(source.image, taken) for source in sources]:
+        both = [path for path in (output_dir / name, output_dir / "pictures" / name) if path.exists()]
+        if len(both) == 1:
+            return both[0]
+    return None
 
 
 def load_batches(sources: list[Source], skipped: list[tuple[str, str]]) -> Iterator[list[tuple[Source, Image.Image]]]:
@@ -144,11 +157,14 @@ def main(argv: list[str]) -> None:
     if inside:  # a captioned JPG could take the place of somebody's only copy
         raise UserError(f"{inside[0]}: lies in --output_dir {arguments.output_dir} and might be overwritten. Choose another output folder")
 
+    if foreign := find_foreign(sources, arguments.output_dir):
+        raise UserError(f"{foreign}: is not of an earlier gallery and would be overwritten. Choose another --output_dir")
+
     beam_size = arguments.beam_size or config.generate.beam_size
     entries, skipped = caption_all(captioner, sources, arguments.output_dir, beam_size, arguments.attention_strips)
     with atomic_open(arguments.output_dir / "captions.json") as file:
         file.write(printable(json.dumps([entry.record() for entry in entries], ensure_ascii=False, indent=2)))
-    page = arguments.output_dir / "captions_result.html"
+    page = arguments.output_dir / PAGE
     with atomic_open(page) as file:
         file.write(render_page(entries, skipped, checkpoint.name, beam_size))
     print(f"captioned {len(entries)} of {len(sources)} pictures: open {page}")

@@ -100,6 +100,7 @@ def test_file_names_are_safe_and_unique() -> None:
     ]
     assert names[:3] == ["dog.jpg", "dog-2.jpg", "DOG-3.jpg"]
     assert len({name.lower() for name in names}) == len(names)
+    assert [file_name(image, set()) for image in ("con.png", "Lpt1.x.png", "cone.png")] == ["con_.jpg", "Lpt1.x_.jpg", "cone.jpg"]
     assert all(name == Path(name).name and not name.startswith(".") and len(name) < 80 for name in names)
 
 
@@ -231,6 +232,26 @@ def test_mistakes_are_refused_and_nothing_is_touched(
         main(["--checkpoint", str(tiny_checkpoint), "--device", "cpu", *options])
     assert message in str(caught.value)
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+
+
+def test_a_picture_of_somebody_is_not_overwritten_but_an_earlier_gallery_is(
+    tmp_path: Path, tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_photos(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    words = ["--checkpoint", str(tiny_checkpoint), "--device", "cpu", "--images", "dog.jpg", "--output_dir", "out"]
+    for mine in (Path("out/dog.jpg"), Path("out/pictures/dog.jpg")):
+        mine.parent.mkdir(parents=True, exist_ok=True)
+        mine.write_bytes(b"mine")
+        with pytest.raises(UserError, match="not of an earlier gallery"):
+            main(words)
+        assert mine.read_bytes() == b"mine"
+        mine.unlink()
+    main(words)
+    main(words)
+    Path("out/captions_result.html").unlink()  # as if it had been killed
+    main(words)
+    assert Path("out/captions_result.html").exists()
 
 
 # --------------------------------------------------------------------------------------------------- attention
