@@ -7,9 +7,10 @@ hf upload NAME/SPACE FOLDER . --repo-type space   then push it
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 from models.pretrained import PRETRAINED
-from utils import OptionParser, UserError, atomic_open, run_script
+from utils import OptionParser, UserError, atomic_open, load_checkpoint, run_script, save_checkpoint
 
 ROOT = Path(__file__).parents[1]
 NEEDED = [
@@ -24,7 +25,7 @@ def assemble(folder: Path, checkpoint: Path = PRETRAINED) -> list[Path]:
     """Copy what the demo needs into ``folder``, which is made; return the files written.
 
     Raises:
-        UserError: there is something in the folder already, or no checkpoint.
+        UserError: there is something in the folder already, or no checkpoint that can be read.
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UserError(f"{folder}: exists already. Name an empty folder, or one that is to be made")
@@ -32,15 +33,30 @@ def assemble(folder: Path, checkpoint: Path = PRETRAINED) -> list[Path]:
         raise UserError(f"{checkpoint}: no such checkpoint. Name one with --checkpoint, such as the checkpoints.pth of `python train.py`")
     sources = {path.relative_to(ROOT): path for pattern in NEEDED for path in sorted(ROOT.glob(pattern))}
     sources |= {Path(name): ROOT / "spaces" / name for name in ("Dockerfile", "README.md")}
-    sources[PRETRAINED.relative_to(ROOT) if checkpoint == PRETRAINED else Path("checkpoints.pth")] = checkpoint
-    if (ROOT / "MODEL_CARD.md").exists():
-        sources[Path("MODEL_CARD.md")] = ROOT / "MODEL_CARD.md"
+    if checkpoint == PRETRAINED:
+        sources |= {path.relative_to(ROOT): path for path in (PRETRAINED, ROOT / "MODEL_CARD.md")}
+        own = None
+    else:
+        own = without_paths(load_checkpoint(checkpoint))
     for name, source in sources.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(source, folder / name)
+    if own:
+        save_checkpoint(folder / "checkpoints.pth", own)
     with atomic_open(folder / ".gitattributes") as file:
         file.write(LARGE_FILES)
-    return [folder / name for name in (*sources, Path(".gitattributes"))]
+    return [path for path in folder.rglob("*") if path.is_file()]
+
+
+def without_paths(checkpoint: dict[str, Any]) -> dict[str, Any]:
+    """The checkpoint with no path in its config that begins at the root: the world need not know where somebody's data lie."""
+
+    def last_part(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: last_part(inner) for key, inner in value.items()}
+        return Path(value).name if isinstance(value, str) and Path(value).is_absolute() else value
+
+    return {**checkpoint, "config": last_part(checkpoint["config"])}
 
 
 def main(argv: list[str]) -> None:

@@ -16,6 +16,8 @@ from demo_folder import photograph
 from playwright.sync_api import expect
 from streamlit_server import serve
 
+from utils import load_checkpoint
+
 NOBODY = 65534
 # The interpreter may stand in a home folder: this user reads as root does, but writes nowhere.
 BECOME = [
@@ -82,12 +84,21 @@ def test_the_space_captions_a_photograph_as_another_user_on_a_read_only_tree(
     assert sorted(space.rglob("*")) == before
 
 
+def test_a_checkpoint_of_ones_own_goes_without_paths_and_without_the_card_of_another(space: Path, tmp_path: Path) -> None:
+    config = load_checkpoint(space / "checkpoints.pth")["config"]
+    assert not Path(config["data"]["image_dir"]).is_absolute() and not Path(config["data"]["captions_file"]).is_absolute()
+    assert not (space / "MODEL_CARD.md").exists() and not (space / "pretrained").exists()
+    done = assemble(tmp_path / "space")
+    assert done.returncode == 0 and (tmp_path / "space/pretrained/flickr8k.pth").exists() and (tmp_path / "space/MODEL_CARD.md").exists()
+
+
 def test_a_folder_with_something_in_it_or_no_checkpoint_is_refused(tmp_path: Path) -> None:
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "mine.txt").write_text("mine")
     for words, reason in (
         ((tmp_path / "full",), "exists already"),
         ((tmp_path / "new", "--checkpoint", "missing.pth"), "no such checkpoint"),
+        ((tmp_path / "new", "--checkpoint", "README.md"), "not a readable checkpoint"),
     ):
         done = assemble(*words)
         assert done.returncode == 2 and reason in done.stderr and done.stderr.count("\n") == 1
