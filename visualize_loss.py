@@ -98,7 +98,7 @@ def read_log(path: str | Path) -> pd.DataFrame:
     if REWARD not in header:
         cells[REWARD] = ""
 
-    log = cells[["stage"]].copy()
+    log = cells[["stage"]].apply(lambda column: column.str.replace(r"[\x00-\x1f\x7f-\x9f]", " ", regex=True))  # SVG has no place for these
     for name in [*NUMBERS, REWARD]:
         log[name] = pd.to_numeric(cells[name], errors="coerce").astype(float).replace([np.inf, -np.inf], np.nan)
         written = ~cells[name].str.strip().str.lower().isin(["", "nan", "none", "n/a", "inf", "-inf"])
@@ -240,7 +240,7 @@ def save_figure(figure: Figure, output: str | Path) -> None:
     kind = output.suffix.lower().lstrip(".")
     if kind not in figure.canvas.get_supported_filetypes():
         raise UserError(f"--output {output}: matplotlib writes no '{output.suffix}' pictures. End the name in .png, .svg or .pdf")
-    metadata = {"Date": None} if kind == "svg" else {"CreationDate": None} if kind == "pdf" else None
+    metadata = {"Date": None, "Title": "Loss and validation scores"} if kind == "svg" else {"CreationDate": None} if kind == "pdf" else None
     with matplotlib.rc_context(STYLE), atomic_open(output, "wb") as file:
         figure.savefig(file, format=kind, metadata=metadata)
 

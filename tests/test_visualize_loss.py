@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 from browser import Visit
@@ -52,7 +53,13 @@ def test_several_logs_are_compared_in_svg(tmp_path: Path, capsys: pytest.Capture
     logs = [write_log(tmp_path / name / "loss_log.txt", ROWS) for name in ("lstm", "_costs $5 and $6", "attention")]
     main(["--log", *map(str, logs), "--output", str(tmp_path / "curve.svg")])
     assert capsys.readouterr().out.count("best epoch 3") == 3
-    assert (tmp_path / "curve.svg").read_text(encoding="utf-8").rstrip().endswith("</svg>")
+    assert ElementTree.parse(tmp_path / "curve.svg").getroot().tag.endswith("svg")
+
+
+def test_a_stage_may_have_any_name(tmp_path: Path) -> None:
+    log = write_log(tmp_path / "loss_log.txt", [("\x1b[1m <b> & $5 $6", *row[1:]) for row in ROWS])
+    main(["--log", str(log), "--output", str(tmp_path / "curve.svg")])
+    assert ElementTree.parse(tmp_path / "curve.svg").getroot().tag.endswith("svg")
 
 
 @pytest.mark.parametrize("kind", ["png", "svg"])
