@@ -5,6 +5,7 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -41,23 +42,28 @@ def serve(cwd: Path, words: Sequence[str] = (), **options: Any) -> Iterator[Serv
         port = free.getsockname()[1]
     local = [f"--server.port={port}", "--server.address=127.0.0.1"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1", **options.pop("env", {})}
+    said: list[bytes] = []
     process = subprocess.Popen(
         ["sh", "-c", 'ulimit -f 1; exec "$@"', "sh", *(words or command()), *local],
         cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment, **options,
     )  # fmt: skip
+    assert process.stdout
+    reader = threading.Thread(target=said.extend, args=(process.stdout,), daemon=True)  # or the server waits once the pipe is full
+    reader.start()
     try:
-        _wait(f"http://127.0.0.1:{port}/_stcore/health", process)
+        _wait(f"http://127.0.0.1:{port}/_stcore/health", process, said)
         yield Server(f"http://localhost:{port}", process)
     finally:
         process.terminate()
-        process.communicate(timeout=20)
+        process.wait(timeout=20)
+        reader.join(timeout=20)
+    assert b"Traceback" not in b"".join(said), b"".join(said).decode()
 
 
-def _wait(address: str, process: subprocess.Popen[bytes]) -> None:
+def _wait(address: str, process: subprocess.Popen[bytes], said: list[bytes]) -> None:
     end = time.monotonic() + PATIENCE
     while process.poll() is None and time.monotonic() < end:
         with contextlib.suppress(urllib.error.URLError, ConnectionError), urllib.request.urlopen(address, timeout=5):
             return
         time.sleep(0.1)
-    process.terminate()
-    raise AssertionError(f"the server did not start: {process.communicate(timeout=20)[0].decode()}")
+    raise AssertionError(f"the server did not start: {b''.join(said).decode()}")

@@ -39,7 +39,7 @@ def captions(page: Page) -> Locator:
 
 def quiet(visitor: Visit, site: Server) -> None:
     """No error in the console, and nobody but this server was asked for anything."""
-    assert visitor.errors == []
+    assert visitor.errors == [] and visitor.page.get_by_test_id("stException").count() == 0
     assert [address for address in visitor.requests if not address.startswith((site.address, "data:", "blob:"))] == []
 
 
