@@ -38,23 +38,27 @@ def app(browser: Browser, photographs: list[Path], output_dir: Path) -> None:
                 words.get_by_role("radio").nth(1).click()
                 page.get_by_role("img", name="where the model looked").wait_for()
                 page.wait_for_timeout(1000)  # Streamlit fades what is new in
-                save(page, output_dir / f"app_{device}_{scheme}.png", "[data-testid=stMain]")
+                whole(page, output_dir / f"app_{device}_{scheme}.png", "[data-testid=stMain]")
 
 
 def gallery(browser: Browser, checkpoint: Path, output_dir: Path) -> None:
-    """The page of inference_visualize.py: gallery_desktop_light.png and so on."""
+    """The page of inference_visualize.py, worst caption first, with one of its words chosen: gallery_desktop_light.png and so on."""
     with tempfile.TemporaryDirectory() as folder:
-        command = ["inference_visualize.py", "--checkpoint", str(checkpoint), "--limit", "12", "--output_dir", folder]
+        command = ["inference_visualize.py", "--checkpoint", str(checkpoint), "--output_dir", folder]
         command += ["--captions_file", str(ROOT / "captions.csv"), "--image_dir", str(DRAWINGS)]
         subprocess.run([sys.executable, *command], check=True, cwd=ROOT)
         for device in WIDTHS:
             for scheme in ("light", "dark"):
                 page = open_page(browser, (Path(folder) / "captions_result.html").as_uri(), device, scheme)
-                save(page, output_dir / f"gallery_{device}_{scheme}.png", "html")
+                page.get_by_label("Order").select_option(label="worst CIDEr first")
+                page.locator("[data-attention] > u").nth(0).focus()
+                page.wait_for_timeout(500)
+                page.screenshot(path=output_dir / f"gallery_{device}_{scheme}.png")
+                page.close()
 
 
-def save(page: Page, path: Path, scrolled: str) -> None:
-    """A picture of the whole page, however long ``scrolled`` is, but no longer than three windows."""
+def whole(page: Page, path: Path, scrolled: str) -> None:
+    """A screenshot of the whole page, however long ``scrolled`` is, but no longer than three windows."""
     size = page.viewport_size
     assert size
     height = page.evaluate("selector => document.querySelector(selector).scrollHeight", scrolled)
@@ -63,7 +67,6 @@ def save(page: Page, path: Path, scrolled: str) -> None:
     page.wait_for_timeout(500)
     page.screenshot(path=path)
     page.close()
-    print(f"wrote {path}")
 
 
 def main() -> None:
@@ -85,6 +88,7 @@ def main() -> None:
         else:
             print(f"no {arguments.checkpoint}: no screenshot of a gallery. Run `make demo` first")
         browser.close()
+    print(f"wrote {', '.join(sorted(path.name for path in arguments.output_dir.glob('*_*_*.png')))} into {arguments.output_dir}")
 
 
 if __name__ == "__main__":

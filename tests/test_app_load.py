@@ -59,4 +59,6 @@ def test_twenty_visitors_at_once(chromium: Browser, tmp_path: Path) -> None:
             time.sleep(2 * FORGET)
             held.append(resident(server.process.pid))
             print(f"round {number + 1}: {seconds:.0f} s, then {held[-1]:.0f} MB")
-    assert held[-1] < 1.1 * held[0]
+    # Measured: 1372 to 1592 MB; of 20 x 2 photographs, round by round, 1176, 1276, 1214, 1447, 1264, 1286. What a round brings, 100 decoded
+    # pictures and their files, is 290 MB: kept, it would be half as much again after two more.
+    assert held[-1] < 1.3 * held[0]
