@@ -1,24 +1,55 @@
 """The files a run keeps in its output folder, and what becomes of those of an earlier run."""
 
+import contextlib
 import hashlib
 import json
 import os
 import shutil
+from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import torch
+from filelock import FileLock, Timeout
 
 from config import Config, config_from_dict, config_to_dict
 from models.pretrained import expand
 from utils import UserError, atomic_open, load_checkpoint
 
 BEST, LAST, LOG, RESOLVED = "checkpoints.pth", "checkpoints_last.pth", "loss_log.txt", "resolved_config.yaml"
+LOCK = ".train.lock"
 COLUMNS = [
     "stage", "epoch", "step", "train_loss", "val_loss", "val_bleu4", "val_cider", "distinct", "lr", "seconds", "images_per_second", "reward",
 ]  # fmt: skip
+
+
+@contextlib.contextmanager
+def claim(folder: Path) -> Iterator[None]:
+    """Hold ``folder`` for one run: a second would move the first one's files away while they are written.
+
+    The system frees the lock of a run that was killed. Folders that were made here and stay empty are removed again.
+
+    Raises:
+        UserError: another run holds it.
+    """
+    made = [path for path in (folder, *folder.parents) if not path.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / LOCK)
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        raise UserError(f"--output_dir {folder}: another run is writing there. Name another folder, or wait until it has ended") from None
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):  # Windows removes no open file
+            (folder / LOCK).unlink()
+        lock.release()
+        with contextlib.suppress(OSError):
+            for path in made:
+                path.rmdir()
 
 
 def find_resume(resume: str | None, folder: Path) -> Path | None:
@@ -49,9 +80,10 @@ def keep_previous(folder: Path) -> Path | None:
 
 
 def sweep(folder: Path) -> None:
-    """Remove the unfinished checkpoints of runs that were killed while they wrote."""
-    for unfinished in folder.glob(".*.pth.*.tmp"):
-        unfinished.unlink()
+    """Remove the unfinished files of runs that were killed while they wrote; those of other scripts may still be growing."""
+    for name in (BEST, LAST, LOG, RESOLVED):
+        for unfinished in folder.glob(f".{name}.*.tmp"):
+            unfinished.unlink()
 
 
 def take_over(source: Path, folder: Path, epochs: int) -> None:

@@ -25,6 +25,7 @@ from run_folder import (
     LOG,
     RESOLVED,
     append_row,
+    claim,
     find_resume,
     fingerprint,
     keep_previous,
@@ -225,14 +226,11 @@ def report(progress: Progress, stage: StageConfig, learnt: dict[str, float], see
     )
 
 
-def main(argv: list[str]) -> None:
-    """Wire a run from the command line."""
-    parser = build_parser("train.py")
-    parser.add_argument("--resume", type=str, help=f"'auto' goes on with {LAST} in output_dir if there is one; or the path of such a file")
-    config, options = read_config(parser, argv)
+def run_stages(config: Config, wanted: str | None) -> None:
+    """A whole run in ``output_dir``, which it has for itself; ``wanted`` is the value of ``--resume``."""
     folder = Path(config.output_dir)
     table = read_captions(config.data.captions_file, config.train.seed)
-    resume = find_resume(options.resume, folder)
+    resume = find_resume(wanted, folder)
     checkpoint = load_resume(resume, config, table) if resume else None
     run = Run(config, table, checkpoint)
     if run.progress.stage >= len(config.train.stages):
@@ -245,7 +243,6 @@ def main(argv: list[str]) -> None:
     run.set_up_stage()
 
     # what can be wrong with the input has shown by now: from here on files are moved and written
-    folder.mkdir(parents=True, exist_ok=True)
     sweep(folder)
     if resume:
         take_over(resume, folder, run.progress.total_epochs)
@@ -262,6 +259,15 @@ def main(argv: list[str]) -> None:
         print(f"stopped at step {run.progress.total_steps}. Go on with the same command and --resume auto", file=sys.stderr)
         sys.exit(130)
     print(f"best: epoch {run.progress.best_epoch}, validation CIDEr {run.progress.best_cider:.3f}, in {folder / BEST}{peak_memory()}")
+
+
+def main(argv: list[str]) -> None:
+    """Wire a run from the command line."""
+    parser = build_parser("train.py")
+    parser.add_argument("--resume", type=str, help=f"'auto' goes on with {LAST} in output_dir if there is one; or the path of such a file")
+    config, options = read_config(parser, argv)
+    with claim(Path(config.output_dir)):
+        run_stages(config, options.resume)
 
 
 if __name__ == "__main__":

@@ -1,13 +1,15 @@
 """The files of a run: the log, and what killed runs leave behind. What becomes of earlier runs is in test_train.py."""
 
+import subprocess
 from pathlib import Path
 
 import pandas as pd
 import pytest
 import torch
+from conftest import ROOT
 
 from models.pretrained import shrink
-from run_folder import BEST, COLUMNS, append_row, find_resume, load_best, sweep, trim_log
+from run_folder import BEST, COLUMNS, LOCK, append_row, claim, find_resume, load_best, sweep, trim_log
 from utils import UserError, load_checkpoint, save_checkpoint
 
 
@@ -59,10 +61,33 @@ def test_a_log_that_is_not_there_needs_no_trimming(tmp_path: Path) -> None:
 
 
 def test_unfinished_checkpoints_of_killed_runs_are_swept_away(tmp_path: Path) -> None:
-    for name in (".checkpoints_last.pth.4711.tmp", ".checkpoints.pth.4711.tmp", "checkpoints.pth", "mine.tmp"):
+    others = {"checkpoints.pth", "mine.tmp", ".resnet50_keras.pth.4711.tmp"}  # the last one models.convert_keras may be writing
+    for name in (".checkpoints_last.pth.4711.tmp", ".checkpoints.pth.4711.tmp", ".loss_log.txt.4711.tmp", *others):
         (tmp_path / name).write_bytes(b"...")
     sweep(tmp_path)
-    assert {path.name for path in tmp_path.iterdir()} == {"checkpoints.pth", "mine.tmp"}
+    assert {path.name for path in tmp_path.iterdir()} == others
+
+
+def test_a_folder_is_claimed_by_one_run_at_a_time_and_left_as_it_was(tmp_path: Path) -> None:
+    folder = tmp_path / "runs" / "new"
+    for _ in range(2):
+        with (
+            claim(folder),
+            pytest.raises(UserError, match=r"--output_dir .*new: another run is writing there\. Name another"),
+            claim(folder),
+        ):
+            pass
+        assert not list(tmp_path.iterdir())
+    with claim(folder):
+        (folder / "loss_log.txt").touch()
+    assert [path.name for path in folder.iterdir()] == ["loss_log.txt"]
+
+
+def test_git_does_not_see_the_lock() -> None:
+    ignored = subprocess.run(["git", "check-ignore", LOCK, f"runs/a/{LOCK}"], cwd=ROOT, capture_output=True, text=True, check=False)
+    if ignored.returncode == 128:
+        pytest.skip("not a git checkout")
+    assert ignored.stdout.split() == [LOCK, f"runs/a/{LOCK}"]
 
 
 def test_find_resume(tmp_path: Path) -> None:
