@@ -15,7 +15,7 @@ from data.dataset import Batch
 from data.vocab import END_ID, PAD_ID, START_ID, UNK_ID
 from metrics import Scorer
 from models.captioner import Captioner
-from utils import UserError, autocast
+from utils import autocast
 
 
 @dataclass
@@ -162,7 +162,7 @@ def train_one_epoch(
         train_loss (cross-entropy per word), or reward (of a drawn sentence) where the objective is self-critical, the other one NaN; lr, seconds, images_per_second of the whole epoch.
 
     Raises:
-        UserError: the loss or the gradient is not finite; the weights are still those before that step.
+        FloatingPointError: the loss or the gradient is not finite; the weights are still those before that step.
     """
     captioner.train()
     bar = tqdm(batches, desc=f"epoch {progress.total_epochs + 1}", total=steps_per_epoch, initial=progress.step, leave=False, disable=None)
@@ -176,7 +176,7 @@ def train_one_epoch(
         try:
             step = objective(captioner, batch)
         except FloatingPointError as error:
-            raise _not_finite("logits", math.nan, where) from error
+            raise FloatingPointError(f"{error}; stopped {where}") from error
         _check_finite(step.loss.item(), "loss", where)
         optimizer.zero_grad(set_to_none=True)
         scaler.scale(step.loss).backward()  # type: ignore[no-untyped-call]
@@ -208,14 +208,7 @@ def train_one_epoch(
 
 def _check_finite(value: float, what: str, where: str) -> None:
     if not math.isfinite(value):
-        raise _not_finite(what, value, where)
-
-
-def _not_finite(what: str, value: float, where: str) -> UserError:
-    return UserError(
-        f"the {what} became {value}; stopped {where}. Try a lower lr (--train.stages.lr), a longer warmup, "
-        "or --train.precision fp32, and go on with --resume auto"
-    )
+        raise FloatingPointError(f"the {what} became {value}; stopped {where}")
 
 
 @torch.no_grad()
@@ -226,7 +219,7 @@ def validate(captioner: Captioner, batches: Iterable[Batch], scorer: Scorer) -> 
         val_loss (cross-entropy per word), val_bleu4, val_cider, distinct (share of different captions); and the captions by image.
 
     Raises:
-        UserError: the loss is not finite.
+        FloatingPointError: the loss is not finite.
     """
     captioner.eval()
     loss_sum, words, captions = 0.0, 0, dict[str, str]()

@@ -146,7 +146,14 @@ class Run:
             stage = stages[self.progress.stage]
             with StopRequest() as stop:
                 while self.progress.epoch < stage.epochs and self.progress.epochs_without_better < stage.patience:
-                    self.epoch(stage, stop)
+                    try:
+                        self.epoch(stage, stop)
+                    except FloatingPointError as error:
+                        last = self.progress.stage == len(stages) - 1  # the one that the option changes
+                        raise UserError(
+                            f"{error}. Try a lower lr for stage '{stage.name}' ({'--train.stages.lr' if last else 'its lr in the YAML'}), "
+                            "a longer warmup, or --train.precision fp32, and go on with --resume auto"
+                        ) from error
             if self.progress.epochs_without_better >= stage.patience:
                 print(f"stage {stage.name}: no better validation CIDEr for {stage.patience} epochs, stopped early")
             self.progress = Progress(

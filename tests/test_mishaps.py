@@ -1,0 +1,26 @@
+"""What can go wrong in the middle of a run."""
+
+from pathlib import Path
+
+import pytest
+from test_train import FROZEN, Refused, folder, learn, refused, thin_resnet  # noqa: F401  (four fixtures)
+
+EXPLODING = '{"name": "exploding", "epochs": 1, "lr": 1e30, "warmup": 0}'
+
+
+@pytest.mark.parametrize("epochs", [1, 3])
+def test_a_loss_that_is_not_finite_stops_with_advice_and_leaves_no_broken_checkpoint(
+    refused: Refused,  # noqa: F811
+    folder: Path,  # noqa: F811
+    epochs: int,
+) -> None:
+    explode = f'--train.stages=[{{"name": "frozen", "epochs": {epochs}, "lr": 1e30, "warmup": 0}}]'
+    error = refused(explode, "--train.batch_size=8")  # one step an epoch: validation is the first to see the weights it made
+    assert "became nan" in error and "lower lr for stage 'frozen' (--train.stages.lr)" in error and "--resume auto" in error
+    assert not list(folder.glob("*.pth"))
+
+
+def test_advice_is_for_the_stage_that_exploded(refused: Refused) -> None:  # noqa: F811
+    """--train.stages.lr would change the last one."""
+    error = refused(f"--train.stages=[{EXPLODING}, {FROZEN}]")
+    assert "lower lr for stage 'exploding' (its lr in the YAML)" in error and "--train.stages.lr" not in error
