@@ -211,6 +211,28 @@ def _check_finite(value: float, what: str, where: str) -> None:
         raise FloatingPointError(f"the {what} became {value}; stopped {where}")
 
 
+def _features(captioner: Captioner, visual: torch.Tensor) -> torch.Tensor:
+    """What captioning would see of ``Batch.visual``."""
+    if visual.dim() == 4:
+        return captioner.encode(visual, mirror=captioner.config.generate.mirror)
+    return visual.to(captioner.device)
+
+
+@torch.no_grad()
+def check_weights(captioner: Captioner, batch: Batch) -> None:
+    """See that ``captioner`` says numbers of a few images, as it will have to in validation; changes nothing, draws nothing at random.
+
+    Raises:
+        FloatingPointError: it does not. Training steps only check the weights before them, and saved ones would never learn again.
+    """
+    was_learning = captioner.training
+    captioner.eval()
+    logits = captioner(_features(captioner, batch.visual[:4]), batch.tokens[:4, :, :-1].to(captioner.device))
+    captioner.train(was_learning)
+    if not logits.float().log_softmax(dim=-1).isfinite().all():
+        raise FloatingPointError("the logits became inf or nan; stopped before these weights were saved")
+
+
 @torch.no_grad()
 def validate(captioner: Captioner, batches: Iterable[Batch], scorer: Scorer) -> tuple[dict[str, float], dict[str, str]]:
     """Score by really generating, one caption an image; the loss alone is teacher-forced.
@@ -225,13 +247,9 @@ def validate(captioner: Captioner, batches: Iterable[Batch], scorer: Scorer) -> 
     loss_sum, words, captions = 0.0, 0, dict[str, str]()
     for batch in tqdm(batches, desc="validating", leave=False, disable=None):
         tokens = batch.tokens.to(captioner.device)
-        features = (
-            captioner.encode(batch.visual, mirror=captioner.config.generate.mirror)
-            if batch.visual.dim() == 4
-            else batch.visual.to(captioner.device)
-        )
+        features = _features(captioner, batch.visual)
         _, cross_entropy = caption_loss(captioner(features, tokens[..., :-1]), tokens[..., 1:])
-        _check_finite(cross_entropy.item(), "loss", "in validation, before a checkpoint was made of these weights")
+        _check_finite(cross_entropy.item(), "loss", "in validation, before these weights were saved")
         count = int((tokens[..., 1:] != PAD_ID).sum())
         loss_sum, words = loss_sum + cross_entropy.item() * count, words + count
         best = [candidates[0].caption for candidates in captioner.caption_features(features)]

@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader
 from config import Config, StageConfig, build_parser, config_to_dict, read_config
 from data.dataset import Batch, read_captions
 from data.vocab import Vocabulary
-from engine import Objective, Progress, build_optimizer, teacher_forcing, train_one_epoch, validate
+from engine import Objective, Progress, build_optimizer, check_weights, teacher_forcing, train_one_epoch, validate
 from interrupt import Interrupted, StopRequest
 from models.captioner import Captioner
 from run_folder import (
@@ -66,6 +66,7 @@ class Run:
         self.optimizer: torch.optim.Optimizer
         self.data: StageData
         self.objective: Objective
+        self.batch: Batch | None = None  # the latest, to try the weights on
         self.training: dict[str, Any] | None = None  # of the checkpoint, until its stage is set up
         if checkpoint is None:
             seed_everything(config.train.seed)
@@ -79,7 +80,14 @@ class Run:
         self.averaged = self.captioner  # what is validated and saved; with train.ema a copy that follows
 
     def save_last(self) -> None:
-        """checkpoints_last.pth: all that ``--resume`` needs to end where an uninterrupted run ends, to the bit."""
+        """checkpoints_last.pth: all that ``--resume`` needs to end where an uninterrupted run ends, to the bit.
+
+        Raises:
+            FloatingPointError: the weights have exploded; the file stays what it was.
+        """
+        if self.batch is not None:
+            for captioner in (self.captioner, self.averaged):
+                check_weights(captioner, self.batch)
         training = {
             "progress": asdict(self.progress),
             "model": self.captioner.state_dict(),  # tensors that the averaged model shares are stored once
@@ -182,6 +190,7 @@ class Run:
             try:
                 for batch in batches:
                     yield batch
+                    self.batch = batch
                     if stop.wanted or time.monotonic() - self.saved_at > self.config.train.save_every:
                         self.save_last()
                     if stop.wanted:

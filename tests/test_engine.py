@@ -18,6 +18,7 @@ from engine import (
     Progress,
     build_optimizer,
     caption_loss,
+    check_weights,
     hide_words,
     lr_factor,
     teacher_forcing,
@@ -215,6 +216,21 @@ def test_train_one_epoch_returns_the_numbers_of_the_whole_epoch(captioner: Capti
     assert progress.token_count == sum(len(ids) - 1 for captions in dataset.tokens for ids in captions)
     assert numbers["lr"] == pytest.approx(1e-9 * lr_factor(stage, 1, 2))
     assert numbers["images_per_second"] == pytest.approx(4 / numbers["seconds"])
+
+
+@pytest.mark.parametrize("learning", [True, False])
+def test_a_look_at_the_weights_changes_nothing(captioner: Captioner, dataset: Flickr8kDataset, learning: bool) -> None:
+    looked_at, pictures = copy.deepcopy(captioner).train(learning), torch.randn(6, 3, 32, 32)
+    before, random = copy.deepcopy(looked_at.state_dict()), torch.get_rng_state()
+    batch = collate([dataset[i] for i in range(4)])
+    check_weights(looked_at, batch)
+    check_weights(looked_at, Batch(pictures, batch.tokens[[0, 1, 2, 3, 0, 1]], ["a.jpg"] * 6))
+    assert looked_at.training == looked_at.decoder.training == learning and torch.equal(torch.get_rng_state(), random)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in looked_at.state_dict().items())
+    with torch.no_grad():
+        next(looked_at.decoder.parameters())[0] = math.inf
+    with pytest.raises(FloatingPointError, match="before these weights were saved"):
+        check_weights(looked_at, batch)
 
 
 @pytest.mark.parametrize("where", ["loss", "gradient"])

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from test_train import FROZEN, Refused, folder, learn, refused, thin_resnet  # noqa: F401  (four fixtures)
+from test_train import FROZEN, Learn, Refused, folder, learn, read_log, refused, thin_resnet  # noqa: F401  (four fixtures)
 
 EXPLODING = '{"name": "exploding", "epochs": 1, "lr": 1e30, "warmup": 0}'
 
@@ -18,6 +18,17 @@ def test_a_loss_that_is_not_finite_stops_with_advice_and_leaves_no_broken_checkp
     error = refused(explode, "--train.batch_size=8")  # one step an epoch: validation is the first to see the weights it made
     assert "became nan" in error and "lower lr for stage 'frozen' (--train.stages.lr)" in error and "--resume auto" in error
     assert not list(folder.glob("*.pth"))
+
+
+@pytest.mark.parametrize("batch_size", [4, 8])  # the next step is the first to see the exploded weights, or validation
+def test_exploded_weights_are_never_saved(learn: Learn, refused: Refused, batch_size: int) -> None:  # noqa: F811
+    """Or --resume auto would go on with them, and no lower lr could help."""
+    options = ("--train.save_every=1e-9", f"--train.batch_size={batch_size}")
+    learn(*options)
+    for _ in range(2):
+        assert "--resume auto" in refused(*options, f"--train.stages=[{FROZEN}, {EXPLODING}]", "--resume=auto")
+    folder = learn(*options, f"--train.stages=[{FROZEN}, {EXPLODING.replace('1e30', '1e-3')}]", "--resume=auto")  # noqa: F811
+    assert read_log(folder)["stage"].tolist() == ["frozen", "frozen", "exploding"]
 
 
 def test_advice_is_for_the_stage_that_exploded(refused: Refused) -> None:  # noqa: F811
