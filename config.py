@@ -201,7 +201,11 @@ def check(config: Config) -> Config:
     names = [stage.name for stage in config.train.stages]
     need(len(set(names)) == len(names), f"train.stages: names must differ, got {names}")
     for stage in config.train.stages:
-        where = f"train.stages '{stage.name}'"
+        where = f"train.stages {stage.name!r}"
+        need(
+            not re.search(r"[\x00-\x1f]", stage.name),
+            f"{where}: no tab, line break or other control character in a name, the log would tear",
+        )
         need(stage.epochs >= 1, f"{where}: epochs must be 1 or more")
         need(stage.lr > 0, f"{where}: lr must be more than 0")
         need(stage.encoder_lr >= 0, f"{where}: encoder_lr must be 0 or more")

@@ -130,12 +130,28 @@ def trim_log(path: Path, epochs: int) -> None:
     """
     if not path.exists():
         return
-    lines = [line.rstrip("\n") for line in path.read_text(encoding="utf-8").splitlines(keepends=True) if line.endswith("\n")]
-    missing = [column for column in COLUMNS if column not in lines[0].split("\t")] if lines else []
-    kept = [line for line in lines[1:] if int(line.split("\t")[1]) <= epochs]
-    rows = ["\t".join([lines[0], *missing]), *("\t".join([line, *["nan"] * len(missing)]) for line in kept)] if lines else []
+    header, rows = read_log(path)
+    missing = [column for column in COLUMNS if column not in header]
+    kept = [[*row, *["nan"] * len(missing)] for row in rows if int(row[header.index("epoch")]) <= epochs]
     with atomic_open(path) as file:
-        file.writelines(row + "\n" for row in rows)
+        file.writelines("\t".join(cells) + "\n" for cells in ([header + missing, *kept] if header else []))
+
+
+def read_log(path: Path) -> tuple[list[str], list[list[str]]]:
+    """The cells of the log's header (none in an empty log) and of its rows; blank lines and a torn last one are left out.
+
+    Raises:
+        UserError: a line that is no row of the log.
+    """
+    lines = path.read_text(encoding="utf-8-sig", errors="replace").split("\n")[:-1]
+    cells = {number: line.split("\t") for number, line in enumerate(lines, start=1) if line.strip()}
+    header = cells.pop(min(cells)) if cells else []
+    if header and "epoch" not in header:
+        raise UserError(f"{path}: no column epoch in its header. Put the header back, or move the file away: a log is begun anew")
+    for number, row in cells.items():
+        if len(row) != len(header) or not row[header.index("epoch")].isdecimal():
+            raise UserError(f"{path}: line {number} is no row of this log ({lines[number - 1][:60]!r}). Correct or delete it")
+    return header, list(cells.values())
 
 
 def fingerprint(table: pd.DataFrame) -> str:
@@ -144,12 +160,14 @@ def fingerprint(table: pd.DataFrame) -> str:
 
 
 def load_resume(path: Path, config: Config, table: pd.DataFrame) -> dict[str, Any]:
-    """Read the checkpoint to go on from; refuse other data or another model, tell of other changes."""
+    """Read the checkpoint to go on from; refuse other data, another model or a damaged log, tell of other changes."""
     checkpoint = load_checkpoint(path)
     if "training" not in checkpoint:
         raise UserError(f"--resume {path}: this checkpoint can caption but not go on training; use {LAST} of its run")
     if checkpoint["training"]["data"] != fingerprint(table):
         raise UserError(f"--resume: {config.data.captions_file} has changed since the run began; start a new run in another --output_dir")
+    if (log := path.with_name(LOG)).exists():
+        read_log(log)  # now, while nothing has been moved
     before = config_to_dict(config_from_dict(checkpoint["config"]))  # options that are younger than the run have their defaults
     old, new = (pd.json_normalize(values).iloc[0].to_dict() for values in (before, config_to_dict(config)))
     changed = [key for key in new if json.dumps(old.get(key)) != json.dumps(new[key])]

@@ -1,5 +1,6 @@
 """config.py: YAML gives the values, the command line wins, and what does not fit is refused by name."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -160,6 +161,12 @@ def test_all_problems_are_told_at_once() -> None:
         )
     for name in ("data.image_size", "data.min_count", "train.batch_size", "epochs must be", "lr must be", "names must differ"):
         assert name in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["a\tb", "a\nb", "a\rb", "\x0b"])
+def test_stage_names_that_would_tear_the_log_are_refused(name: str) -> None:
+    with pytest.raises(UserError, match=r"train\.stages '.*': no tab, line break"):
+        read(f"--train.stages={json.dumps([{'name': name}])}")
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from test_train import FROZEN, Learn, Refused, folder, learn, read_log, refused, thin_resnet  # noqa: F401  (four fixtures)
+from test_train import FROZEN, Learn, Refused, contents, folder, learn, read_log, refused, thin_resnet  # noqa: F401  (four fixtures)
 
 EXPLODING = '{"name": "exploding", "epochs": 1, "lr": 1e30, "warmup": 0}'
 
@@ -35,3 +35,14 @@ def test_advice_is_for_the_stage_that_exploded(refused: Refused) -> None:  # noq
     """--train.stages.lr would change the last one."""
     error = refused(f"--train.stages=[{EXPLODING}, {FROZEN}]")
     assert "lower lr for stage 'exploding' (its lr in the YAML)" in error and "--train.stages.lr" not in error
+
+
+def test_a_damaged_log_is_told_before_files_are_moved(learn: Learn, refused: Refused, tmp_path: Path) -> None:  # noqa: F811
+    learn()
+    other = learn(to=tmp_path / "other")
+    with (other / "loss_log.txt").open("a") as file:
+        file.write("a note\n")
+    before = contents(folder := tmp_path / "run")  # noqa: F811
+    error = refused(f"--resume={other / 'checkpoints_last.pth'}", f"--train.stages=[{FROZEN}, {EXPLODING.replace('1e30', '1e-3')}]")
+    assert "loss_log.txt: line 4 is no row of this log ('a note')" in error
+    assert contents(folder) == before and not (folder / "previous_runs").exists()

@@ -55,6 +55,28 @@ def test_a_torn_header_is_written_anew(tmp_path: Path) -> None:
     assert pd.read_csv(log, sep="\t").columns.tolist() == COLUMNS
 
 
+def test_blank_lines_are_left_out(tmp_path: Path) -> None:
+    log = tmp_path / "loss_log.txt"
+    append_row(log, row(1))
+    log.write_text("\n" + log.read_text() + "\n  \n")
+    trim_log(log, 1)
+    append_row(log, row(2))
+    assert log.read_text().count("\n") == 3 and pd.read_csv(log, sep="\t")["epoch"].tolist() == [1, 2]
+
+
+@pytest.mark.parametrize("line", ["a", "a\t2", "\t".join(["a", *COLUMNS[1:]]), "\t".join(["a", "b", *["1"] * (len(COLUMNS) - 1)])])
+def test_a_line_that_is_no_row_is_told_and_the_log_left_alone(tmp_path: Path, line: str) -> None:
+    log = tmp_path / "loss_log.txt"
+    append_row(log, row(1))
+    log.write_text(before := f"{log.read_text()}{line}\n")
+    with pytest.raises(UserError, match=r"loss_log\.txt: line 3 is no row of this log \('a.*Correct or delete it"):
+        trim_log(log, 1)
+    assert log.read_text() == before
+    log.write_text("nonsense\n")
+    with pytest.raises(UserError, match=r"no column epoch"):
+        trim_log(log, 1)
+
+
 def test_a_log_that_is_not_there_needs_no_trimming(tmp_path: Path) -> None:
     trim_log(tmp_path / "loss_log.txt", 2)
     assert not list(tmp_path.iterdir())
