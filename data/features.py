@@ -6,16 +6,18 @@ transform is a new folder. The index is written while the work goes on, so an in
 lets two runs that need the same features share the work.
 """
 
+import contextlib
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Sequence
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from filelock import FileLock
+from filelock import FileLock, Timeout
 from tqdm import tqdm
 
 from data.transforms import ImageError, Transform, load_image_bytes
@@ -54,7 +56,7 @@ class FeatureCache:
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         bad: dict[Path, str] = {}
-        with FileLock(self.folder / "lock"):  # a second run waits here, then finds the work done
+        with self._lock():
             self._read_index()
             missing: dict[str, Path] = {}
             for path in tqdm(paths, desc="hashing images", unit="img", leave=False, disable=None):
@@ -80,6 +82,20 @@ class FeatureCache:
     def loader(self, image_dir: Path) -> Callable[[str, int | None], torch.Tensor]:
         """The function (name, seed) -> features (P, D) that ``Flickr8kDataset`` asks for; the seed is for augmentation, of which there is none."""
         return lambda name, _seed: self[image_dir / name]
+
+    @contextlib.contextmanager
+    def _lock(self) -> Iterator[None]:
+        """A second run waits here, which may take minutes, then finds the work done."""
+        lock = FileLock(self.folder / "lock")
+        try:
+            lock.acquire(blocking=False)
+        except Timeout:
+            tqdm.write(f"another run computes these features, waiting for it ({self.folder / 'lock'})", file=sys.stderr)
+            lock.acquire()
+        try:
+            yield
+        finally:
+            lock.release()
 
     def _compute(self, missing: dict[str, Path]) -> dict[str, str]:
         """Append a shard with the features of the missing images; return the reasons of the unreadable ones by hash."""

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 from conftest import ROOT, draw
+from filelock import FileLock
 from PIL import Image
 
 from data.features import FeatureCache
@@ -232,6 +233,16 @@ def test_two_builds_at_once_share_the_work(cache: Callable[..., FeatureCache], m
     both.build(many_pictures)
     assert encoder.seen == 0
     assert_right(both, many_pictures)
+
+
+def test_a_run_that_waits_for_another_says_so(many_pictures: list[Path], tmp_path: Path, cache: Callable[..., FeatureCache]) -> None:
+    folder = cache(CountingEncoder()).folder
+    folder.mkdir(parents=True)
+    with FileLock(folder / "lock"):
+        process = start_build(many_pictures[0].parent, tmp_path / "cache", sleep=0)
+        assert process.stderr and process.stderr.readline() == f"another run computes these features, waiting for it ({folder / 'lock'})\n"
+    out, _ = process.communicate(timeout=90)
+    assert int(out) == MANY
 
 
 @pytest.mark.parametrize(
