@@ -249,10 +249,16 @@ def run_stages(config: Config, wanted: str | None) -> None:
     resume = find_resume(wanted, folder)
     checkpoint = load_resume(resume, config, table) if resume else None
     run = Run(config, table, checkpoint)
-    if run.progress.stage >= len(config.train.stages):
-        print(
-            f"nothing to do: the run of {resume} has finished all its stages. To train longer, add a stage, or start afresh without --resume"
-        )
+    if checkpoint and run.progress.stage >= len(config.train.stages):
+        left = [stage["name"] for stage in checkpoint["config"]["train"]["stages"][run.progress.stage :]]
+        if left:
+            print(
+                f"nothing to do: the run of {resume} has still to learn {', '.join(left)}, but train.stages ends before. Put the stages back to go on"
+            )
+        else:
+            print(
+                f"nothing to do: the run of {resume} has finished all its stages. To train longer, add one, or start afresh without --resume"
+            )
         return
     counts = table.groupby("split")["image"].nunique().to_dict()
     print(f"{counts} images, {len(run.captioner.vocabulary)} words, device {run.device}, {str(run.dtype).removeprefix('torch.')}")

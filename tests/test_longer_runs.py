@@ -72,3 +72,17 @@ def test_a_best_checkpoint_of_another_run_is_not_taken_over(learn: Learn, folder
     learn(f"--train.stages=[{FROZEN}, {MORE}]", "--resume=auto")
     best = load_checkpoint(folder / "checkpoints.pth")
     assert best["scores"]["epoch"] > 2 and best["config"]["train"]["seed"] == 0
+
+
+def test_a_run_with_fewer_stages_than_it_began_with_is_not_called_finished(
+    learn: Learn,  # noqa: F811
+    interrupted: Callable[..., None],  # noqa: F811
+    folder: Path,  # noqa: F811
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    interrupted(8, f"--train.stages=[{FROZEN}, {MORE}]")  # in the second
+    before = contents(folder)
+    learn("--resume=auto")
+    out = capsys.readouterr().out
+    assert "has still to learn more, but train.stages ends before" in out and "finished" not in out
+    assert contents(folder) == before
