@@ -169,6 +169,9 @@ def train_one_epoch(
     shown = "reward" if stage.samples else "loss"
     began = time.perf_counter()
     for batch in bar:
+        if len(batch.names) < 2:  # the others could not be read, and batch normalisation cannot learn from one image
+            progress.step += 1
+            continue
         factor = lr_factor(stage, progress.epoch * steps_per_epoch + progress.step, steps_per_epoch, progress.lr_scale)
         for group in optimizer.param_groups:
             group["lr"] = group["peak"] * factor

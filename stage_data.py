@@ -1,15 +1,17 @@
 """What one stage of training learns from and is judged by: cached features or pictures, in batches."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import torch
 from torch.utils.data import DataLoader
+from tqdm import tqdm
 
 from config import StageConfig
 from data.dataset import (
+    MAX_BAD_SHARE,
     EpochSampler,
     Flickr8kDataset,
     ImageLoader,
@@ -23,6 +25,7 @@ from data.transforms import Augment
 from interrupt import leave_signals_to_main
 from metrics import Scorer
 from models.captioner import Captioner
+from utils import UserError
 
 
 @dataclass
@@ -34,6 +37,24 @@ class StageData:
     val: DataLoader[Any]
     scorer: Scorer
     references: dict[str, list[str]]  # of the training images
+    missing: set[str] = field(default_factory=set)  # training images that could be read when the stage began, but no longer
+
+    def skip(self, missing: dict[str, str]) -> None:
+        """Name and count what is missing from a batch: a few pictures that vanish or break must not kill a long run.
+
+        Raises:
+            UserError: an image of validation, whose scores would not compare with those before; or more than 5 % of the training images.
+        """
+        for name, reason in missing.items():
+            if name not in self.references:
+                raise UserError(f"{reason}. Validation could read it before: put it back, and go on with --resume auto")
+            if name in self.missing:
+                continue
+            self.missing.add(name)
+            count = f"{len(self.missing)} of {len(self.references)} training images can no longer be read"
+            if len(self.missing) > MAX_BAD_SHARE * len(self.references):
+                raise UserError(f"{count} (more than {MAX_BAD_SHARE:.0%}); the last: {reason}. Put them back, and go on with --resume auto")
+            tqdm.write(f"skipped: {reason} ({count})")
 
 
 def prepare_data(captioner: Captioner, table: pd.DataFrame, stage: StageConfig) -> StageData:

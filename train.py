@@ -189,8 +189,9 @@ class Run:
             """What stands between two batches can be saved: a step is done, or a part of validation, which is repeated."""
             try:
                 for batch in batches:
+                    data.skip(batch.missing)
                     yield batch
-                    self.batch = batch
+                    self.batch = batch if batch.names else self.batch
                     if stop.wanted or time.monotonic() - self.saved_at > self.config.train.save_every:
                         self.save_last()
                     if stop.wanted:

@@ -7,7 +7,7 @@ import math
 import re
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pandas as pd
@@ -159,9 +159,13 @@ class Batch:
     visual: torch.Tensor
     tokens: torch.Tensor  # (B, K, T) int64, <start> ... <end>, filled up with <pad>; K captions per image, the longest has T tokens
     names: list[str]
+    missing: dict[str, str] = field(default_factory=dict)  # images that belong here but could not be read -> why
 
 
-class Flickr8kDataset(Dataset[tuple[torch.Tensor, list[list[int]], str]]):
+Item = tuple[torch.Tensor | ImageError, list[list[int]], str]  # of an image: its picture or features, or why there is none; captions; name
+
+
+class Flickr8kDataset(Dataset[Item]):
     """Images, each with all its captions as ids. Any captions.csv will do; the name is of the data set it is made for.
 
     Args:
@@ -178,10 +182,15 @@ class Flickr8kDataset(Dataset[tuple[torch.Tensor, list[list[int]], str]]):
     def __len__(self) -> int:
         return len(self.names)
 
-    def __getitem__(self, key: int | tuple[int, int]) -> tuple[torch.Tensor, list[list[int]], str]:
+    def __getitem__(self, key: int | tuple[int, int]) -> Item:
         """An index, or (index, seed) as ``EpochSampler`` gives it for training."""
         index, seed = key if isinstance(key, tuple) else (key, None)
-        return self.load(self.names[index], seed), self.tokens[index], self.names[index]
+        visual: torch.Tensor | ImageError
+        try:
+            visual = self.load(self.names[index], seed)
+        except ImageError as error:  # raised in a loader's worker it would end the run, with the worker's traceback
+            visual = error
+        return visual, self.tokens[index], self.names[index]
 
 
 @dataclass(frozen=True)
@@ -204,15 +213,21 @@ class ImageLoader:
         return self.transform(image)
 
 
-def collate(items: Sequence[tuple[torch.Tensor, list[list[int]], str]]) -> Batch:
-    """Stack images; pad captions to (B, K, T) with <pad>, also where an image has fewer captions than another."""
-    captions_each = max(len(captions) for _, captions, _ in items)
-    longest = max(len(caption) for _, captions, _ in items for caption in captions)
-    tokens = torch.full((len(items), captions_each, longest), PAD_ID, dtype=torch.long)
-    for b, (_, captions, _) in enumerate(items):
+def collate(items: Sequence[Item]) -> Batch:
+    """Stack images; pad captions to (B, K, T) with <pad>, also where an image has fewer captions than another.
+
+    Images that could not be read are left out and told in ``missing``; B may be 0.
+    """
+    missing = {name: str(visual) for visual, _, name in items if isinstance(visual, ImageError)}
+    visuals = [visual for visual, _, _ in items if isinstance(visual, torch.Tensor)]
+    read = [(captions, name) for _, captions, name in items if name not in missing]
+    captions_each = max((len(captions) for captions, _ in read), default=0)
+    longest = max((len(caption) for captions, _ in read for caption in captions), default=0)
+    tokens = torch.full((len(read), captions_each, longest), PAD_ID, dtype=torch.long)
+    for b, (captions, _) in enumerate(read):
         for k, caption in enumerate(captions):
             tokens[b, k, : len(caption)] = torch.tensor(caption)
-    return Batch(torch.stack([visual for visual, _, _ in items]), tokens, [name for _, _, name in items])
+    return Batch(torch.stack(visuals) if visuals else torch.empty(0), tokens, [name for _, name in read], missing)
 
 
 class EpochSampler(Sampler[list[tuple[int, int]]]):

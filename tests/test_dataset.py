@@ -141,6 +141,17 @@ def test_collate_pads_captions_and_missing_captions() -> None:
     ]
 
 
+def test_what_can_no_longer_be_read_is_left_out_of_its_batch(tmp_path: Path) -> None:
+    draw(tmp_path / "a.png", "circle", "red")
+    references = {"a.png": ["a dog"], "gone.png": ["a dog", "a dog in the snow"]}
+    dataset = Flickr8kDataset(references, ImageLoader(tmp_path, Transform(32)), Vocabulary.build(["a dog"], 1))
+    batch = collate([dataset[0], dataset[1]])
+    assert batch.names == ["a.png"] and batch.visual.shape == (1, 3, 32, 32) and batch.tokens.shape == (1, 1, 4)
+    assert list(batch.missing) == ["gone.png"] and batch.missing["gone.png"].endswith("gone.png: no such file")
+    empty = collate([dataset[1]])
+    assert empty.names == [] and len(empty.tokens) == len(empty.visual) == 0 and list(empty.missing) == ["gone.png"]
+
+
 def test_dataset_gives_each_image_with_all_its_captions(tiny_data: Path) -> None:
     references = references_of(read_captions(tiny_data / "captions.csv"), "train")
     vocabulary = Vocabulary.build([caption for captions in references.values() for caption in captions], 1)
