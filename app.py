@@ -31,7 +31,7 @@ from utils import UserError, pick_device
 ROOT = Path(__file__).parent
 MODEL_CARD = ROOT / "MODEL_CARD.md"
 DRAWINGS = ROOT / "data/sample/images"
-RELATIVE_LINK = r"!?\[([^]]*)\]\((?!https?:)[^)]*\)"  # leads nowhere from the page
+RELATIVE_LINK = r"\[([^]]*)\]\((?!https?:)[^)]*\)"  # leads nowhere from the page
 MOST = 10  # photographs captioned at a time: others wait for their turn meanwhile
 
 ISOLATE = "\u2068", "\u2069"  # whatever direction is set between them ends with them
@@ -223,8 +223,9 @@ def main() -> None:
     st.caption("Your pictures stay in this server's memory while the page is open. They are neither stored nor passed on.")
     if MODEL_CARD.exists():
         with st.expander("Model card of the pretrained captioner"):
-            card = re.sub(RELATIVE_LINK, r"\1", MODEL_CARD.read_text("utf-8"))
-            st.markdown(re.sub("^#", "##", card, flags=re.MULTILINE))  # the page has its title
+            card = re.sub(r"^!\[.*\n", "", MODEL_CARD.read_text("utf-8"), flags=re.MULTILINE)
+            card = re.sub("^#", "##", re.sub(RELATIVE_LINK, r"\1", card), flags=re.MULTILINE)  # the page has its title
+            st.markdown(card)
 
 
 if __name__ == "__main__":

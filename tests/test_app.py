@@ -172,6 +172,7 @@ def test_the_model_says_what_it_cannot_do_and_shows_its_card(folder: Path) -> No
     assert any("cannot" in text.value and "read text" in text.value for text in app.markdown)
     (card,) = app.expander[0].markdown
     assert "## Scores" in card.value and "](docs/" not in card.value and "docs/flickr8k_best_log.txt" in card.value
+    assert "Loss, scores and reward" not in card.value and card.value.startswith("## Model card")  # no picture, no second title
 
 
 def test_downloads(folder: Path, tmp_path: Path) -> None:
