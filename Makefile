@@ -19,7 +19,7 @@ lint: .venv/dev  ## style and types
 	$(BIN)/mypy .
 
 screenshots: .venv/dev  ## docs/app_*.png and, after `make demo`, docs/gallery_*.png
-	$(BIN)/python tests/screenshots.py
+	$(BIN)/python -m tools.screenshots
 
 .venv/runtime: requirements.txt constraints.txt
 	$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11) and 'Python 3.11 or newer is needed; name one with: make PYTHON=python3.11 ...')"

@@ -19,14 +19,15 @@ try:
 except ModuleNotFoundError:
     sys.exit("error: app.py needs streamlit. Install it with: pip install -r requirements-demo.txt")
 
-import heatmap
-from data.dataset import read_captions, references_of
-from gallery import PAGE_SIDE, file_name, shrink
+from cli import UserError
+from data.captions import read_captions, references_of
+from demo.serving import Method, Result, alt_text, as_csv, as_jpeg, as_json, caption_upload, find_checkpoints, knows_drawings_only
+from demo.uploads import MAX_BYTES, UploadError
+from gallery import heatmap
+from gallery.pictures import PAGE_SIDE, file_name, shrink
 from models.captioner import Captioner
 from models.pretrained import PRETRAINED
-from serving import Method, Result, alt_text, as_csv, as_jpeg, as_json, caption_upload, find_checkpoints, knows_drawings_only
-from uploads import MAX_BYTES, UploadError
-from utils import UserError, pick_device
+from utils import pick_device
 
 ROOT = Path(__file__).parent
 MODEL_CARD = ROOT / "MODEL_CARD.md"

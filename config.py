@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import jsonargparse
 
-from utils import UserError
+from cli import UserError
 
 jsonargparse.set_parsing_settings(docstring_parse_attribute_docstrings=True)
 

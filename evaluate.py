@@ -15,12 +15,12 @@ from typing import Any
 
 import numpy as np
 
-import bootstrap
-from data.dataset import SPLITS
-from metrics import METRICS, Scorer, Scores, describe
-from report import markdown, write_image_scores
-from systems import System, Task, from_checkpoints, from_files
-from utils import OptionParser, UserError, atomic_open, run_script
+from cli import OptionParser, UserError, atomic_open, run_script
+from data.captions import SPLITS
+from evaluation import bootstrap
+from evaluation.metrics import METRICS, Scorer, Scores, describe
+from evaluation.report import markdown, write_image_scores
+from evaluation.systems import System, Task, from_checkpoints, from_files
 
 
 def beside(output: Path, what: str, suffix: str, system: str = "") -> Path:

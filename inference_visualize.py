@@ -15,12 +15,14 @@ from pathlib import Path
 from PIL import Image
 from tqdm import tqdm
 
-from data.dataset import SPLITS, read_captions, references_of
-from data.transforms import ImageError, find_images, load_image
-from gallery import Entry, file_name, printable, render_page, save_pictures
+from cli import OptionParser, UserError, atomic_open, run_script
+from data.captions import SPLITS, read_captions, references_of
+from data.images import ImageError, find_images, load_image
+from gallery.page import Entry, printable, render_page
+from gallery.pictures import file_name, save_pictures
 from models.captioner import Captioner
 from models.pretrained import PRETRAINED, find_checkpoint
-from utils import OptionParser, UserError, atomic_open, pick_device, run_script
+from utils import pick_device
 
 PAGE = "captions_result.html"
 BATCH_IMAGES = 16

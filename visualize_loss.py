@@ -21,7 +21,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from utils import OptionParser, UserError, atomic_open, run_script
+from cli import OptionParser, UserError, atomic_open, run_script
 
 NUMBERS = ["epoch", "train_loss", "val_loss", "val_bleu4", "val_cider"]
 REWARD = "reward"  # of self-critical stages; logs of older versions have no such column

@@ -17,7 +17,7 @@ from pathlib import Path, PurePosixPath
 
 from tqdm import tqdm
 
-from utils import UserError, atomic_open
+from cli import UserError, atomic_open
 
 ATTEMPTS = 5  # connections a file before giving up; running the command again goes on from there
 TIMEOUT = 30.0  # seconds without a byte before a connection counts as dropped

@@ -20,8 +20,9 @@ import torch
 from filelock import FileLock, Timeout
 from tqdm import tqdm
 
-from data.transforms import ImageError, Transform, load_image_bytes
-from utils import UserError, atomic_open
+from cli import UserError, atomic_open
+from data.images import ImageError, load_image_bytes
+from data.transforms import Transform
 
 BATCH = 16  # images a forward pass; larger is no faster on a CPU and needs more memory
 SAVE_EVERY = 20  # batches between two writes of the index

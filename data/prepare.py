@@ -18,8 +18,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from cli import OptionParser, UserError, atomic_open, run_script
 from data.download import Entry, download_all, is_image, unpack_images, walk
-from utils import OptionParser, UserError, atomic_open, run_script
 
 BASE_URL = "https://github.com/jbrownlee/Datasets/releases/download/Flickr8k"
 MD5S = {  # the small one first: a wrong address shows at once

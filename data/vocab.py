@@ -9,7 +9,7 @@ from itertools import accumulate
 from nltk.tokenize import TreebankWordTokenizer
 from nltk.tokenize.treebank import TreebankWordDetokenizer
 
-from utils import UserError
+from cli import UserError
 
 PAD, START, END, UNK = "<pad>", "<start>", "<end>", "<unk>"
 SPECIAL = (PAD, START, END, UNK)

@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 from torch import nn
 
+from cli import UserError
 from config import Config, DecoderConfig, config_from_dict, config_to_dict
 from data.features import FeatureCache
 from data.transforms import Transform
@@ -18,9 +19,9 @@ from data.vocab import Vocabulary, word_of_token
 from models.attention import AttentionDecoder
 from models.decoding import Hypothesis, attention_per_word, generate, sample
 from models.model import DecoderRNN, EncoderCNN
-from models.pretrained import expand
+from models.quantize import expand
 from models.transformer import TransformerDecoder
-from utils import UserError, autocast, load_checkpoint, pick_precision
+from utils import autocast, load_checkpoint, pick_precision
 
 
 @dataclass(frozen=True)

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import ROOT, assert_refused, run_script
 
+from cli import UserError
 from config import Config, build_parser, config_from_dict, config_to_dict, read_config
-from utils import UserError
+from tests.support.helpers import ROOT, assert_refused, run_script
 
 CONFIGS = [ROOT / "config.yaml", *sorted((ROOT / "configs").glob("*.yaml"))]
 

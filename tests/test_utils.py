@@ -11,7 +11,8 @@ import pytest
 import torch
 
 import utils
-from utils import OptionParser, UserError, atomic_open, load_checkpoint, pick_device, pick_precision, save_checkpoint, seed_everything
+from cli import OptionParser, UserError, atomic_open
+from utils import load_checkpoint, pick_device, pick_precision, save_checkpoint, seed_everything
 
 ANYTHING = {
     "model": {"w": torch.arange(6.0).view(2, 3)},

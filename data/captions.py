@@ -1,0 +1,111 @@
+"""captions.csv: rows, splits, and the captions of each image."""
+
+import csv
+import hashlib
+import io
+import re
+from pathlib import Path
+
+import pandas as pd
+
+from cli import UserError
+
+SPLITS = ("train", "val", "test")
+
+
+ALL = "all"  # the one split of a file that is not to be divided
+
+
+def read_captions(captions_file: str | Path, seed: int | None = 0) -> pd.DataFrame:
+    """Read ``image,caption[,split]``: one row a caption; quoted commas, BOM, CRLF and UTF-8 are fine.
+
+    Without a split column, *images* (never rows) go to train / val / test, 80 / 10 / 10, by a seeded hash of their names,
+    so that adding images never moves the others; where ``seed`` is None they stay together, in a split called "all".
+
+    Returns:
+        a table with the columns image, caption and split, in file order.
+
+    Raises:
+        UserError: no such file, no such column, an empty cell, an unknown split, an image in two splits; with the row's number.
+    """
+    path = Path(captions_file)
+    if not path.is_file():
+        raise UserError(f"{path}: no such captions file. Name yours with --data.captions_file (or --captions_file)")
+    table = _read_table(path)  # its index: the row in the file, as an editor counts
+    for column in ("image", "caption"):
+        empty = table.index[table[column] == ""]
+        if len(empty):
+            raise UserError(f"{path}: row {empty[0]}: empty {column} ({len(empty)} such rows). Fill or delete")
+    if "split" not in table:
+        split_of = {image: ALL if seed is None else _hashed_split(image, seed) for image in table["image"].unique()}
+        table["split"] = table["image"].map(split_of)
+        return table[["image", "caption", "split"]].reset_index(drop=True)
+    wrong = table.index[~table["split"].isin(SPLITS)]
+    if len(wrong):
+        raise UserError(f"{path}: row {wrong[0]}: split '{table['split'][wrong[0]]}' must be one of {', '.join(SPLITS)}")
+    torn = table.index[table["split"] != table.groupby("image")["split"].transform("first")]
+    if len(torn):
+        raise UserError(
+            f"{path}: row {torn[0]}: image {table['image'][torn[0]]} is in more than one split; "
+            "a model must not be tested on what it has seen"
+        )
+    return table[["image", "caption", "split"]].reset_index(drop=True)
+
+
+def _read_table(path: Path) -> pd.DataFrame:
+    """The cells as stripped text. Not pandas.read_csv: it drops what follows an unquoted comma, and loses count of the rows."""
+    content = path.read_bytes()
+    rows, number = dict[int, list[str]](), 1
+    try:
+        reader = csv.reader(io.StringIO(content.decode("utf-8-sig"), newline=""), skipinitialspace=True, strict=True)
+        for cells in reader:
+            rows[number] = [cell.strip() for cell in cells]
+            number = reader.line_num + 1
+    except UnicodeDecodeError as error:
+        number = content.count(b"\n", 0, error.start) + 1
+        raise UserError(f"{path}: row {number}: not UTF-8 ({error.reason}). Save the file as CSV UTF-8") from error
+    except csv.Error as error:
+        raise UserError(f"{path}: row {number}: not a readable CSV ({error}). Look at the double quotes") from error
+    rows = {number: cells for number, cells in rows.items() if any(cells)}
+    if not rows:
+        raise UserError(f"{path}: empty. The first line must read image,caption")
+    header = [name.lower() for name in rows.pop(min(rows))]
+    for column, least in (("image", 1), ("caption", 1), ("split", 0)):
+        if not least <= header.count(column) <= 1:
+            found = f"{header.count(column) or 'no'} columns named {column}"
+            raise UserError(f"{path}: {found} in the header ({', '.join(header)}). The first line must read image,caption")
+    if not rows:
+        raise UserError(f"{path}: no captions in it, only the header")
+    for number, cells in rows.items():
+        if len(cells) < len(header) or any(cells[len(header) :]):
+            raise UserError(
+                f"{path}: row {number}: {len(cells)} cells, the header has {len(header)}. A caption with commas needs double quotes around it"
+            )
+    return pd.DataFrame([cells[: len(header)] for cells in rows.values()], columns=header, index=list(rows), dtype=str)
+
+
+def _hashed_split(image: str, seed: int) -> str:
+    share = int.from_bytes(hashlib.sha256(f"{seed}:{image}".encode()).digest()[:4], "big") / 2**32
+    return "train" if share < 0.8 else "val" if share < 0.9 else "test"
+
+
+def references_of(table: pd.DataFrame, split: str) -> dict[str, list[str]]:
+    """The captions of each image of a split, in file order: {image name: [caption, ...]}.
+
+    Raises:
+        UserError: the split is empty.
+    """
+    rows = table[table["split"] == split]
+    if rows.empty:
+        raise UserError(
+            f"no image is in the split '{split}' (there are: {', '.join(sorted(table['split'].unique()))}). "
+            f"Write {split} into the split column of the captions file for some images, or use another split or captions file"
+        )
+    return {str(image): list(captions) for image, captions in rows.groupby("image", sort=False)["caption"]}
+
+
+def find_sided(references: dict[str, list[str]]) -> frozenset[str]:
+    """The images with a caption that says left or right: their mirror images would make it wrong."""
+    return frozenset(
+        name for name, captions in references.items() if any(re.search(r"\b(left|right)\b", caption.lower()) for caption in captions)
+    )

@@ -1,0 +1,84 @@
+"""The scores for people: Markdown tables of percentages, as papers print them, and a CSV of each image's scores."""
+
+import csv
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from cli import atomic_open
+from evaluation.metrics import METRICS, Scores
+
+Record = Mapping[str, Any]  # what metrics.json says of one system
+COMPARED = ("BLEU-4", "ROUGE-L", "CIDEr")  # the metrics that bootstrap.py resamples
+
+
+def markdown(records: Sequence[Record]) -> str:
+    """The scores, what chance may have added to them, what the captions are like, and which systems differ from the first.
+
+    Args:
+        records: one for each system; all but the first have a comparison ``against_first``.
+    """
+    first, *others = records
+    parts = [
+        f"{first['images']} images of the split '{first['split']}', scores x 100",
+        table(["system", *METRICS], [[record["system"], *(_percent(record[metric]) for metric in METRICS)] for record in records]),
+        "95 % bootstrap intervals; words in a caption, different words in all, share of different captions, share copied from training",
+        table(["system", *COMPARED, "words", "vocabulary", "distinct", "copied"], [_details(record) for record in records]),
+    ]
+    if others:
+        parts += [
+            f"difference from {first['system']}, its 95 % interval and two-sided p-value (paired bootstrap, Koehn 2004)",
+            table(["system", *COMPARED], [_differences(record) for record in others]),
+        ]
+    return "\n\n".join([*parts, *_notes(records)]) + "\n"
+
+
+def write_image_scores(path: Path, scores: Scores, captions: Mapping[str, str]) -> None:
+    """CSV with the columns image, caption, CIDEr, BLEU-4, ROUGE-L: fractions, the worst CIDEr first. BLEU-4 is that of the one caption."""
+    columns = ("CIDEr", "BLEU-4", "ROUGE-L")
+    with atomic_open(path) as file:
+        writer = csv.writer(file)
+        writer.writerow(["image", "caption", *columns])
+        for row in scores.images["CIDEr"].argsort(kind="stable"):
+            name = scores.names[row]
+            writer.writerow([name, captions[name], *(f"{scores.images[column][row]:.6f}" for column in columns)])
+
+
+def _percent(fraction: float | None) -> str:
+    return "n/a" if fraction is None else f"{100 * fraction:.1f}"
+
+
+def _interval(bounds: tuple[float, float]) -> str:
+    return " to ".join(map(_percent, bounds))
+
+
+def _details(record: Record) -> list[str]:
+    intervals = [_interval(record["intervals"][metric]) for metric in COMPARED]
+    shares = ["n/a" if record[share] is None else f"{record[share]:.0%}" for share in ("distinct", "copied")]
+    return [record["system"], *intervals, f"{record['words']:.1f}", str(record["vocabulary"]), *shares]
+
+
+def _differences(record: Record) -> list[str]:
+    found = [record["against_first"][metric] for metric in COMPARED]
+    return [record["system"], *(f"{100 * each['difference']:+.1f} ({_interval(each['interval'])}), p {each['p']:.3f}" for each in found)]
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table whose columns also line up in a terminal; the first one is text, the others are numbers."""
+    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
+    rule = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]
+    lines = [[row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])] for row in (header, rule, *rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _notes(records: Sequence[Record]) -> list[str]:
+    first, notes = records[0], []
+    if first["METEOR"] is None:
+        notes.append("note: METEOR is n/a, it needs a Java that works")
+    if first["skipped"]:
+        notes.append(f"note: {first['skipped']} images could not be used and are not scored")
+    if first["limit"]:
+        notes.append(f"note: only the first {first['limit']} images of the split, for a quick look")
+    if first["skipped"] or first["limit"] or first["images"] == 1:
+        notes.append("note: CIDEr depends on the set of images that is scored; compare it with scores on exactly the same images only")
+    return notes

@@ -1,0 +1,160 @@
+"""app.py in a real browser: what a visitor sees, and what strangers' files and words cannot do."""
+
+import csv
+import io
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from playwright.sync_api import Locator, Page, expect
+
+from demo import uploads
+from tests.support.browser import Visit
+from tests.support.demo_folder import HOSTILE_NAME, HOSTILE_WORDS, photograph
+from tests.support.streamlit_server import Server, serve
+
+Open = Callable[..., Visit]
+
+
+@pytest.fixture(scope="module")
+def site(demo_folder: Path, chromium: object) -> Iterator[Server]:  # no browser: no server either
+    with serve(demo_folder) as server:
+        yield server
+
+
+@pytest.fixture(autouse=True)
+def patience() -> None:
+    expect.set_options(timeout=60_000)  # on a busy machine the first visitor waits for torch
+
+
+def upload(page: Page, *files: Path | dict[str, object]) -> None:
+    page.locator("input[type=file]").set_input_files(list(files))  # type: ignore[arg-type]
+
+
+def captions(page: Page) -> Locator:
+    return page.locator("h2.caption")
+
+
+def quiet(visitor: Visit, site: Server) -> None:
+    """No error in the console, and nobody but this server was asked for anything."""
+    assert visitor.errors == [] and visitor.page.get_by_test_id("stException").count() == 0
+    assert [address for address in visitor.requests if not address.startswith((site.address, "data:", "blob:"))] == []
+
+
+def choose_model(page: Page, name: str) -> None:
+    page.get_by_role("combobox", name="Model").click()
+    page.get_by_role("option", name=name).click()
+
+
+def fits(page: Page) -> bool:
+    return bool(page.evaluate("document.documentElement.scrollWidth <= innerWidth"))
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [390, 1440])
+def test_a_visitor_captions_a_photograph_and_steps_through_its_words(
+    site: Server,
+    visit: Open,
+    tmp_path: Path,
+    scheme: str,
+    width: int,
+) -> None:
+    visitor = visit(site.address, width=width, color_scheme=scheme)
+    page = visitor.page
+    upload(page, photograph(tmp_path / "dog.jpg"))
+    expect(captions(page)).to_have_count(1)
+    assert captions(page).inner_text()
+    words = page.get_by_test_id("stButtonGroup").filter(has_text="Where it looked").get_by_role("radio")
+    seen = [page.get_by_test_id("stImage").get_by_role("img").get_attribute("src")]
+    for number in range(2):
+        words.nth(number).click()
+        look = page.get_by_role("img", name="where the model looked as it said")
+        expect(look).not_to_have_attribute("src", seen[-1] or "")
+        seen.append(look.get_attribute("src"))
+    assert len(set(seen)) == 3
+    expect(page.get_by_text("cannot", exact=True)).to_be_visible()
+    page.wait_for_timeout(1000)  # Streamlit fades in what is new: half faded, axe finds it too pale
+    assert visitor.barriers() == [] and fits(page)
+    quiet(visitor, site)
+
+
+def test_what_cannot_be_used_gets_a_fixed_message_and_others_are_served_meanwhile(
+    site: Server,
+    visit: Open,
+    tmp_path: Path,
+) -> None:
+    one, other = visit(site.address), visit(site.address)
+    huge = tmp_path / "huge.png"
+    Image.new("1", (10_000, 5_001)).save(huge)
+    cut = tmp_path / "cut.jpg"
+    cut.write_bytes(photograph(tmp_path / "whole.jpg").read_bytes()[:-2000])
+    lying = tmp_path / "lying.jpg"
+    lying.write_bytes(b"<script>alert('garbage')</script>")
+    upload(one.page, lying, huge, cut)
+    upload(other.page, photograph(tmp_path / "dog.jpg", 1))
+    expect(captions(other.page)).to_have_count(1)
+    for message in (uploads.NO_PICTURE, uploads.TOO_MANY_PIXELS, uploads.DAMAGED):
+        expect(one.page.get_by_text(message)).to_be_visible()
+    expect(captions(one.page)).to_have_count(0)
+    assert "garbage" not in one.page.content()
+    for visitor in (one, other):
+        quiet(visitor, site)
+
+
+def test_as_large_a_file_as_allowed_is_taken_and_a_larger_one_is_not(site: Server, visit: Open, tmp_path: Path) -> None:
+    """The server of these tests can write no file: 10 MB pass through memory alone."""
+    visitor = visit(site.address)
+    data = photograph(tmp_path / "dog.jpg").read_bytes()
+    full = {"name": "full.jpg", "mimeType": "image/jpeg", "buffer": data + os.urandom(uploads.MAX_BYTES - len(data))}
+    upload(visitor.page, full)
+    expect(captions(visitor.page)).to_have_count(1)
+    upload(visitor.page, full | {"buffer": bytes(uploads.MAX_BYTES + 1), "name": "over.jpg"})
+    expect(visitor.page.get_by_text("10.0MB or smaller")).to_be_visible()
+    expect(captions(visitor.page)).to_have_count(1)
+    quiet(visitor, site)
+
+
+@pytest.mark.parametrize("name", [HOSTILE_NAME, "x" * 2_000, "words " * 300, "\u202egnp.live"])  # more no server takes as a name
+def test_names_and_captions_of_any_kind_are_text(site: Server, visit: Open, tmp_path: Path, name: str) -> None:
+    visitor = visit(site.address, width=390)
+    page = visitor.page
+    page.on("dialog", lambda dialog: visitor.errors.append(f"a script ran: {dialog.message}"))
+    page.get_by_test_id("stExpandSidebarButton").click()
+    choose_model(page, "runs/hostile")
+    page.get_by_test_id("stSidebarCollapseButton").click()
+    upload(page, {"name": f"{name}.jpg", "mimeType": "image/jpeg", "buffer": photograph(tmp_path / "dog.jpg").read_bytes()})
+    expect(captions(page)).to_have_count(1)
+    words = page.get_by_test_id("stButtonGroup").filter(has_text="Where it looked")
+    words.get_by_role("radio").first.click()
+    expect(page.get_by_role("img", name="where the model looked as it said")).to_be_visible()
+    labels = words.inner_text().replace("\u2060", "")
+    for word in HOSTILE_WORDS:
+        assert word in (captions(page).text_content() or "") and word[:39] in labels, word
+    assert (
+        page.locator("[data-testid=stMain] :is(script, a[href]):not([data-testid=stExpander] *), .shown *").count() == 0
+    )  # the card has links
+    assert words.locator("img, strong, code, .katex").count() == 0
+    assert fits(page)
+    quiet(visitor, site)
+
+
+def test_captions_are_downloaded_and_copied(site: Server, visit: Open, tmp_path: Path) -> None:
+    visitor = visit(site.address, permissions=["clipboard-read", "clipboard-write"])
+    page = visitor.page
+    upload(page, photograph(tmp_path / "my dog.jpg"))
+    expect(captions(page)).to_have_count(1)
+    found = {}
+    for button in ("All captions as CSV", "All captions as JSON", "Captioned picture"):
+        with page.expect_download() as download:
+            page.get_by_role("button", name=button).click()
+        found[download.value.suggested_filename] = Path(download.value.path()).read_bytes()
+    assert list(found) == ["captions.csv", "captions.json", "my_dog.jpg"]
+    rows = list(csv.DictReader(io.StringIO(found["captions.csv"].decode("utf-8-sig"))))
+    assert [row["image"] for row in rows] == ["my dog.jpg"] and rows[0]["caption"] == captions(page).inner_text()
+    assert Image.open(io.BytesIO(found["my_dog.jpg"])).width == 640
+    page.get_by_test_id("stCode").first.hover()
+    page.get_by_test_id("stCode").first.get_by_role("button").click()
+    assert page.evaluate("navigator.clipboard.readText()") == rows[0]["caption"].capitalize() + "."
+    quiet(visitor, site)

@@ -1,0 +1,105 @@
+"""demo/space/: what is assembled runs by itself, as another user and on a disk it may not write to."""
+
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+from playwright.sync_api import expect
+
+from tests.support.browser import Visit
+from tests.support.demo_folder import photograph
+from tests.support.helpers import ROOT
+from tests.support.streamlit_server import serve
+from utils import load_checkpoint
+
+NOBODY = 65534
+# The interpreter may stand in a home folder: this user reads as root does, but writes nowhere.
+BECOME = [
+    *("setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"),
+    *("--inh-caps=-all,+dac_read_search", "--ambient-caps=-all,+dac_read_search", "--bounding-set=-all,+dac_read_search"),
+]
+
+
+def assemble(*words: str | Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "demo.space.assemble", *map(str, words)]
+    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
+
+
+@pytest.fixture(scope="module")
+def space(demo_folder: Path) -> Iterator[Path]:
+    """An assembled folder where others may read it, which pytest's own are not."""
+    parent = Path(tempfile.mkdtemp())
+    done = assemble(parent / "space", "--checkpoint", demo_folder / "checkpoints.pth")
+    assert done.returncode == 0, done.stderr
+    yield parent / "space"
+    shutil.rmtree(parent)
+
+
+def start(space: Path) -> list[str]:
+    """What the Dockerfile's CMD runs."""
+    line = next(line for line in (space / "Dockerfile").read_text().splitlines() if line.startswith("CMD"))
+    python, *words = json.loads(line.removeprefix("CMD"))
+    assert python == "python"
+    return [sys.executable, *words]
+
+
+def test_the_dockerfile_and_front_matter_are_what_spaces_expects(space: Path) -> None:
+    front = yaml.safe_load((space / "README.md").read_text("utf-8").split("---")[1])
+    assert (front["sdk"], front["app_port"]) == ("docker", 8501) and len(front["short_description"]) <= 60
+    dockerfile = (space / "Dockerfile").read_text()
+    assert "USER 1000" in dockerfile and "/_stcore/health" in dockerfile and "EXPOSE 8501" in dockerfile
+    assert "--server.xsrfCookieSameSite=none" in start(space) and "--server.port=8501" in start(space)
+    assert "*.pth filter=lfs" in (space / ".gitattributes").read_text()
+    copied = [line.split()[1:-1] for line in dockerfile.splitlines() if line.startswith("COPY")]
+    assert all((space / name).exists() for names in copied for name in names)
+    assert not (space / "train.py").exists() and not (space / "tests").exists()
+
+
+def test_the_space_captions_a_photograph_as_another_user_on_a_read_only_tree(
+    space: Path,
+    visit: Callable[..., Visit],
+    tmp_path: Path,
+) -> None:
+    if shutil.which("setpriv") is None or subprocess.run([*BECOME, sys.executable, "-c", ""], check=False).returncode != 0:
+        pytest.skip("cannot become another user: needs root and setpriv")
+    for path in [space.parent, space, *space.rglob("*")]:
+        path.chmod(0o555 if path.is_dir() else 0o444)
+    before = sorted(space.rglob("*"))
+    with serve(space, [*BECOME, *start(space)], env={"HOME": "/nonexistent"}) as server:
+        assert Path(f"/proc/{server.process.pid}").stat().st_uid == NOBODY
+        visitor = visit(server.address)
+        visitor.page.locator("input[type=file]").set_input_files(photograph(tmp_path / "dog.jpg"))
+        expect(visitor.page.locator("h2.caption")).to_have_count(1, timeout=60_000)
+        assert visitor.errors == [] and all(address.startswith((server.address, "data:", "blob:")) for address in visitor.requests)
+        cookies = {cookie["name"]: cookie for cookie in visitor.page.context.cookies()}
+        assert any(
+            cookie["sameSite"] == "None" and cookie["secure"] for cookie in cookies.values()
+        )  # also sent inside another site's iframe
+    assert sorted(space.rglob("*")) == before
+
+
+def test_a_checkpoint_of_ones_own_goes_without_paths_and_without_the_card_of_another(space: Path, tmp_path: Path) -> None:
+    config = load_checkpoint(space / "checkpoints.pth")["config"]
+    assert not Path(config["data"]["image_dir"]).is_absolute() and not Path(config["data"]["captions_file"]).is_absolute()
+    assert not (space / "MODEL_CARD.md").exists() and not (space / "pretrained").exists()
+    done = assemble(tmp_path / "space")
+    assert done.returncode == 0 and (tmp_path / "space/pretrained/flickr8k.pth").exists() and (tmp_path / "space/MODEL_CARD.md").exists()
+
+
+def test_a_folder_with_something_in_it_or_no_checkpoint_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "mine.txt").write_text("mine")
+    for words, reason in (
+        ((tmp_path / "full",), "exists already"),
+        ((tmp_path / "new", "--checkpoint", "missing.pth"), "no such checkpoint"),
+        ((tmp_path / "new", "--checkpoint", "README.md"), "not a readable checkpoint"),
+    ):
+        done = assemble(*words)
+        assert done.returncode == 2 and reason in done.stderr and done.stderr.count("\n") == 1
+    assert not (tmp_path / "new").exists()

@@ -1,0 +1,169 @@
+"""systems.py, and evaluate.py with anybody's predictions: which captions are scored, and against what."""
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import evaluate
+from cli import UserError
+from evaluation import systems
+from tests.support.helpers import write_csv
+
+Evaluate = Callable[..., dict]
+
+
+@pytest.fixture
+def score(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Evaluate:
+    """``score("--predictions", ...)`` on a machine without Java; returns what metrics.json says."""
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.chdir(tmp_path)
+
+    def call(*options: str | Path) -> dict:
+        evaluate.main([str(word) for word in options])
+        return json.loads(Path("metrics.json").read_text())
+
+    return call
+
+
+COCO = [
+    ("COCO_val2014_000000391895.jpg", "a man on a bike", "test"),
+    ("COCO_val2014_000000391895.jpg", "somebody rides a bike", "test"),
+    ("photos/1000268201_693b08cb0e.jpg", "a child climbs stairs", "test"),
+    ("sea.tar.png", "boats at sea", "test"),
+    ("elsewhere.jpg", "a dog", "train"),
+]
+CAPTIONS = ["a man rides a bike", "a girl goes up", "the sea"]
+
+
+def results(path: Path, ids: list, captions: list[str] = CAPTIONS) -> Path:
+    path.write_text(json.dumps([{"image_id": i, "caption": caption, "id": 7} for i, caption in zip(ids, captions, strict=False)]))
+    return path
+
+
+@pytest.fixture
+def refs(tmp_path: Path) -> Path:
+    return write_csv(tmp_path / "refs.csv", COCO)
+
+
+@pytest.mark.parametrize("first", ["COCO_val2014_000000391895.jpg", "COCO_val2014_000000391895", 391895, "391895", "000000391895"])
+@pytest.mark.parametrize("second", ["photos/1000268201_693b08cb0e.jpg", "1000268201_693b08cb0e.jpg", "1000268201_693b08cb0e"])
+@pytest.mark.parametrize("third", ["sea.tar.png", "sea.tar"])
+def test_what_an_image_may_be_called(tmp_path: Path, first: str | int, second: str, third: str) -> None:
+    names = {name: [] for name, _, split in COCO if split == "test"}
+    found = systems.read_predictions(results(tmp_path / "r.json", [first, second, third]), names)
+    assert found == dict(zip(names, CAPTIONS, strict=True))
+
+
+def test_a_number_must_be_a_single_images(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"entry 1: image_id 12 could be a_12.jpg or b_012.jpg. Use the file name"):
+        systems.read_predictions(results(tmp_path / "r.json", [12]), ["a_12.jpg", "b_012.jpg"])
+
+
+def test_an_exact_name_wins(tmp_path: Path) -> None:
+    assert systems.read_predictions(results(tmp_path / "r.json", ["7", "7.jpg"]), ["7", "7.jpg"]) == {
+        "7": CAPTIONS[0],
+        "7.jpg": CAPTIONS[1],
+    }
+
+
+NAMES = ["COCO_val2014_000000391895.jpg", "photos/1000268201_693b08cb0e.jpg", "sea.tar.png"]
+
+
+@pytest.mark.parametrize(
+    ("ids", "message"),
+    [
+        ([*NAMES[:2]], "no caption for 1 of the 3 images to score, such as sea.tar.png"),
+        (
+            [*NAMES[:2], "elsewhere.jpg"],
+            "entry 3: image_id 'elsewhere.jpg' is none of the 3 images to score. Check --captions_file and --split",
+        ),
+        ([NAMES[0], 391895, NAMES[2]], "entry 2: image_id 391895 is COCO_val2014_000000391895.jpg, which has a caption already"),
+        ([NAMES[0], 2014, NAMES[2]], "image_id 2014 is none of"),
+        ([True, *NAMES[1:]], 'entry 1: must have an "image_id"'),
+    ],
+)
+def test_predictions_that_do_not_fit(score: Evaluate, refs: Path, tmp_path: Path, ids: list, message: str) -> None:
+    with pytest.raises(UserError, match=re.escape(message)):
+        score("--predictions", results(tmp_path / "r.json", ids), "--captions_file", refs)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[", "not a JSON file"),
+        ('{"annotations": []}', "not in COCO results format"),
+        ("[1]", "entry 1: must have"),
+        ('[{"image_id": "sea.tar.png", "caption": null}]', "entry 1: must have"),
+        ('[{"image": "sea.tar.png", "caption": "the sea"}]', 'entry 1: must have an "image_id"'),
+        ("[]", "no caption for 3 of the 3 images"),
+    ],
+)
+def test_predictions_of_another_format(score: Evaluate, refs: Path, tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "r.json").write_text(text)
+    with pytest.raises(UserError, match=message):
+        score("--predictions", tmp_path / "r.json", "--captions_file", refs)
+
+
+def test_predictions_need_references_and_nothing_of_a_model(score: Evaluate, refs: Path, tmp_path: Path) -> None:
+    file = results(tmp_path / "r.json", NAMES)
+    for words, message in [
+        ([], "--predictions needs the references: add --captions_file"),
+        (["--captions_file", refs, "--beam_size", "3"], "--beam_size has no use there"),
+        (["--captions_file", refs, "--checkpoint", "x.pth"], "--checkpoint has no use there"),
+        (["--captions_file", refs, "--limit", "1"], "--limit has no use there"),
+        (["--captions_file", refs, "--baseline", "nearest"], "--baseline has no use there"),
+        (["--captions_file", refs, "--output", file], "would overwrite"),
+    ]:
+        with pytest.raises(UserError, match=message):
+            score("--predictions", file, *words)
+    with pytest.raises(UserError, match=r"nowhere\.json: no such file"):
+        score("--predictions", "nowhere.json", "--captions_file", refs)
+
+
+def test_references_without_splits_are_all_scored(score: Evaluate, tmp_path: Path) -> None:
+    refs = write_csv(tmp_path / "refs.csv", [row[:2] for row in COCO], header=("image", "caption"))
+    record = score("--predictions", results(tmp_path / "r.json", [*NAMES, "elsewhere"], [*CAPTIONS, "a dog"]), "--captions_file", refs)
+    assert (record["images"], record["split"]) == (4, "all")
+
+
+def test_two_files_are_compared(score: Evaluate, refs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    good = results(tmp_path / "good.json", NAMES, ["a man on a bike", "a child climbs stairs", "boats at sea"])
+    bad = results(tmp_path / "bad.json", NAMES, ["boats at sea", "a man on a bike", "a child climbs stairs"])
+    before = {path: path.read_text() for path in (good, bad)}
+    record = score("--predictions", good, bad, "--captions_file", refs)
+    (other,) = record["others"]
+    assert (record["system"], other["system"], record["copied"], other["checkpoint"]) == ("good", "bad", 0, None)
+    assert other["against_first"]["CIDEr"]["difference"] == other["CIDEr"] - record["CIDEr"] < -5
+    assert other["against_first"]["CIDEr"]["interval"][1] < 0 and other["against_first"]["CIDEr"]["p"] < 0.01
+    assert re.search(r"^\| bad +\| .* p 0\.002 \|$", capsys.readouterr().out, re.MULTILINE)
+    assert {path: path.read_text() for path in (good, bad)} == before
+    assert {"per_image.csv", "per_image_bad.csv"} <= {path.name for path in tmp_path.iterdir()}
+
+
+def test_each_images_scores_come_worst_first(score: Evaluate, refs: Path, tmp_path: Path) -> None:
+    file = results(tmp_path / "r.json", NAMES, ["a man on a bike", "a car", "boats at the sea"])
+    table = [line.split(",") for line in Path(score("--predictions", file, "--captions_file", refs)["per_image"]).read_text().splitlines()]
+    assert table[0] == ["image", "caption", "CIDEr", "BLEU-4", "ROUGE-L"]
+    assert [row[0] for row in table[1:]] == [NAMES[1], NAMES[2], NAMES[0]]
+    assert float(table[1][2]) < float(table[2][2]) < float(table[3][2])
+
+
+def test_another_split(score: Evaluate, refs: Path, tmp_path: Path) -> None:
+    file = results(tmp_path / "r.json", ["elsewhere.jpg"])
+    assert score("--predictions", file, "--captions_file", refs, "--split", "train")["images"] == 1
+
+
+@pytest.mark.parametrize(
+    ("paths", "names"),
+    [
+        (["lstm.json"], ["lstm"]),
+        (["runs/a/checkpoints.pth", "runs/b/checkpoints.pth"], ["a/checkpoints", "b/checkpoints"]),
+        (["checkpoints.pth", "runs/a/checkpoints.pth"], ["checkpoints", "runs/a/checkpoints"]),
+        (["runs/a/v1.5.pth", "runs/a/../a/v1.6.pth"], ["v1.5", "v1.6"]),
+    ],
+)
+def test_a_table_calls_files_by_what_tells_them_apart(paths: list[str], names: list[str]) -> None:
+    assert systems.short_names([Path(path) for path in paths]) == names

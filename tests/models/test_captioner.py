@@ -1,0 +1,213 @@
+"""models/captioner.py: one checkpoint is all it takes, and a picture gets the same caption in any company."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image, ImageOps
+
+from cli import UserError
+from config import Config
+from data.images import load_image
+from data.vocab import SPECIAL, Vocabulary
+from models.captioner import Candidate, Captioner, unmirror
+from models.decoding import Hypothesis, attention_per_word
+from tests.support.helpers import DECODERS, ROOT
+from utils import load_checkpoint, pick_precision
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def captioner(tiny_checkpoint: Path) -> Captioner:
+    return Captioner.load(tiny_checkpoint, CPU)
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tiny_checkpoint: Path) -> dict[str, Any]:
+    return load_checkpoint(tiny_checkpoint)
+
+
+@pytest.fixture(scope="module")
+def images(tiny_data: Path) -> list[Image.Image]:
+    return [load_image(path) for path in sorted((tiny_data / "images").iterdir())[:6]]
+
+
+def assert_same(found: list[Candidate], wanted: list[Candidate]) -> None:
+    assert found[0].caption == wanted[0].caption
+    assert [c.log_prob for c in found] == pytest.approx([c.log_prob for c in wanted], abs=0.02)
+
+
+def test_a_trained_checkpoint_captions(captioner: Captioner, images: list[Image.Image]) -> None:
+    found = captioner.caption(images)
+    assert len(found) == len(images)
+    for candidates in found:
+        assert 1 <= len(candidates) <= 2  # the run's beam size
+        assert all(isinstance(c.caption, str) and c.log_prob <= 0 for c in candidates)
+    assert all(len(candidates) == 1 for candidates in captioner.caption(images, beam_size=1))
+    assert len(captioner.caption(images[:1], beam_size=5)[0]) == 5
+
+
+def test_a_picture_gets_the_same_caption_alone_and_in_a_batch(captioner: Captioner, images: list[Image.Image]) -> None:
+    for image, candidates in zip(images, captioner.caption(images), strict=True):
+        assert_same(captioner.caption([image])[0], candidates)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "1", "P", "CMYK", "RGBA", "LA", "I;16"])
+def test_pictures_of_any_mode_and_size_share_a_batch(captioner: Captioner, images: list[Image.Image], mode: str, tmp_path: Path) -> None:
+    name = tmp_path / ("a.tif" if mode in {"CMYK", "I;16"} else "a.png")
+    grey = images[0].convert("L")
+    (grey.convert("I").point(lambda value: value * 256).convert("I;16") if mode == "I;16" else images[0].convert(mode)).save(name)
+    odd = load_image(name)
+    together = captioner.caption([images[1], odd, Image.new("RGB", (1, 1)), Image.new("RGB", (3000, 20))])
+    assert_same(captioner.caption([odd])[0], together[1])
+
+
+def test_captioning_changes_nothing_in_the_model(captioner: Captioner, images: list[Image.Image]) -> None:
+    before = {name: tensor.clone() for name, tensor in captioner.state_dict().items()}
+    captioner.train()  # someone forgot eval()
+    first, second = captioner.caption(images), captioner.caption(images)
+    assert first == second
+    assert all(torch.equal(before[name], tensor) for name, tensor in captioner.state_dict().items())
+
+
+USE = """
+import json, sys
+sys.path.insert(0, sys.argv[1])
+import torch
+from data.images import load_image
+from models.captioner import Captioner
+captioner = Captioner.load("moved.pth", torch.device("cpu"))
+print(json.dumps([[[c.caption, c.log_prob] for c in found] for found in captioner.caption([load_image("a.png")])]))
+"""
+
+
+def test_the_checkpoint_needs_no_other_file(tiny_checkpoint: Path, captioner: Captioner, images: list[Image.Image], tmp_path: Path) -> None:
+    os.link(tiny_checkpoint, tmp_path / "moved.pth")
+    images[0].save(tmp_path / "a.png")
+    environment = {name: value for name, value in os.environ.items() if name not in {"HOME", "TORCH_HOME"}} | {"OMP_NUM_THREADS": "1"}
+    result = subprocess.run(
+        [sys.executable, "-c", USE, str(ROOT)], capture_output=True, text=True, check=False, cwd=tmp_path, env=environment
+    )
+    assert result.returncode == 0, result.stderr
+    (found,) = json.loads(result.stdout)
+    assert_same([Candidate(*candidate) for candidate in found], captioner.caption(images[:1])[0])
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.png", "moved.pth"]
+
+
+def test_the_checkpoint_holds_plain_things_only(checkpoint: dict[str, Any], tiny_config: Callable[..., Config], tiny_data: Path) -> None:
+    assert {"format_version", "config", "vocab", "transform", "model"} <= checkpoint.keys()
+    plain = {key: value for key, value in checkpoint.items() if key != "model"}
+    assert json.loads(json.dumps(plain)) == plain
+    assert plain["vocab"][:4] == ["<pad>", "<start>", "<end>", "<unk>"]
+    assert set(plain["vocab"][4:]) == {"a", "there", "is", "one", "circle", "square", "red", "blue", "green", "yellow"}
+    assert plain["config"]["data"]["captions_file"] == str(tiny_data / "captions.csv")
+
+
+@pytest.mark.parametrize(("trained", "quick"), [("fp16", "auto"), ("bf16", "auto"), ("auto", "auto"), ("fp32", "fp32")])
+def test_what_a_gpu_trained_in_16_bits_is_not_emulated_on_a_cpu(tiny_config: Callable[..., Config], trained: str, quick: str) -> None:
+    captioner = Captioner(tiny_config(f"--train.precision={trained}"), Vocabulary.build(["a red circle"], 1))
+    assert captioner.precision == pick_precision(quick, torch.device("cpu"))
+
+
+@pytest.mark.parametrize("name", DECODERS)
+def test_round_trip_of_every_decoder(tiny_config: Callable[..., Config], images: list[Image.Image], name: str) -> None:
+    made = Captioner(tiny_config(f"--decoder.name={name}"), Vocabulary.build(["a red circle", "a blue square"], 1)).eval()
+    again = Captioner.from_checkpoint(made.checkpoint()).eval()
+    assert again.caption(images[:2]) == made.caption(images[:2])
+    assert again.config == made.config and again.transform == made.transform
+
+
+@pytest.mark.parametrize("name", DECODERS)
+def test_attention_is_told_for_each_word_of_the_caption(
+    tiny_config: Callable[..., Config], images: list[Image.Image], name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tokens = [["a", "man", "'s", "hat"], [], ["a", "hat"]]
+    captioner = Captioner(tiny_config(f"--decoder.name={name}", "--data.image_size=64"), Vocabulary([*SPECIAL, "a", "man", "'s", "hat"]))
+    found = [[Hypothesis([captioner.vocabulary.words.index(token) for token in sentence], -1.0, -1.0)] for sentence in tokens]
+    monkeypatch.setattr("models.captioner.generate", lambda *_: found)
+    features = 3 * torch.randn(3, 4, captioner.encoder.features_size)
+    best = [candidates[0] for candidates in captioner.eval().caption_features(features, attention=True)]
+    assert [candidate.caption for candidate in best] == ["a man's hat", "", "a hat"]
+    assert all(candidates[0].attention is None for candidates in captioner.caption_features(features))  # not asked for
+    if name == "lstm":
+        assert all(candidate.attention is None for candidate in best)
+        return
+    looks = attention_per_word(captioner.decoder, features, [hypotheses[0].tokens for hypotheses in found])
+    assert looks is not None
+    wanted = [torch.stack([looks[0][0], looks[0][1:3].mean(0), looks[0][3]]), looks[1], looks[2]]
+    for candidate, weights in zip(best, wanted, strict=True):
+        torch.testing.assert_close(candidate.attention, weights)
+
+
+def test_cached_features_and_pictures_give_the_same_logits(captioner: Captioner, images: list[Image.Image]) -> None:
+    captioner.eval()
+    pictures = torch.stack([captioner.transform(image) for image in images])
+    tokens = torch.tensor([[captioner.vocabulary.encode("a red circle")]] * len(images))
+    with torch.no_grad():
+        from_pictures = captioner(pictures, tokens)
+        from_features = captioner(captioner.encoder(pictures).half(), tokens)
+    torch.testing.assert_close(from_features, from_pictures, rtol=1e-2, atol=1e-2)
+
+
+def test_a_fresh_picture_is_seen_exactly_as_a_cached_one(captioner: Captioner, tiny_data: Path, tmp_path: Path) -> None:
+    """evaluate.py reads features from the cache, inference_visualize.py computes them: a picture must not get two captions."""
+    paths = sorted((tiny_data / "images").iterdir())[:6]
+    cache = captioner.feature_cache(tmp_path, mirror=False)
+    assert cache.build(paths) == {}
+    cached = torch.stack([cache[path] for path in paths])
+    pictures = [load_image(path) for path in paths]
+    assert torch.equal(captioner.encode(torch.stack([captioner.transform(picture) for picture in pictures]), mirror=False), cached)
+    assert captioner.caption(pictures) == captioner.caption_features(cached)
+
+
+@pytest.mark.parametrize("part", ["config", "vocab", "transform", "model"])
+def test_a_checkpoint_with_a_broken_part_is_refused_by_name(checkpoint: dict[str, Any], part: str) -> None:
+    missing = {key: value for key, value in checkpoint.items() if key != part}
+    for broken in (missing, checkpoint | {part: None}, checkpoint | {part: {}}):
+        with pytest.raises(UserError):
+            Captioner.from_checkpoint(broken, "my.pth")
+    with pytest.raises(UserError, match=rf"my\.pth: .*{part}"):
+        Captioner.from_checkpoint(missing, "my.pth")
+
+
+def test_a_checkpoint_whose_parts_do_not_fit_is_refused(checkpoint: dict[str, Any]) -> None:
+    with pytest.raises(UserError, match=r"my\.pth: .*do not fit together"):
+        Captioner.from_checkpoint(checkpoint | {"vocab": [*checkpoint["vocab"], "extra"]}, "my.pth")
+    lacking = {name: tensor for name, tensor in checkpoint["model"].items() if "decoder.output" not in name}
+    with pytest.raises(UserError, match=r"(?s)my\.pth: .*decoder\.output"):
+        Captioner.from_checkpoint(checkpoint | {"model": lacking}, "my.pth")
+
+
+@pytest.fixture
+def mirroring(checkpoint: dict[str, Any]) -> Captioner:
+    """The captioner, but it looks at the mirror image too."""
+    generate = checkpoint["config"]["generate"] | {"mirror": True}
+    return Captioner.from_checkpoint(checkpoint | {"config": checkpoint["config"] | {"generate": generate}}).eval()
+
+
+def test_with_the_mirror_image_a_picture_and_its_mirror_image_are_the_same(
+    captioner: Captioner, mirroring: Captioner, images: list[Image.Image], tmp_path: Path
+) -> None:
+    mirrored = [ImageOps.mirror(image) for image in images]
+    for one, other, plain in zip(mirroring.caption(images), mirroring.caption(mirrored), captioner.caption(images), strict=True):
+        assert_same(one, other)
+        assert one[0].log_prob != plain[0].log_prob
+    path = tmp_path / "a.png"
+    images[0].save(path)
+    caches = [mirroring.feature_cache(tmp_path / "cache", mirror=mirror) for mirror in (True, False)]
+    both, alone = (cache[path] for cache in caches if cache.build([path]) == {})
+    assert caches[0].folder != caches[1].folder
+    assert torch.equal(both[: len(alone)], alone) and len(both) == 2 * len(alone)
+    assert mirroring.caption(images[:1]) == mirroring.caption_features(both[None])
+
+
+def test_attention_to_the_mirror_image_is_shown_where_the_picture_has_it() -> None:
+    picture, mirrored = torch.tensor([[0.1, 0.2, 0.0, 0.0]]), torch.tensor([[0.3, 0.0, 0.0, 0.4]])  # grids of 2 x 2
+    torch.testing.assert_close(unmirror(torch.cat([picture, mirrored], dim=1)), torch.tensor([[0.1, 0.5, 0.4, 0.0]]))

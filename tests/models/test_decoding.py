@@ -1,0 +1,316 @@
+"""models/decoding.py: the search finds what it should, alone or in a batch, and its numbers are the model's own."""
+
+import itertools
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from config import DecoderConfig
+from data.vocab import END_ID, PAD_ID, START_ID, UNK_ID
+from models.attention import Memory
+from models.captioner import build_decoder
+from models.decoding import Hypothesis, attention_per_word, generate, sample
+from tests.support.helpers import DECODERS
+
+D, P = 8, 4  # encoder width, grid positions
+NEVER = [PAD_ID, START_ID, UNK_ID]
+
+
+def random_decoder(vocab_size: int, seed: int = 0, name: str = "lstm", end_bias: float = 0.0) -> nn.Module:
+    """A decoder with strong opinions: freshly initialised ones think nearly all words equally likely, and seldom end."""
+    torch.manual_seed(seed)
+    decoder = build_decoder(DecoderConfig(name=name, embed_size=8, hidden_size=16, heads=2, layers=2), vocab_size, D).eval()  # type: ignore[arg-type]
+    with torch.no_grad():
+        for parameter_name, parameter in decoder.named_parameters():
+            # Where a tanh would saturate, the same words in another order become equally likely, and which wins is anybody's guess.
+            parameter.mul_(1.0 if parameter_name.startswith("mix") else 3.0)
+            if parameter.shape == (vocab_size,):  # the bias of the words
+                parameter[END_ID] += end_bias
+    return decoder
+
+
+def teacher_forced(decoder: nn.Module, features: torch.Tensor, words: list[int]) -> float:
+    """Log-probability of words and <end>, by one forward pass; features (P, D)."""
+    with torch.no_grad():
+        log_prob = decoder(features[None], torch.tensor([[[START_ID, *words]]]))[0, 0].log_softmax(-1)
+    return sum(log_prob[t, word].item() for t, word in enumerate([*words, END_ID]))
+
+
+def all_sentences(vocab_size: int, max_length: int) -> list[list[int]]:
+    words = range(UNK_ID + 1, vocab_size)
+    return [list(sentence) for length in range(max_length + 1) for sentence in itertools.product(words, repeat=length)]
+
+
+def assert_sound(decoder: nn.Module, features: torch.Tensor, found: list[Hypothesis], beam: int, longest: int, penalty: float) -> None:
+    """What must hold for the hypotheses of one image, whatever the decoder."""
+    assert 1 <= len(found) <= beam
+    assert len({tuple(h.tokens) for h in found}) == len(found)
+    assert [h.score for h in found] == sorted((h.score for h in found), reverse=True)
+    for h in found:
+        assert len(h.tokens) <= longest
+        assert not {*NEVER, END_ID} & set(h.tokens)
+        assert h.log_prob == pytest.approx(teacher_forced(decoder, features, h.tokens), abs=1e-3)
+        assert h.score == pytest.approx(h.log_prob / (len(h.tokens) + 1) ** penalty, rel=1e-4)
+
+
+@settings(max_examples=80, deadline=None)
+@given(
+    vocab_size=st.integers(5, 9),
+    beam=st.integers(1, 12),
+    longest=st.integers(1, 6),
+    images=st.integers(1, 3),
+    penalty=st.sampled_from([0.0, 0.7, 1.0, 2.0]),
+    seed=st.integers(0, 1000),
+    name=st.sampled_from(DECODERS),
+)
+def test_any_size_gives_sound_sentences(
+    vocab_size: int, beam: int, longest: int, images: int, penalty: float, seed: int, name: str
+) -> None:
+    decoder = random_decoder(vocab_size, seed, name)
+    features = torch.randn(images, P, D)
+    found = generate(decoder, features, beam, longest, penalty)  # type: ignore[arg-type]
+    assert len(found) == images
+    for image, hypotheses in zip(features, found, strict=True):
+        assert_sound(decoder, image, hypotheses, beam, longest, penalty)
+
+
+@pytest.mark.parametrize("beam", [1, 3, 5])
+@pytest.mark.parametrize("end_bias", [0.0, 0.5, 1.0])
+@pytest.mark.parametrize("name", DECODERS)
+def test_an_image_gets_the_same_alone_and_in_a_batch(beam: int, end_bias: float, name: str) -> None:
+    winners = set()
+    for seed in range(9):
+        decoder, penalty = random_decoder(20, seed, name, end_bias), (0.3, 0.7, 2.0)[seed % 3]
+        features = 3 * torch.randn(8, P, D)
+        together = generate(decoder, features, beam, 12, penalty)  # type: ignore[arg-type]
+        for image, hypotheses in zip(features, together, strict=True):
+            (alone,) = generate(decoder, image[None], beam, 12, penalty)  # type: ignore[arg-type]
+            assert [h.tokens for h in alone] == [h.tokens for h in hypotheses]
+            assert [h.score for h in alone] == pytest.approx([h.score for h in hypotheses], rel=1e-5, abs=1e-4)
+        winners |= {tuple(hypotheses[0].tokens) for hypotheses in together}
+    assert len(winners) > 6  # the images do matter
+
+
+def plain_beam_search(decoder: nn.Module, image: torch.Tensor, beam: int, longest: int, penalty: float) -> tuple[float, list[int]]:
+    """Score and words of the best sentence, found one step, one sentence and one word at a time, and never stopping early."""
+    still_open: list[tuple[float, list[int]]] = [(0.0, [])]
+    ended = []
+    for length in range(1, longest + 2):
+        candidates = []
+        for log_prob, words in still_open:
+            with torch.no_grad():
+                step = decoder(image[None], torch.tensor([[[START_ID, *words]]]))[0, 0, -1].log_softmax(-1)
+            allowed = [END_ID] if length > longest else [word for word in range(len(step)) if word not in NEVER]
+            candidates += [(log_prob + step[word].item(), words, word) for word in allowed]
+        candidates = sorted(candidates, key=lambda candidate: -candidate[0])[: 2 * beam]
+        ended += [(log_prob / length**penalty, words) for log_prob, words, word in candidates[:beam] if word == END_ID]
+        still_open = [(log_prob, [*words, word]) for log_prob, words, word in candidates if word != END_ID][:beam]
+    return max(ended)
+
+
+@pytest.mark.parametrize("penalty", [0.0, 0.7, 1.0])
+@pytest.mark.parametrize("end_bias", [0.0, 1.0, 2.0])
+@pytest.mark.parametrize("name", DECODERS)
+def test_the_winner_is_that_of_a_plain_search_that_never_stops_early(name: str, end_bias: float, penalty: float) -> None:
+    for seed in range(4):
+        decoder, beam = random_decoder(8, seed, name, end_bias), 2 + seed % 3
+        features = 3 * torch.randn(2, P, D)
+        for image, hypotheses in zip(features, generate(decoder, features, beam, 8, penalty), strict=True):  # type: ignore[arg-type]
+            score, words = plain_beam_search(decoder, image, beam, 8, penalty)
+            assert hypotheses[0].score == pytest.approx(score, rel=2e-5, abs=1e-4)
+            assert hypotheses[0].tokens == words
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("name", DECODERS)
+def test_one_beam_is_greedy(name: str, seed: int) -> None:
+    decoder, longest = random_decoder(12, seed, name), 10
+    features = torch.randn(5, P, D)
+    for image, (hypothesis,) in zip(features, generate(decoder, features, 1, longest), strict=True):  # type: ignore[arg-type]
+        words: list[int] = []
+        with torch.no_grad():
+            while len(words) < longest:
+                logits = decoder(image[None], torch.tensor([[[START_ID, *words]]]))[0, 0, -1]
+                logits[NEVER] = -torch.inf
+                if int(logits.argmax()) == END_ID:
+                    break
+                words.append(int(logits.argmax()))
+        assert hypothesis.tokens == words
+
+
+@pytest.mark.parametrize("penalty", [0.0, 0.7, 1.0])
+@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("name", DECODERS)
+def test_a_beam_as_wide_as_all_sentences_finds_them_all_in_order(name: str, seed: int, penalty: float) -> None:
+    vocab_size, longest = 6, 4  # two words: 1 + 2 + 4 + 8 + 16 sentences
+    decoder = random_decoder(vocab_size, seed, name)
+    features = torch.randn(2, P, D)
+    sentences = all_sentences(vocab_size, longest)
+    found = generate(decoder, features, len(sentences) + 3, longest, penalty)  # type: ignore[arg-type]
+    for image, hypotheses in zip(features, found, strict=True):
+        scores = {tuple(words): teacher_forced(decoder, image, words) / (len(words) + 1) ** penalty for words in sentences}
+        assert {tuple(h.tokens) for h in hypotheses} == scores.keys()
+        assert [h.score for h in hypotheses] == pytest.approx(sorted(scores.values(), reverse=True), abs=1e-3)
+
+
+class Stubborn:
+    """A decoder with a fixed opinion of every word; knows nothing of features."""
+
+    def __init__(self, log_probs: list[float]) -> None:
+        self.logits = torch.tensor(log_probs)
+
+    def __call__(self, features: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
+        return self.logits.expand(*tokens.shape, -1)
+
+    def start(self, features: torch.Tensor) -> "Stubborn":
+        return self
+
+    def select(self, index: torch.Tensor) -> "Stubborn":
+        return self
+
+    def step(self, tokens: torch.Tensor, state: "Stubborn") -> tuple[torch.Tensor, "Stubborn", None]:
+        return self.logits.expand(len(tokens), -1), self, None
+
+
+@pytest.mark.parametrize("beam", [1, 4])
+def test_a_sentence_that_would_never_end_is_ended(beam: int) -> None:
+    found = generate(Stubborn([9.0, 9.0, -30.0, 9.0, 5.0, 1.0]), torch.zeros(2, P, D), beam, 7)
+    for hypotheses in found:
+        assert hypotheses[0].tokens == [4] * 7
+
+
+def test_a_decoder_in_love_with_special_words_still_says_something_else() -> None:
+    (hypotheses,) = generate(Stubborn([50.0, 50.0, 0.0, 50.0, 1.0]), torch.zeros(1, P, D), 3, 2)
+    assert {tuple(h.tokens) for h in hypotheses} == {(), (4,), (4, 4)}
+
+
+def test_length_penalty_decides_between_short_and_long() -> None:
+    never = [-9.0, -9.0]
+    decoder = Stubborn([*never, -1.2, -9.0, -0.4])  # <end> is unlikelier than going on
+    lengths = [len(generate(decoder, torch.zeros(1, P, D), 8, 6, penalty)[0][0].tokens) for penalty in (0.0, 1.0)]
+    assert lengths == [0, 6]
+
+
+# --------------------------------------------------------------------------------------------------- no n-gram twice
+
+
+def repeats(words: list[int], n: int) -> bool:
+    grams = [tuple(words[first : first + n]) for first in range(len(words) - n + 1)]
+    return len(set(grams)) < len(grams)
+
+
+@pytest.mark.parametrize("n", [1, 2, 3])
+@pytest.mark.parametrize("beam", [1, 4])
+def test_no_ngram_is_said_twice(n: int, beam: int) -> None:
+    said = 0
+    for seed in range(12):
+        decoder, features = random_decoder(7, seed, end_bias=-2.0), 3 * torch.randn(3, P, D)
+        free = generate(decoder, features, beam, 12)  # type: ignore[arg-type]
+        blocked = generate(decoder, features, beam, 12, no_repeat_ngram=n)  # type: ignore[arg-type]
+        for before, after in zip(free, blocked, strict=True):
+            assert not any(repeats(h.tokens, n) for h in after)
+            if beam == 1 and not repeats(before[0].tokens, n):
+                assert before[0].tokens == after[0].tokens
+            said += repeats(before[0].tokens, n)
+    assert said > 10  # there was something to block
+
+
+def test_blocking_takes_the_best_sentence_that_does_not_repeat() -> None:
+    vocab_size, longest = 6, 4
+    decoder, features = random_decoder(vocab_size, 1), torch.randn(2, P, D)
+    sentences = all_sentences(vocab_size, longest)
+    for image, found in zip(features, generate(decoder, features, len(sentences), longest, 0.7, no_repeat_ngram=2), strict=True):  # type: ignore[arg-type]
+        fresh = [words for words in sentences if not repeats(words, 2)]
+        scores = {tuple(words): teacher_forced(decoder, image, words) / (len(words) + 1) ** 0.7 for words in fresh}
+        assert {tuple(h.tokens) for h in found} == scores.keys()
+        assert found[0].score == pytest.approx(max(scores.values()), abs=1e-3)
+
+
+# --------------------------------------------------------------------------------------------------- sampling
+
+
+def seeded(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+@pytest.mark.parametrize("name", DECODERS)
+def test_samples_have_the_models_own_probabilities_and_come_again_with_the_seed(name: str) -> None:
+    decoder, features = random_decoder(9, 3, name), torch.randn(4, P, D)
+    found = sample(decoder, features, 5, seeded(), 6, temperature=1.3)  # type: ignore[arg-type]
+    for image, hypotheses in zip(features, found, strict=True):
+        assert len(hypotheses) == 5
+        for h in hypotheses:
+            assert len(h.tokens) <= 6 and not {*NEVER, END_ID} & set(h.tokens)
+            assert h.log_prob == pytest.approx(teacher_forced(decoder, image, h.tokens), abs=1e-3)
+        assert [h.log_prob for h in hypotheses] == sorted((h.log_prob for h in hypotheses), reverse=True)
+    assert found == sample(decoder, features, 5, seeded(), 6, temperature=1.3)  # type: ignore[arg-type]
+    assert found != sample(decoder, features, 5, seeded(1), 6, temperature=1.3)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({}, [0.5, 0.3, 0.15, 0.05]),
+        ({"temperature": 0.5}, [0.25, 0.09, 0.0225, 0.0025]),
+        ({"top_k": 2}, [0.5, 0.3, 0.0, 0.0]),
+        ({"top_p": 0.79}, [0.5, 0.3, 0.0, 0.0]),  # the second word reaches it
+        ({"top_p": 0.81}, [0.5, 0.3, 0.15, 0.0]),
+        ({"top_p": 0.01}, [1.0, 0.0, 0.0, 0.0]),
+        ({"top_k": 3, "top_p": 0.7}, [0.5, 0.3, 0.0, 0.0]),  # of what top_k has left: 0.53, 0.32, 0.16
+    ],
+)
+def test_words_are_drawn_as_often_as_they_should(options: dict[str, float], expected: list[float]) -> None:
+    never, words = [5.0, 5.0, -30.0, 5.0], [0.5, 0.3, 0.15, 0.05]
+    decoder = Stubborn([*never, *torch.tensor(words).log().tolist()])
+    (found,) = sample(decoder, torch.zeros(1, P, D), 4000, seeded(), 1, **options)  # type: ignore[arg-type]
+    counts = torch.bincount(torch.tensor([h.tokens[0] for h in found]) - 4, minlength=4) / len(found)
+    torch.testing.assert_close(counts, torch.tensor(expected) / sum(expected), atol=0.03, rtol=0)
+
+
+@pytest.mark.parametrize("temperature", [0.0, -1.0])
+def test_a_temperature_of_zero_is_refused(temperature: float) -> None:
+    with pytest.raises(ValueError, match="temperature"):
+        sample(Stubborn([0.0] * 6), torch.zeros(1, P, D), 2, seeded(), temperature=temperature)
+
+
+# --------------------------------------------------------------------------------------------------- attention
+
+
+@pytest.mark.parametrize("name", DECODERS)
+def test_attention_per_word_is_a_distribution_for_each_word_of_each_sentence(name: str) -> None:
+    decoder, features = random_decoder(9, 2, name), 3 * torch.randn(3, P, D)
+    sentences = [[4, 5, 6, 7], [], [8, 4]]
+    looks = attention_per_word(decoder, features, sentences)  # type: ignore[arg-type]
+    if name == "lstm":
+        assert looks is None
+        return
+    assert looks is not None and [tuple(weights.shape) for weights in looks] == [(4, P), (0, P), (2, P)]
+    for weights in looks:
+        torch.testing.assert_close(weights.sum(1), torch.ones(len(weights)))
+    (alone,) = attention_per_word(decoder, features[2:], sentences[2:]) or []  # type: ignore[arg-type]
+    torch.testing.assert_close(alone, looks[2], rtol=1e-4, atol=1e-5)
+    moved = attention_per_word(decoder, features.roll(1, dims=1), sentences)  # type: ignore[arg-type]
+    assert moved is not None
+    torch.testing.assert_close(moved[0], looks[0].roll(1, dims=1), rtol=1e-3, atol=1e-4)  # it follows what is in the picture
+
+
+@settings(deadline=None)
+@given(st.integers(1, 4), st.integers(1, 3), st.lists(st.integers(0, 11), min_size=1, max_size=12))
+def test_memory_gives_each_sentence_its_own_picture(images: int, sentences: int, index: list[int]) -> None:
+    rows = torch.tensor([i % (images * sentences) for i in index])
+    keys = torch.arange(images)[:, None, None].float()
+    memory = Memory(keys, keys).select(torch.arange(images).repeat_interleave(sentences)).select(rows)
+    assert memory.keys.repeat_interleave(memory.sentences, dim=0).flatten().tolist() == (rows // sentences).tolist()
+
+
+def test_more_sentences_of_a_picture_share_its_memory() -> None:
+    keys = torch.randn(3, P, D)
+    memory = (
+        Memory(keys, keys)
+        .select(torch.arange(3).repeat_interleave(5))
+        .select(torch.tensor([1, 0, 0, 3, 4, 5, 5, 5, 9, 6, 10, 14, 13, 12, 11]))
+    )
+    assert memory.keys is keys and memory.sentences == 5

@@ -1,0 +1,124 @@
+"""models/pretrained.py: a checkpoint made small says the same."""
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from cli import UserError
+from config import Config
+from data.images import load_image
+from models.captioner import Captioner
+from models.model import EncoderCNN
+from models.pretrained import PRETRAINED
+from models.quantize import GROUP, expand, shrink
+from tests.support.helpers import ROOT
+from utils import load_checkpoint
+
+CPU = torch.device("cpu")
+
+
+def run(*words: str | Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "tools.quantize_checkpoint", *map(str, words)], capture_output=True, text=True, check=False, cwd=ROOT
+    )
+
+
+def test_weights_come_back_within_half_a_step_of_their_group() -> None:
+    torch.manual_seed(0)
+    model = {
+        "matrix": torch.randn(7, 64) * torch.logspace(-6, 3, 7)[:, None],
+        "kernel": torch.randn(32, 3, 3, 3),
+        "nothing": torch.zeros(2, 32),
+        "odd": torch.randn(3, 5),
+        "bias": torch.randn(9),
+        "count": torch.tensor(3),
+    }
+    small = shrink({"model": model, "vocab": ["a"], "config": {"encoder": {"weights": "folder/resnet.pth", "layout": "original"}}})
+    assert small["vocab"] == ["a"] and small["config"] == {"encoder": {"weights": "resnet.pth", "layout": "original"}}
+    assert small["model"]["matrix"].dtype == small["model"]["kernel"].dtype == torch.int8
+    back = expand(small)
+    assert back.keys() == model.keys() and all(back[name].dtype == tensor.dtype for name, tensor in model.items())
+    for name in ("matrix", "kernel", "nothing"):
+        step = model[name].reshape(-1, GROUP).abs().amax(dim=1) / 127
+        # half a step, and where the scale was rounded down, what the greatest weight is cut by
+        assert ((back[name] - model[name]).reshape(-1, GROUP).abs().amax(dim=1) <= 0.9 * step).all(), name
+    assert all(torch.equal(back[name], model[name]) for name in ("odd", "bias", "count"))
+    assert expand({"model": model}) == model  # one that was not shrunk stays as it is
+
+
+def test_the_small_file_is_a_checkpoint_like_any_other(tiny_checkpoint: Path, tiny_data: Path, tmp_path: Path) -> None:
+    small = tmp_path / "small.pth"
+    done = run(tiny_checkpoint, small)
+    assert done.returncode == 0, done.stderr
+    assert small.stat().st_size < 0.3 * tiny_checkpoint.stat().st_size
+    images = [load_image(path) for path in sorted((tiny_data / "images").iterdir())[:8]]
+    before, after = (Captioner.load(path, CPU).caption(images) for path in (tiny_checkpoint, small))
+    same = sum(one[0].caption == other[0].caption for one, other in zip(before, after, strict=True))
+    assert same >= 7
+    assert after[0][0].log_prob == pytest.approx(before[0][0].log_prob, abs=0.3)
+
+
+def test_only_a_runs_best_checkpoint_is_made_small(tiny_run: Path, tiny_checkpoint: Path, tmp_path: Path) -> None:
+    small = tmp_path / "small.pth"
+    assert run(tiny_checkpoint, small).returncode == 0
+    for wrong, reason in ((tiny_run / "checkpoints_last.pth", "going on with training"), (small, "already small")):
+        done = run(wrong, tmp_path / "other.pth")
+        assert done.returncode == 2 and reason in done.stderr and "Traceback" not in done.stderr
+    assert not (tmp_path / "other.pth").exists()
+    for output in (tiny_checkpoint, tmp_path / "captions.csv"):  # neither the only copy nor somebody's data
+        done = run(tiny_checkpoint, output)
+        assert done.returncode == 2 and "Name another file" in done.stderr
+    assert "scales" not in load_checkpoint(tiny_checkpoint)
+    assert load_checkpoint(small)["scales"]
+
+
+def test_the_bundled_file_is_the_one_that_the_readme_names() -> None:
+    data = PRETRAINED.read_bytes()
+    assert hashlib.sha256(data).hexdigest() in (ROOT / "README.md").read_text("utf-8")
+    assert len(data) < 40e6
+
+
+NO_NETWORK = """
+import socket
+
+def refuse(*_):
+    raise OSError("this test has no network")
+
+socket.socket.connect = socket.create_connection = socket.getaddrinfo = refuse
+"""
+
+
+def test_a_fresh_clone_captions_a_photograph_without_network(tiny_data: Path, tmp_path: Path) -> None:
+    """No checkpoints.pth in the folder: the pretrained captioner says what it sees, and that it is the one who does."""
+    (tmp_path / "sitecustomize.py").write_text(NO_NETWORK)
+    photo = sorted((tiny_data / "images").iterdir())[0]
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path), "HOME": str(tmp_path), "TORCH_HOME": str(tmp_path)}
+    words = [sys.executable, str(ROOT / "inference_visualize.py"), "--images", str(photo), "--device", "cpu"]
+    done = subprocess.run(words, capture_output=True, text=True, check=False, cwd=tmp_path, env=environment)
+    assert done.returncode == 0, done.stderr
+    assert "no checkpoints.pth here" in done.stderr and PRETRAINED.name in done.stderr
+    (found,) = json.loads((tmp_path / "outputs" / "captions.json").read_text("utf-8"))
+    assert len(found["caption"].split()) >= 3
+    done = subprocess.run(words[:2], capture_output=True, text=True, check=False, cwd=tmp_path, env=environment)
+    assert done.returncode == 2 and "--images" in done.stderr and "Traceback" not in done.stderr  # Flickr8k is not there
+
+
+def test_the_bundled_encoder_is_the_pretrained_captioners() -> None:
+    encoder = EncoderCNN("bundled", "original").eval()
+    wanted = Captioner.load(PRETRAINED, CPU).encoder
+    pictures = torch.rand(2, 3, 64, 64)
+    with torch.no_grad():
+        assert torch.equal(encoder(pictures), wanted(pictures))
+    assert not encoder.learns_batchnorm
+
+
+def test_the_bundled_encoder_has_one_layout(tiny_config: Callable[..., Config]) -> None:
+    with pytest.raises(UserError, match="bundled needs encoder"):
+        tiny_config("--encoder.weights=bundled", "--encoder.layout=torchvision")

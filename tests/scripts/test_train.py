@@ -1,0 +1,343 @@
+"""What train.py writes, refuses and keeps, on tiny data. How it resumes is in test_resume.py."""
+
+import functools
+import itertools
+import re
+import shutil
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+import yaml
+from torchvision.models.resnet import Bottleneck, ResNet
+
+import train
+from cli import UserError, run_script
+from tests.support.helpers import draw, write_csv
+from training import engine
+from utils import load_checkpoint
+
+FILES = {"checkpoints.pth", "checkpoints_last.pth", "loss_log.txt", "resolved_config.yaml"}
+COLUMNS = [
+    "stage", "epoch", "step", "train_loss", "val_loss", "val_bleu4", "val_cider", "distinct", "lr", "seconds", "images_per_second", "reward",
+]  # fmt: skip
+CLOCK = ["seconds", "images_per_second"]
+FROZEN = '{"name": "frozen", "epochs": 2, "lr": 0.01}'
+LEARNING = '{"name": "learning", "epochs": 2, "lr": 0.001, "encoder_lr": 0.0001, "encoder_from": 3, "crop": 0.5}'
+
+Learn = Callable[..., Path]
+Refused = Callable[..., str]
+
+
+@pytest.fixture(autouse=True)
+def thin_resnet(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One thin block a stage: checkpoints of 13 MB in place of 95."""
+    monkeypatch.setattr("models.model.resnet50", functools.partial(ResNet, Bottleneck, [1, 1, 1, 1], width_per_group=8))
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """The output folder of runs that are given no other."""
+    return tmp_path / "run"
+
+
+@pytest.fixture
+def learn(tiny_args: list[str], tmp_path: Path, folder: Path) -> Learn:
+    """``learn("--train.seed=3", ...)`` runs train.py in this process and returns the output folder."""
+    plain = tmp_path / "plain.yaml"  # not config.yaml: what a stage does not say would come from there
+    plain.write_text("device: cpu")
+
+    def run(*options: str, to: Path = folder) -> Path:
+        train.main([f"--config={plain}", *tiny_args, f"--train.stages=[{FROZEN}]", f"--output_dir={to}", *options])
+        return to
+
+    return run
+
+
+def read_log(folder: Path) -> pd.DataFrame:
+    return pd.read_csv(folder / "loss_log.txt", sep="\t")
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+
+
+def last(folder: Path) -> dict:
+    return load_checkpoint(folder / "checkpoints_last.pth")
+
+
+def weights(folder: Path, name: str = "checkpoints_last.pth") -> dict[str, torch.Tensor]:
+    return load_checkpoint(folder / name)["model"]
+
+
+# --- what is written
+
+
+def test_the_command_writes_the_files_of_the_contract(tiny_run: Path) -> None:
+    """The one test here of a whole ``python train.py``, ResNet-50 and all."""
+    assert {path.name for path in tiny_run.iterdir()} == FILES
+    assert {"format_version", "config", "vocab", "transform", "model"} <= load_checkpoint(tiny_run / "checkpoints.pth").keys()
+    assert list(read_log(tiny_run).columns) == COLUMNS
+
+
+def test_log(learn: Learn, capsys: pytest.CaptureFixture[str]) -> None:
+    log = read_log(learn())
+    assert log["stage"].tolist() == ["frozen"] * 2 and log["epoch"].tolist() == [1, 2] and log["step"].tolist() == [2, 4]
+    assert log[COLUMNS[3:-1]].map(lambda value: isinstance(value, float) and value >= 0).all(axis=None)
+    assert log["reward"].isna().all()  # of self-critical stages only
+    out = capsys.readouterr().out
+    assert re.search(
+        r"^frozen 1/2 +loss \d.* val \d.* BLEU-4 .*CIDEr .*distinct +\d+% .*img/s +\d+ min of training left", out, re.MULTILINE
+    )
+    assert out.count(".jpg: ") == 2 * 3  # sample captions
+
+
+def test_checkpoints(learn: Learn) -> None:
+    folder = learn('--train.stages=[{"name": "long", "epochs": 8, "lr": 0.01, "patience": 8}]')
+    log, best = read_log(folder), load_checkpoint(folder / "checkpoints.pth")
+    assert best["scores"]["val_cider"] == pytest.approx(log["val_cider"].max(), rel=1e-5)
+    assert best["scores"]["epoch"] == log["epoch"][log["val_cider"].argmax()]
+    assert "training" not in best
+    progress = last(folder)["training"]["progress"]
+    assert (progress["stage"], progress["total_epochs"], progress["total_steps"]) == (1, 8, 16)
+    assert best["vocab"][:4] == ["<pad>", "<start>", "<end>", "<unk>"] and "circle" in best["vocab"]
+
+
+def test_resolved_config_gives_the_same_run_again(learn: Learn, tmp_path: Path) -> None:
+    first = learn("--train.seed=7", f"--train.stages=[{FROZEN}, {LEARNING}]", "--resume=auto")
+    values = yaml.safe_load((first / "resolved_config.yaml").read_text())
+    assert "resume" not in values and "config" not in values
+    train.main([f"--config={first / 'resolved_config.yaml'}", f"--output_dir={tmp_path / 'again'}"])
+    pd.testing.assert_frame_equal(read_log(first).drop(columns=CLOCK), read_log(tmp_path / "again").drop(columns=CLOCK))
+    one, other = weights(first), weights(tmp_path / "again")
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_another_seed_is_another_run(learn: Learn, tmp_path: Path) -> None:
+    one, other = read_log(learn()), read_log(learn("--train.seed=1", to=tmp_path / "other"))
+    assert one["train_loss"].tolist() != other["train_loss"].tolist()
+
+
+# --- stages and schedules
+
+
+def test_two_stages(learn: Learn, tmp_path: Path) -> None:
+    """The encoder stays as it is in the first, and learns from its third stage on in the second."""
+    slow, fast = FROZEN.replace("0.01", "1e-6"), LEARNING.replace("0.001", "0.02")  # so that the best epoch is one of the second
+    frozen = learn(f"--train.stages=[{slow}]", to=tmp_path / "frozen")
+    both = learn(f"--train.stages=[{slow}, {fast}]")
+    assert read_log(both)["stage"].tolist() == ["frozen"] * 2 + ["learning"] * 2
+    pd.testing.assert_frame_equal(read_log(frozen).drop(columns=CLOCK), read_log(both).drop(columns=CLOCK)[:2])
+    before, after = weights(frozen), weights(both, "checkpoints.pth")
+    changed = {name.split(".")[2] for name in before if name.startswith("encoder.") and not torch.equal(before[name], after[name])}
+    assert changed == {"3", "4"}
+
+
+def test_early_stopping(learn: Learn, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = learn('--train.stages=[{"name": "still", "epochs": 9, "lr": 1e-12, "patience": 2}]')
+    assert len(read_log(folder)) == 3  # the first is the best so far, then two that are no better
+    assert "stage still: no better validation CIDEr for 2 epochs, stopped early" in capsys.readouterr().out
+    assert last(folder)["training"]["progress"]["stage"] == 1
+
+
+def test_early_stopping_ends_the_stage_not_the_run(learn: Learn) -> None:
+    still = '{"name": "still", "epochs": 9, "lr": 1e-12, "patience": 1}'
+    assert read_log(learn(f"--train.stages=[{still}, {FROZEN}]"))["stage"].tolist() == ["still"] * 2 + ["frozen"] * 2
+
+
+def test_plateau_halves_the_rate_after_two_epochs_that_are_no_better(learn: Learn) -> None:
+    folder = learn('--train.stages=[{"name": "flat", "epochs": 7, "lr": 1e-12, "patience": 9, "schedule": "plateau", "warmup": 0}]')
+    assert (read_log(folder)["lr"] / 1e-12).tolist() == pytest.approx([1, 1, 1, 0.5, 0.5, 0.25, 0.25])
+
+
+# --- what is refused: exit status 2 and one line
+
+
+@pytest.fixture
+def refused(learn: Learn, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Refused:
+    """The one line on stderr with which a run is refused."""
+
+    def run(*options: str) -> str:
+        monkeypatch.setattr(sys, "argv", ["train.py"])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as end:
+            run_script(lambda _: learn(*options) and None)
+        error = capsys.readouterr().err
+        assert end.value.code == 2 and error.startswith("error: ") and error.count("\n") == 1
+        return error
+
+    return run
+
+
+def test_missing_or_wrong_input(refused: Refused, tmp_path: Path) -> None:
+    column = write_csv(tmp_path / "column.csv", [("a.jpg", "a dog", "train")], header=("image", "text", "split"))
+    assert "nowhere.csv: no such captions file" in refused("--data.captions_file=nowhere.csv")
+    assert "column.csv: no columns named caption" in refused(f"--data.captions_file={column}")
+    assert "8 of 8 images cannot be used" in refused("--data.image_dir=nowhere")
+    assert "8 of 8 images cannot be used" in refused("--data.image_dir=nowhere", f"--train.stages=[{LEARNING}]")
+    assert "encoder.weights nowhere.pth: no such file" in refused("--encoder.weights=nowhere.pth")
+    assert "did you mean 'train.seed'" in refused("--train.sed=1")
+    assert "fp16" in refused("--train.precision=fp16")
+    assert not (tmp_path / "run").exists()
+
+
+def test_what_is_refused_leaves_an_earlier_run_alone(learn: Learn, refused: Refused) -> None:
+    folder = learn()
+    before = contents(folder)
+    assert "cannot be used" in refused("--data.image_dir=nowhere")
+    assert contents(folder) == before and not (folder / "previous_runs").exists()
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Callable[[int], list[str]]:
+    """``photos(bad)``: options for 70 + 20 pictures of which so many of the 70 are not pictures at all."""
+
+    def make(bad: int) -> list[str]:
+        folder = tmp_path / f"photos{bad}"
+        folder.mkdir()
+        draw(folder / "good.jpg", "circle", "red")
+        rows = []
+        for number in range(90):
+            split = "train" if number < 70 else "val"
+            shutil.copy(folder / "good.jpg", folder / f"{number}.jpg")
+            if number < bad:
+                (folder / f"{number}.jpg").write_text("not a picture")
+            rows += [(f"{number}.jpg", "a red circle", split)] * (1 + number % 4)  # 1 to 4 captions an image
+        write_csv(folder / "captions.csv", rows)
+        return [f"--data.captions_file={folder / 'captions.csv'}", f"--data.image_dir={folder}", "--train.batch_size=32"]
+
+    return make
+
+
+@pytest.mark.parametrize("stage", [FROZEN, LEARNING], ids=["cached", "learning"])
+def test_a_few_bad_images_are_named_and_skipped(
+    learn: Learn, photos: Callable[[int], list[str]], stage: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = learn(*photos(3), f"--train.stages=[{stage}]")
+    out = capsys.readouterr().out
+    assert re.findall(r"skipped: .*?(\d)\.jpg: not a picture", out) == ["0", "1", "2"]
+    assert read_log(folder)["step"].tolist() == [3, 6]  # 67 images in steps of 32
+
+
+def test_more_than_a_twentieth_of_bad_images_stops_before_training(refused: Refused, photos: Callable[[int], list[str]]) -> None:
+    error = refused(*photos(4))
+    assert "4 of 70 images cannot be used (more than 5%)" in error and "0.jpg: not a picture" in error
+
+
+# --- earlier runs, and resuming
+
+
+def test_a_new_run_moves_the_files_of_an_earlier_one_and_loses_nothing(learn: Learn, capsys: pytest.CaptureFixture[str]) -> None:
+    before = contents(learn())
+    folder = learn("--train.seed=1")
+    (moved,) = (folder / "previous_runs").iterdir()
+    assert contents(moved) == before
+    assert contents(folder).keys() == FILES and contents(folder)["loss_log.txt"] != before["loss_log.txt"]
+    assert f"--resume {moved / 'checkpoints_last.pth'}" in capsys.readouterr().out
+
+
+def test_the_log_of_a_run_whose_checkpoints_are_gone_is_not_mixed_up(learn: Learn) -> None:
+    folder = learn()
+    before = contents(folder)
+    for path in folder.glob("*.pth"):
+        path.unlink()
+    assert len(read_log(learn())) == 2
+    (moved,) = (folder / "previous_runs").iterdir()
+    assert contents(moved) == {name: data for name, data in before.items() if not name.endswith(".pth")}
+
+
+def test_an_earlier_run_goes_on_with_its_own_files(learn: Learn) -> None:
+    """As the message says that moves them: --resume previous_runs/.../checkpoints_last.pth."""
+    longer = f"--train.stages=[{FROZEN}, {FROZEN.replace('frozen', 'more')}]"
+    first, folder = read_log(learn()), learn("--train.seed=1")
+    second = contents(folder)
+    (moved,) = (folder / "previous_runs").iterdir()
+    untouched = contents(moved)
+    learn(longer, f"--resume={moved / 'checkpoints_last.pth'}")
+    pd.testing.assert_frame_equal(read_log(folder)[:2], first)
+    assert read_log(folder)["stage"].tolist() == ["frozen"] * 2 + ["more"] * 2
+    assert load_checkpoint(folder / "checkpoints.pth")["config"]["train"]["seed"] == 0
+    assert contents(moved) == untouched
+    assert second in [contents(path) for path in (folder / "previous_runs").iterdir()]
+
+
+def test_resume_auto_starts_afresh_where_there_is_nothing(learn: Learn, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = learn("--resume=auto")
+    assert "--resume auto: no checkpoints_last.pth in" in capsys.readouterr().out
+    assert contents(folder).keys() == FILES
+
+
+def test_resume_of_a_finished_run_says_so_and_changes_nothing(learn: Learn, capsys: pytest.CaptureFixture[str]) -> None:
+    before = contents(learn())
+    assert contents(learn("--resume=auto")) == before
+    assert "nothing to do" in capsys.readouterr().out
+
+
+def test_resume_refuses(learn: Learn, refused: Refused, tiny_data: Path, tmp_path: Path) -> None:
+    folder = learn()
+    before = contents(folder)
+    other = tmp_path / "other.csv"
+    other.write_text((tiny_data / "captions.csv").read_text().replace("There is", "Here is"))
+    assert "missing.pth: no such file" in refused("--resume=missing.pth")
+    assert "can caption but not go on training" in refused(f"--resume={folder / 'checkpoints.pth'}")
+    assert "other.csv has changed since the run began" in refused("--resume=auto", f"--data.captions_file={other}")
+    error = refused("--resume=auto", "--decoder.hidden_size=9", "--train.seed=1")
+    assert "decoder.hidden_size" in error and "train.seed" in error
+    assert contents(folder) == before
+
+
+@pytest.fixture
+def interrupted(learn: Learn, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """``interrupted(3, "--option", ...)``: like ``learn``, but Ctrl-C comes during the third batch (of validation too)."""
+
+    def run(batch: int, *options: str) -> None:
+        calls = itertools.count(1)
+        with monkeypatch.context() as patch, pytest.raises(SystemExit) as end:
+            patch.setattr(
+                "engine.caption_loss", lambda *args: (next(calls) == batch and signal.raise_signal(signal.SIGINT), loss(*args))[1]
+            )
+            learn(*options)
+        assert end.value.code == 130
+
+    loss = engine.caption_loss
+    return run
+
+
+def test_a_run_can_go_on_with_a_lower_learning_rate(learn: Learn, interrupted: Callable[..., None]) -> None:
+    """What the advice against a loss that is not finite says."""
+    stage = '{{"name": "frozen", "epochs": 3, "lr": {}, "schedule": "plateau", "warmup": 0}}'
+    interrupted(4, f"--train.stages=[{stage.format(0.01)}]")
+    folder = learn(f"--train.stages=[{stage.format(0.002)}]", "--resume=auto")
+    assert read_log(folder)["lr"].tolist() == pytest.approx([0.01, 0.002, 0.002])
+
+
+def test_other_layers_cannot_begin_to_learn_within_a_stage(interrupted: Callable[..., None], refused: Refused) -> None:
+    interrupted(1, f"--train.stages=[{LEARNING}]")
+    assert "leave its encoder_lr and encoder_from" in refused(f"--train.stages=[{FROZEN.replace('frozen', 'learning')}]", "--resume=auto")
+
+
+def test_main_runs_in_a_thread_and_leaves_signals_as_they_were(learn: Learn) -> None:
+    before = [signal.getsignal(name) for name in (signal.SIGINT, signal.SIGTERM)]
+    folder = learn()
+    assert [signal.getsignal(name) for name in (signal.SIGINT, signal.SIGTERM)] == before
+    thread = threading.Thread(target=learn, kwargs={"to": folder.with_name("thread")})
+    thread.start()
+    thread.join()
+    assert contents(folder.with_name("thread")).keys() == FILES
+
+
+def test_best_is_found_again_where_somebody_took_it_away(learn: Learn, interrupted: Callable[..., None], folder: Path) -> None:
+    interrupted(5)
+    (folder / "checkpoints.pth").unlink()
+    learn("--resume=auto")
+    assert load_checkpoint(folder / "checkpoints.pth")["scores"]["epoch"] == 2
+
+
+def test_user_errors_are_not_swallowed_by_main() -> None:
+    with pytest.raises(UserError, match="no such file"):
+        train.main(["--config=nowhere.yaml"])

@@ -1,0 +1,26 @@
+"""Two runs in one output folder: the second is refused. Real processes, as in test_resume.py."""
+
+import time
+
+from test_resume import CALLS_PER_EPOCH, ENCODER_STAGE, At, folder, forkserver, uninterrupted  # noqa: F401  (three fixtures)
+
+from tests.support.helpers import assert_same
+
+
+def test_the_second_is_refused_until_the_first_has_ended(folder, uninterrupted) -> None:  # noqa: F811
+    """It changes nothing, and may go on as soon as the first was killed, the loader's workers or not."""
+    run, second = (folder(ENCODER_STAGE, "--data.workers=2") for _ in range(2))
+    second.output = run.output.with_name("second.txt")  # the first may still be writing to its own
+    first = run.start(At("training.objectives.caption_loss", 3 * CALLS_PER_EPOCH + 2, "SIGSTOP"))  # when pictures are being decoded
+    deadline = time.monotonic() + 60
+    while not (run.path / "loss_log.txt").exists() or (run.path / "loss_log.txt").read_text().count("\n") < 4:
+        assert first.is_alive() and time.monotonic() < deadline, run.text()
+        time.sleep(0.05)
+    for option in ("--train.seed=1", "--resume=auto"):
+        assert second.run(None, option) == 2
+        assert "another run is writing there" in second.text() and second.text().count("\n") == 1
+    first.kill()
+    first.join()
+    run.resume()
+    assert not (run.path / "previous_runs").exists()
+    assert_same(run.result(), uninterrupted(ENCODER_STAGE))

@@ -1,0 +1,55 @@
+"""Checkpoints for the web demo's tests: a fixture. They are not trained; what they say is nonsense, and always the same."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from config import Config
+from data.vocab import SPECIAL, Vocabulary
+from models.captioner import Captioner
+from models.quantize import shrink
+from utils import save_checkpoint
+
+WORDS = ["a", "red", "circle", "two", "blue", "squares", "beside", "yellow", "ball"]
+HOSTILE_WORDS = [
+    "<script>alert(1)</script>",
+    "<img/src=x/onerror=alert(1)>",
+    "![x](http://example.com/x.png)",
+    "**bold**:red[red]:dog:$x^2$`code`",
+    "\"'&amp;",
+    "\u202egnorw",
+    "\u05e9\u05dc\u05d5\u05dd\u200f",
+    "\U0001f469\u200d\U0001f467",
+    "x" * 10_000,
+]
+HOSTILE_NAME = "<script>alert(1)</script> \"'&amp; \u202e \U0001f469 ![x](http:evil) :dog: "
+
+
+def save(path: Path, config: Config, words: list[str]) -> None:
+    torch.manual_seed(1)
+    save_checkpoint(path, shrink(Captioner(config, Vocabulary([*SPECIAL, *words])).checkpoint()))
+
+
+@pytest.fixture(scope="session")
+def demo_folder(tiny_config: Callable[..., Config], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of four models (25 MB each), as train.py would leave them. Read only: all tests share it."""
+    folder = tmp_path_factory.mktemp("demo")
+    attention = tiny_config("--decoder.name=attention", "--data.image_size=64", "--generate.beam_size=3")
+    save(folder / "checkpoints.pth", attention, WORDS)
+    save(folder / "runs/drawings/checkpoints.pth", tiny_config("--data.image_dir=data/sample/images"), WORDS)
+    every_word_once = [f"--generate.{option}" for option in ("no_repeat_ngram=1", "max_length=9", "length_penalty=2")]
+    hostile = tiny_config("--decoder.name=attention", "--data.image_size=64", *every_word_once)
+    save(folder / "runs/hostile/checkpoints.pth", hostile, HOSTILE_WORDS)
+    (folder / "runs/broken").mkdir()
+    (folder / "runs/broken/checkpoints.pth").write_bytes(b"secret words of a library")
+    return folder
+
+
+def photograph(path: Path, seed: int = 0, size: tuple[int, int] = (640, 480)) -> Path:
+    """A JPEG of large coloured squares, different for each seed."""
+    coarse = torch.randint(0, 256, (6, 8, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(seed)).numpy()
+    Image.fromarray(coarse).resize(size, Image.Resampling.NEAREST).save(path, quality=90)
+    return path

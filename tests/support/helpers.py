@@ -1,0 +1,78 @@
+"""What tests of all kinds use: run a script as a user would, draw pictures, write captions files, compare checkpoints."""
+
+import csv
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, get_args, get_type_hints
+
+import torch
+from PIL import Image, ImageDraw
+
+from config import DecoderConfig
+
+ROOT = Path(__file__).parents[2]
+DECODERS: tuple[str, ...] = get_args(get_type_hints(DecoderConfig)["name"])  # every decoder there is
+COLOURS = ("red", "blue", "green", "yellow")
+SHAPES = ("circle", "square")
+SPLITS = ("train", "train", "val", "test")  # two pictures in four are for training
+
+
+def run_script(*args: str | Path, cwd: Path = ROOT, timeout: float = 120) -> subprocess.CompletedProcess[str]:
+    """Run ``python SCRIPT.py OPTIONS ...`` or ``python -m MODULE ...`` of the repo as a user would, in any folder."""
+    script, *options = map(str, args)
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    program = [str(ROOT / script)] if script.endswith(".py") else ["-m", script]
+    return subprocess.run(
+        [sys.executable, *program, *options],
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        check=False,
+        cwd=cwd,
+        timeout=timeout,
+        env=environment,
+    )
+
+
+def assert_refused(result: subprocess.CompletedProcess[str], *names: str) -> None:
+    """Exit status 2 and one line on stderr that names what is wrong; no traceback."""
+    assert result.returncode == 2, result.stderr
+    assert result.stderr.startswith("error: ") and result.stderr.count("\n") == 1, result.stderr
+    for name in names:
+        assert name in result.stderr
+
+
+def draw(path: Path, shape: str, colour: str, size: tuple[int, int] = (40, 30)) -> Path:
+    """Save a picture of one coloured shape on white; the format is the suffix's."""
+    image = Image.new("RGB", size, "white")
+    corners = (size[0] // 4, size[1] // 4, 3 * size[0] // 4, 3 * size[1] // 4)
+    pen = ImageDraw.Draw(image)
+    (pen.ellipse if shape == "circle" else pen.rectangle)(corners, fill=colour)
+    image.save(path)
+    return path
+
+
+def write_csv(path: Path, rows: list[tuple[str, ...]], header: tuple[str, ...] = ("image", "caption", "split")) -> Path:
+    """Write a captions file."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([header, *rows])
+    return path
+
+
+def assert_same(one: Any, other: Any, where: str = "") -> None:
+    """Equal to the last bit."""
+    assert type(one) is type(other), where
+    if isinstance(one, dict):
+        assert one.keys() == other.keys(), where
+        for key in one:
+            assert_same(one[key], other[key], f"{where}/{key}")
+    elif isinstance(one, list | tuple):
+        assert len(one) == len(other), where
+        for number, (a, b) in enumerate(zip(one, other, strict=True)):
+            assert_same(a, b, f"{where}/{number}")
+    elif isinstance(one, torch.Tensor):
+        assert torch.equal(one, other), where
+    else:
+        assert one == other, f"{where}: {one} != {other}"

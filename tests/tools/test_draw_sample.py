@@ -1,0 +1,147 @@
+"""The bundled sample: what it promises to training, scoring and the gallery."""
+
+import io
+import re
+from collections import Counter
+
+import pytest
+from PIL import Image, ImageChops, ImageStat
+
+from tools.draw_sample.draw import (
+    CAPTIONS_FILE,
+    COLOURS,
+    IMAGES,
+    SIDE,
+    THINGS,
+    captions,
+    captions_csv,
+    draw,
+    jpeg,
+    names_main_thing,
+    scenes,
+)
+from tools.draw_sample.scenes import ACTIONS, canonical
+
+SAMPLE = scenes()
+TRAIN = [scene for scene in SAMPLE if scene.split == "train"]
+HELD_OUT = [scene for scene in SAMPLE if scene.split != "train"]
+
+
+def words(sentence):
+    return re.findall(r"[a-z]+", sentence.lower())
+
+
+def triple(scene):
+    return scene.thing, scene.colour, scene.place
+
+
+def one(**facts):
+    return next(scene for scene in SAMPLE if all(getattr(scene, name) == value for name, value in facts.items()))
+
+
+def test_bundled_captions_are_what_the_script_writes():
+    assert CAPTIONS_FILE.read_bytes().decode("utf-8") == captions_csv(scenes())
+
+
+def test_same_seed_same_scenes_and_another_seed_others():
+    assert scenes(0) == SAMPLE
+    assert scenes(1) != SAMPLE
+
+
+@pytest.mark.parametrize("thing", THINGS)
+def test_bundled_pictures_are_what_the_script_draws(thing):
+    scene = one(thing=thing)
+    picture = draw(scene)
+    assert picture.tobytes() == draw(scene).tobytes()
+    bundled = Image.open(IMAGES / scene.image)
+    assert bundled.size == picture.size == (SIDE, SIDE)
+    again = Image.open(io.BytesIO(jpeg(picture)))
+    # Another release of Pillow or libjpeg may round a pixel differently, never move a shape.
+    assert max(ImageStat.Stat(ImageChops.difference(bundled, again)).mean) < 1.5
+
+
+def test_every_scene_has_its_file_and_every_file_its_scene():
+    assert sorted(path.name for path in IMAGES.glob("*.jpg")) == [scene.image for scene in SAMPLE]
+
+
+def test_size_budget():
+    assert sum(path.stat().st_size for path in IMAGES.glob("*.jpg")) <= 2.3e6
+
+
+def test_no_two_pictures_alike():
+    assert len({path.read_bytes() for path in IMAGES.glob("*.jpg")}) == len(SAMPLE)
+
+
+def test_splits_are_of_the_promised_sizes_and_disjoint():
+    sizes = Counter(scene.split for scene in SAMPLE)
+    assert 700 <= sizes["train"] <= 760
+    assert 70 <= sizes["val"] <= 110
+    assert 70 <= sizes["test"] <= 110
+    assert len({scene.image for scene in SAMPLE}) == len(SAMPLE)
+
+
+def test_held_out_pictures_show_what_training_shows_in_other_pictures():
+    assert {triple(scene) for scene in HELD_OUT} <= {triple(scene) for scene in TRAIN}
+    for name in ("thing", "colour", "place", "action", "relation", "count"):
+        counts = Counter(getattr(scene, name) for scene in TRAIN)
+        assert {getattr(scene, name) for scene in HELD_OUT} <= set(counts)
+        assert min(counts.values()) >= 12, (name, counts)
+
+
+def test_test_split_covers_every_thing_and_colour():
+    test = [scene for scene in SAMPLE if scene.split == "test"]
+    assert {scene.thing for scene in test} == set(THINGS)
+    assert {scene.colour for scene in test} == set(COLOURS)
+
+
+def test_five_different_captions_each_naming_the_main_thing():
+    for scene in SAMPLE:
+        sentences = captions(scene)
+        assert len(set(sentences)) == 5
+        assert all(names_main_thing(sentence, scene) for sentence in (*sentences, canonical(scene))), sentences
+
+
+def test_captions_read_as_sentences():
+    for scene in SAMPLE:
+        for sentence in captions(scene):
+            assert re.fullmatch(r"[A-Z][a-z]*( [a-z]+,?)* [a-z]+\.", sentence), sentence
+            plural = scene.count > 1
+            assert (" is " in sentence) <= (not plural), sentence
+            assert (" are " in sentence) <= plural, sentence
+
+
+def test_words_are_few_and_every_held_out_word_is_trained():
+    trained = Counter(word for scene in TRAIN for sentence in captions(scene) for word in words(sentence))
+    assert len(trained) <= 120
+    for scene in HELD_OUT:
+        assert min(trained[word] for word in words(" ".join(captions(scene)))) >= 5  # Vocabulary's usual threshold
+
+
+def test_places_fit_the_things():
+    for scene in SAMPLE:
+        assert scene.action in ACTIONS[scene.thing][scene.place]
+
+
+def test_names_main_thing_tells_right_from_wrong():
+    dog = one(thing="dog", colour="red")
+    assert names_main_thing("a red dog runs on the grass", dog)
+    assert names_main_thing("Two red dogs are sitting.", dog)
+    assert not names_main_thing("a red bird runs on the grass", dog)
+    assert not names_main_thing("a blue dog runs on the grass", dog)
+    assert not names_main_thing("a dog runs on the grass", dog)
+    assert not names_main_thing("a red dog next to a red bird", dog)
+    assert not names_main_thing("a red and blue dog", dog)
+    assert not names_main_thing("a red hotdog", dog)
+    assert not names_main_thing("", dog)
+    assert names_main_thing("the yellow sailboat is on the water", one(thing="boat", colour="yellow"))
+    assert names_main_thing("two blue fish", one(thing="fish", colour="blue"))
+
+
+def test_people_agree_about_as_much_as_they_should():
+    """Each caption against the other four: near enough to learn from, far enough to be no copy."""
+    from nltk.translate.bleu_score import corpus_bleu
+
+    everything = [[words(sentence) for sentence in captions(scene)] for scene in SAMPLE]
+    others = [[c for j, c in enumerate(five) if j != k] for five in everything for k in range(5)]
+    assert 0.6 <= corpus_bleu(others, [c for five in everything for c in five]) <= 0.75
+    assert corpus_bleu(everything, [words(canonical(scene)) for scene in SAMPLE]) >= 0.75

@@ -1,0 +1,89 @@
+"""Self-critical training makes likelier what was worth more, and only that."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+
+from config import Config, StageConfig, TrainConfig
+from data.dataset import Batch
+from data.vocab import END_ID, Vocabulary
+from evaluation.cider import CiderReward
+from models.captioner import Captioner
+from models.decoding import sample
+from training.engine import train_one_epoch
+from training.optim import build_optimizer
+from training.progress import Progress
+from training.self_critical import self_critical
+
+CAPTIONS = {
+    "dog.jpg": ["a brown dog runs", "the dog is running fast"],
+    "cat.jpg": ["a white cat sleeps", "a cat asleep"],
+    "sea.jpg": ["two boats on the sea", "boats at sea"],
+}
+
+
+def make(tiny_config: Callable[..., Config], name: str) -> tuple[Captioner, Batch]:
+    torch.manual_seed(0)
+    config = tiny_config(f"--decoder.name={name}", "--decoder.embed_size=16", "--decoder.hidden_size=32", "--generate.max_length=6")
+    vocabulary = Vocabulary.build([c for captions in CAPTIONS.values() for c in captions], min_count=1)
+    captioner = Captioner(config, vocabulary)
+    captioner.set_dropout(0.0)
+    features = torch.randn(3, 4, captioner.encoder.features_size)
+    return captioner, Batch(features, torch.zeros(3, 1, 2, dtype=torch.long), list(CAPTIONS))
+
+
+def mean_reward(captioner: Captioner, batch: Batch) -> float:
+    reward, words = CiderReward(CAPTIONS), captioner.vocabulary.words
+    drawn = sample(captioner.eval().decoder, batch.visual, 200, torch.Generator().manual_seed(7), 6)
+    values = [reward(name, [words[token] for token in s.tokens]) for name, all_ in zip(batch.names, drawn, strict=True) for s in all_]
+    return sum(values) / len(values)
+
+
+@pytest.mark.parametrize("name", ["lstm", "attention", "transformer"])
+def test_reward_rises(tiny_config: Callable[..., Config], name: str) -> None:
+    captioner, batch = make(tiny_config, name)
+    before = mean_reward(captioner, batch)
+    stage = StageConfig(epochs=1, lr=1e-2, samples=20)
+    optimizer, scaler = build_optimizer(captioner, stage, 0.0), torch.amp.GradScaler("cpu", enabled=False)
+    objective = self_critical(CAPTIONS, stage.samples, torch.float32)
+    numbers = train_one_epoch(captioner, captioner, objective, [batch] * 60, 60, optimizer, scaler, stage, TrainConfig(), Progress())
+    assert captioner.decoder.training
+    after = mean_reward(captioner, batch)
+    assert after > 2 * before
+    assert before < numbers["reward"] < after and numbers["train_loss"] != numbers["train_loss"]  # NaN: nothing was forced
+
+
+def test_a_sentence_that_was_cut_off_is_not_taught_to_end(tiny_config: Callable[..., Config]) -> None:
+    captioner, batch = make(tiny_config, "lstm")
+    captioner.train()
+    with torch.no_grad():  # it never ends by itself
+        captioner.decoder.output.bias[END_ID] = -1e4
+    self_critical(CAPTIONS, 5, torch.float32)(captioner, batch).loss.backward()  # type: ignore[no-untyped-call]
+    gradient = captioner.decoder.output.bias.grad
+    assert gradient is not None and gradient.any() and gradient[END_ID] == 0.0
+    reward = CiderReward(CAPTIONS)
+    assert reward("dog.jpg", ["a", "brown", "dog", "runs"], ended=False) < reward("dog.jpg", ["a", "brown", "dog", "runs"])
+
+
+def test_infinite_logits_stop_training(tiny_config: Callable[..., Config]) -> None:
+    captioner, batch = make(tiny_config, "lstm")
+    batch.visual[0] = torch.inf
+    stage = StageConfig(epochs=1, samples=2)
+    optimizer, scaler = build_optimizer(captioner, stage, 0.0), torch.amp.GradScaler("cpu", enabled=False)
+    objective = self_critical(CAPTIONS, stage.samples, torch.float32)
+    with pytest.raises(FloatingPointError, match="logits are not finite; stopped at epoch 1, step 1"):
+        train_one_epoch(captioner, captioner, objective, [batch], 1, optimizer, scaler, stage, TrainConfig(), Progress())
+
+
+def test_sentences_that_are_worth_the_same_teach_nothing(tiny_config: Callable[..., Config]) -> None:
+    captioner, batch = make(tiny_config, "lstm")
+    captioner.train()
+    with torch.no_grad():  # always the same two words, so all sentences earn the same, and not nothing
+        captioner.decoder.output.weight.zero_()
+        captioner.decoder.output.bias.fill_(-1e4)
+        captioner.decoder.output.bias[captioner.vocabulary.words.index("dog")] = 1e4
+    step = self_critical(CAPTIONS, 5, torch.float32)(captioner, batch)
+    step.loss.backward()  # type: ignore[no-untyped-call]
+    assert step.shown > 0.0 and step.count == 15
+    assert all(not parameter.grad.any() for parameter in captioner.decoder.parameters() if parameter.grad is not None)
