@@ -21,7 +21,17 @@ except ModuleNotFoundError:
 
 from cli import UserError
 from data.captions import read_captions, references_of
-from demo.serving import Method, Result, alt_text, as_csv, as_jpeg, as_json, caption_upload, find_checkpoints, knows_drawings_only
+from demo.serving import (
+    Method,
+    Result,
+    alt_text,
+    as_csv,
+    as_jpeg,
+    as_json,
+    caption_upload,
+    find_checkpoints,
+    knows_drawings_only,
+)
 from demo.uploads import MAX_BYTES, UploadError
 from gallery import heatmap
 from gallery.pictures import PAGE_SIDE, file_name, shrink
@@ -92,15 +102,21 @@ def shown(text: str, tag: str = "p", kind: str = "") -> str:
 
 def choose_model(paths: list[Path]) -> tuple[Captioner, Path, int]:
     """Let the visitor choose a checkpoint; load it, or say that it cannot be."""
-    path = st.selectbox("Model", paths, format_func=lambda path: "pretrained on Flickr8k" if path == PRETRAINED else path.as_posix())
+    path = st.selectbox(
+        "Model", paths, format_func=lambda path: "pretrained on Flickr8k" if path == PRETRAINED else path.as_posix()
+    )
     try:
         modified = path.stat().st_mtime_ns
         captioner = load(path, modified)
     except (UserError, OSError):
-        st.error("This checkpoint cannot be read: it is damaged, or made by another version. Choose another, or train it again.")
+        st.error(
+            "This checkpoint cannot be read: it is damaged, or made by another version. Choose another, or train it again."
+        )
         st.stop()
     config = captioner.config
-    st.caption(f"{config.decoder.name} decoder, {len(captioner.vocabulary):,} words, pictures of {captioner.transform.image_size} pixels")
+    st.caption(
+        f"{config.decoder.name} decoder, {len(captioner.vocabulary):,} words, pictures of {captioner.transform.image_size} pixels"
+    )
     return captioner, path, modified
 
 
@@ -139,7 +155,9 @@ def choose_pictures(captioner: Captioner) -> list[Source]:
         photo = st.camera_input("Take a photograph")
         return [Source("photograph.jpg", photo.file_id, photo.getvalue)] if photo else []
     files = st.file_uploader(
-        "Photographs, up to 10 MB and 50 megapixels each", ["jpg", "jpeg", "png", "webp", "gif"], accept_multiple_files=True
+        "Photographs, up to 10 MB and 50 megapixels each",
+        ["jpg", "jpeg", "png", "webp", "gif"],
+        accept_multiple_files=True,
     )
     if len(files) > MOST:
         st.warning(f"Only the first {MOST} are captioned. Remove some of them to see the others.")
@@ -159,17 +177,29 @@ def show(result: Result, key: str) -> None:
         if entry.words:
             places = range(len(entry.words))
             word = st.pills(
-                "Where it looked: choose a word", places, format_func=lambda place: label(entry.words[place]), key=f"word{key}", wrap=True
+                "Where it looked: choose a word",
+                places,
+                format_func=lambda place: label(entry.words[place]),
+                key=f"word{key}",
+                wrap=True,
             )
         if others := entry.candidates[1:]:
             items = "".join(
-                f"<li>{shown(f'{ISOLATE[0]}{caption}{ISOLATE[1]} ({log_prob:.2f})', 'div')}</li>" for caption, log_prob in others
+                f"<li>{shown(f'{ISOLATE[0]}{caption}{ISOLATE[1]} ({log_prob:.2f})', 'div')}</li>"
+                for caption, log_prob in others
             )
             st.html(f'Other candidates, best first <ul class="others">{items}</ul>')
         st.caption("As alt text, to copy once you have checked it")
-        st.code(alt_text(entry.caption), language=None, wrap_lines=True, height=160 if len(entry.caption) > 300 else "content")
+        st.code(
+            alt_text(entry.caption),
+            language=None,
+            wrap_lines=True,
+            height=160 if len(entry.caption) > 300 else "content",
+        )
         jpeg = partial(as_jpeg, result)  # drawn when it is asked for
-        st.download_button("Captioned picture", jpeg, file_name(entry.image, set()), "image/jpeg", key=f"jpeg{key}", on_click="ignore")
+        st.download_button(
+            "Captioned picture", jpeg, file_name(entry.image, set()), "image/jpeg", key=f"jpeg{key}", on_click="ignore"
+        )
     with left:
         if word is None or entry.attention is None:
             st.image(picture, alt=alt_text(entry.caption), width="stretch")
@@ -220,8 +250,12 @@ def main() -> None:
     if results:
         with st.container(horizontal=True):
             st.download_button("All captions as CSV", as_csv(results), "captions.csv", "text/csv", on_click="ignore")
-            st.download_button("All captions as JSON", as_json(results), "captions.json", "application/json", on_click="ignore")
-    st.caption("Your pictures stay in this server's memory while the page is open. They are neither stored nor passed on.")
+            st.download_button(
+                "All captions as JSON", as_json(results), "captions.json", "application/json", on_click="ignore"
+            )
+    st.caption(
+        "Your pictures stay in this server's memory while the page is open. They are neither stored nor passed on."
+    )
     if MODEL_CARD.exists():
         with st.expander("Model card of the pretrained captioner"):
             card = re.sub(r"^!\[.*\n", "", MODEL_CARD.read_text("utf-8"), flags=re.MULTILINE)

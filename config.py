@@ -181,12 +181,24 @@ def check(config: Config) -> Config:
     need(0 <= config.train.seed < 2**32, "train.seed must be in [0, 2**32)")
     need(config.data.workers >= 0, "data.workers must be 0 or more")
     bundled = config.encoder.weights == "bundled"
-    need(not bundled or config.encoder.layout == "original", "encoder.weights bundled needs encoder.layout original: it was trained in it")
-    need(config.decoder.embed_size >= 1 and config.decoder.hidden_size >= 1, "decoder.embed_size and decoder.hidden_size must be 1 or more")
+    need(
+        not bundled or config.encoder.layout == "original",
+        "encoder.weights bundled needs encoder.layout original: it was trained in it",
+    )
+    need(
+        config.decoder.embed_size >= 1 and config.decoder.hidden_size >= 1,
+        "decoder.embed_size and decoder.hidden_size must be 1 or more",
+    )
     name, heads, layers = config.decoder.name, config.decoder.heads, config.decoder.layers
     need(heads >= 1 and layers >= 1, "decoder.heads and decoder.layers must be 1 or more")
-    need(name == "lstm" or config.decoder.hidden_size % max(1, heads) == 0, "decoder.heads must divide decoder.hidden_size")
-    need(name != "transformer" or config.decoder.hidden_size % 2 == 0, "decoder.hidden_size must be even for the sines of its positions")
+    need(
+        name == "lstm" or config.decoder.hidden_size % max(1, heads) == 0,
+        "decoder.heads must divide decoder.hidden_size",
+    )
+    need(
+        name != "transformer" or config.decoder.hidden_size % 2 == 0,
+        "decoder.hidden_size must be even for the sines of its positions",
+    )
     need(0 <= config.decoder.dropout < 1, "decoder.dropout must be in [0, 1)")
     need(config.generate.beam_size >= 1, "generate.beam_size must be 1 or more")
     need(config.generate.max_length >= 1, "generate.max_length must be 1 or more")
@@ -220,7 +232,10 @@ def check(config: Config) -> Config:
             stage.samples == 0 or stage.word_dropout == 0,
             f"{where}: word_dropout hides words of people's captions; with samples there are none",
         )
-        need(stage.samples == 0 or stage.samples >= 2, f"{where}: samples must be 0, or 2 or more: each is judged against the others")
+        need(
+            stage.samples == 0 or stage.samples >= 2,
+            f"{where}: samples must be 0, or 2 or more: each is judged against the others",
+        )
         need(stage.patience >= 1, f"{where}: patience must be 1 or more")
     if problems:
         raise UserError("; ".join(problems))
@@ -324,7 +339,8 @@ def _explain(parser: jsonargparse.ArgumentParser, message: str, files: Sequence[
     if message.startswith("Unexpected config"):
         return f"--config {', '.join(files)}: not a mapping of options to values, such as 'train: {{seed: 3}}'"
     unknown = re.search(
-        r"(?:Group '(?P<group>[\w.]+)' does not accept o|O)ption '(?P<key>.+?)'|unrecognized arguments: -*(?P<word>[^\s=]+)", message
+        r"(?:Group '(?P<group>[\w.]+)' does not accept o|O)ption '(?P<key>.+?)'|unrecognized arguments: -*(?P<word>[^\s=]+)",
+        message,
     )
     if unknown is None:
         message = re.sub(r"<class '(\w+)'>", r"\1", message).replace("Parser key", "option").replace("typing.", "")
@@ -332,7 +348,9 @@ def _explain(parser: jsonargparse.ArgumentParser, message: str, files: Sequence[
     name = ".".join(part for part in unknown.group("group", "key", "word") if part)
     stage_keys = [f.name for f in dataclasses.fields(StageConfig)]
     valid = [word.lstrip("-") for action in parser._actions for word in action.option_strings]
-    valid = sorted({*valid, *(f"train.stages.{key}" for key in stage_keys), *stage_keys, *(word.split(".")[-1] for word in valid)})
+    valid = sorted(
+        {*valid, *(f"train.stages.{key}" for key in stage_keys), *stage_keys, *(word.split(".")[-1] for word in valid)}
+    )
     near = difflib.get_close_matches(name, valid, n=1, cutoff=0.5)
     hint = f"did you mean '{near[0]}'?" if near else "see --help for the valid names"
     return f"unknown option '{name}' on the command line or in {', '.join(files)}: {hint}"

@@ -36,9 +36,15 @@ def read_options(argv: list[str]) -> Namespace:
     Raises:
         UserError: options that are wrong, or have no use together.
     """
-    parser = OptionParser(prog="evaluate.py", description="Score captions: BLEU-1..4, METEOR (where Java is installed), ROUGE-L, CIDEr.")
+    parser = OptionParser(
+        prog="evaluate.py", description="Score captions: BLEU-1..4, METEOR (where Java is installed), ROUGE-L, CIDEr."
+    )
     parser.add_argument(
-        "--checkpoint", type=Path, nargs="+", action="extend", help="the model, or several to compare (default: checkpoints.pth)"
+        "--checkpoint",
+        type=Path,
+        nargs="+",
+        action="extend",
+        help="the model, or several to compare (default: checkpoints.pth)",
     )
     parser.add_argument(
         "--predictions",
@@ -49,11 +55,18 @@ def read_options(argv: list[str]) -> Namespace:
     )
     parser.add_argument("--split", choices=SPLITS, help="which images of the captions file (default: test)")
     parser.add_argument(
-        "--output", type=Path, default=Path("metrics.json"), help="the scores; tables and captions go beside (default: %(default)s)"
+        "--output",
+        type=Path,
+        default=Path("metrics.json"),
+        help="the scores; tables and captions go beside (default: %(default)s)",
     )
-    parser.add_argument("--captions_file", type=Path, help="the references (default: the captions.csv the checkpoint was trained with)")
+    parser.add_argument(
+        "--captions_file", type=Path, help="the references (default: the captions.csv the checkpoint was trained with)"
+    )
     parser.add_argument("--image_dir", type=Path, help="another folder of images than the checkpoint was trained with")
-    parser.add_argument("--feature_cache", help="another folder of cached features than the checkpoint was trained with")
+    parser.add_argument(
+        "--feature_cache", help="another folder of cached features than the checkpoint was trained with"
+    )
     parser.add_argument(
         "--beam_size",
         type=int,
@@ -61,11 +74,18 @@ def read_options(argv: list[str]) -> Namespace:
         action="extend",
         help="sentences kept open at each step, 1 is greedy; several are compared (default: the checkpoint's)",
     )
-    parser.add_argument("--baseline", choices=("nearest",), help="also score captions of similar training images (Devlin et al. 2015)")
-    parser.add_argument("--limit", type=int, help="only the first so many images, for a quick look: CIDEr is then another")
+    parser.add_argument(
+        "--baseline", choices=("nearest",), help="also score captions of similar training images (Devlin et al. 2015)"
+    )
+    parser.add_argument(
+        "--limit", type=int, help="only the first so many images, for a quick look: CIDEr is then another"
+    )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 or mps (default: %(default)s)")
     options = parser.parse_args(argv)
-    for name, values in [("beam_size", options.beam_size or []), ("limit", [] if options.limit is None else [options.limit])]:
+    for name, values in [
+        ("beam_size", options.beam_size or []),
+        ("limit", [] if options.limit is None else [options.limit]),
+    ]:
         if wrong := [value for value in values if value < 1]:
             raise UserError(f"--{name} {wrong[0]}: must be 1 or more")
     for name in ("checkpoint", "predictions", "beam_size"):
@@ -73,7 +93,9 @@ def read_options(argv: list[str]) -> Namespace:
         if len({Path(value).resolve() if isinstance(value, Path) else value for value in values}) < len(values):
             raise UserError(f"--{name} {' '.join(map(str, values))}: the same one twice. Name each once")
     if options.output.suffix != ".json":  # .md is for the tables, and a .pth or .csv may be somebody's model or data
-        raise UserError(f"--output {options.output}: the scores are JSON, tables and captions go beside them. Name a .json file")
+        raise UserError(
+            f"--output {options.output}: the scores are JSON, tables and captions go beside them. Name a .json file"
+        )
     if options.baseline and options.split == "train":
         raise UserError(
             f"--baseline {options.baseline} borrows from training images, so it cannot be scored on --split train. Use val or test"
@@ -94,7 +116,9 @@ def place_files(options: Namespace, systems: Sequence[System]) -> list[dict[str,
         UserError: one file would overwrite another, or what was given to read.
     """
     slugs = ["_".join(re.findall(r"\w+", system.name)) for system in systems[1:]]
-    slugs = [f"{slug}_{number}" if slug in slugs[: number - 2] else slug for number, slug in enumerate(slugs, 2)]  # a-b.pth and a_b.pth
+    slugs = [
+        f"{slug}_{number}" if slug in slugs[: number - 2] else slug for number, slug in enumerate(slugs, 2)
+    ]  # a-b.pth and a_b.pth
     places = [
         {
             "predictions": system.predictions or beside(options.output, "predictions", ".json", slug),
@@ -103,15 +127,24 @@ def place_files(options: Namespace, systems: Sequence[System]) -> list[dict[str,
         for slug, system in zip(["", *slugs], systems, strict=True)
     ]
     taken = {path.resolve() for path in [options.captions_file, *(options.predictions or [])] if path}
-    written = [path for place, system in zip(places, systems, strict=True) for path in place.values() if path != system.predictions]
+    written = [
+        path
+        for place, system in zip(places, systems, strict=True)
+        for path in place.values()
+        if path != system.predictions
+    ]
     for path in [options.output, options.output.with_suffix(".md"), *written]:
         if path.resolve() in taken:
-            raise UserError(f"--output {options.output}: would overwrite {path}. Choose another name, such as metrics.json")
+            raise UserError(
+                f"--output {options.output}: would overwrite {path}. Choose another name, such as metrics.json"
+            )
         taken.add(path.resolve())
     return places
 
 
-def record_of(task: Task, system: System, scores: Scores, place: Mapping[str, Path], draws: np.ndarray) -> dict[str, Any]:
+def record_of(
+    task: Task, system: System, scores: Scores, place: Mapping[str, Path], draws: np.ndarray
+) -> dict[str, Any]:
     """What metrics.json says of a system: scores as fractions (METEOR is None without Java), their intervals, what the captions are like."""
     return {
         **{metric: scores.totals.get(metric) for metric in METRICS},
@@ -142,7 +175,10 @@ def main(argv: list[str]) -> None:
     places = place_files(options, systems)
     for system, place in zip(systems, places, strict=True):
         if not system.predictions:
-            write_json(place["predictions"], [{"image_id": name, "caption": caption} for name, caption in system.captions.items()])
+            write_json(
+                place["predictions"],
+                [{"image_id": name, "caption": caption} for name, caption in system.captions.items()],
+            )
 
     scorer, draws = Scorer(task.references), bootstrap.draw(len(task.references))
     scores = [scorer.score_images(system.captions) for system in systems]

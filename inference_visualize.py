@@ -47,7 +47,8 @@ def own_photos(paths: list[Path]) -> list[Source]:
     except ValueError:  # on Windows, two drives
         return [Source(str(file), file, []) for file in files]
     return [
-        Source((Path(parent).relative_to(common) / file.name).as_posix(), file, []) for file, parent in zip(files, parents, strict=True)
+        Source((Path(parent).relative_to(common) / file.name).as_posix(), file, [])
+        for file, parent in zip(files, parents, strict=True)
     ]
 
 
@@ -111,7 +112,9 @@ def caption_all(
     if not entries and len(skipped) == 1:
         raise UserError(f"{sources[0].path}: {skipped[0][1]}. Name another picture with --images")
     if not entries:
-        raise UserError(f"none of the {len(skipped)} pictures can be used (each is listed above with its reason). Check the folder")
+        raise UserError(
+            f"none of the {len(skipped)} pictures can be used (each is listed above with its reason). Check the folder"
+        )
     return entries, skipped
 
 
@@ -119,16 +122,26 @@ def main(argv: list[str]) -> None:
     """Choose the pictures, caption them, write the gallery."""
     parser = OptionParser(prog="inference_visualize.py", description="Caption pictures and show them in a gallery.")
     parser.add_argument(
-        "--checkpoint", type=Path, help="the model (default: checkpoints.pth, or if there is none the pretrained captioner)"
+        "--checkpoint",
+        type=Path,
+        help="the model (default: checkpoints.pth, or if there is none the pretrained captioner)",
     )
-    parser.add_argument("--images", type=Path, nargs="+", action="extend", help="own photos, files or folders, instead of a split")
-    parser.add_argument("--output_dir", type=Path, default=Path("outputs"), help="what is written goes here (default: %(default)s)")
+    parser.add_argument(
+        "--images", type=Path, nargs="+", action="extend", help="own photos, files or folders, instead of a split"
+    )
+    parser.add_argument(
+        "--output_dir", type=Path, default=Path("outputs"), help="what is written goes here (default: %(default)s)"
+    )
     parser.add_argument("--captions_file", help="another captions.csv than the checkpoint was trained with")
     parser.add_argument("--image_dir", help="another folder of images than the checkpoint was trained with")
     parser.add_argument("--split", choices=SPLITS, help="which images of the captions file (default: test)")
-    parser.add_argument("--beam_size", type=int, help="sentences kept open at each step; 1 is greedy (default: the checkpoint's)")
     parser.add_argument(
-        "--attention_strips", action="store_true", help="for slides: where the model looked at each word, as attention/NAME.jpg"
+        "--beam_size", type=int, help="sentences kept open at each step; 1 is greedy (default: the checkpoint's)"
+    )
+    parser.add_argument(
+        "--attention_strips",
+        action="store_true",
+        help="for slides: where the model looked at each word, as attention/NAME.jpg",
     )
     parser.add_argument("--limit", type=int, help="caption only the first so many pictures")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 or mps (default: %(default)s)")
@@ -138,13 +151,17 @@ def main(argv: list[str]) -> None:
         if value is not None and value < 1:
             raise UserError(f"--{option} {value}: must be 1 or more")
     if arguments.images and (arguments.captions_file or arguments.image_dir or arguments.split):
-        raise UserError("--images names own photos, --captions_file, --image_dir and --split those of a data set. Use one or the other")
+        raise UserError(
+            "--images names own photos, --captions_file, --image_dir and --split those of a data set. Use one or the other"
+        )
 
     checkpoint = find_checkpoint(arguments.checkpoint)
     captioner = Captioner.load(checkpoint, pick_device(arguments.device))
     config = captioner.config
     if arguments.attention_strips and config.decoder.name == "lstm":
-        raise UserError(f"--attention_strips: the lstm decoder of {checkpoint} looks at no place in particular. Leave it out")
+        raise UserError(
+            f"--attention_strips: the lstm decoder of {checkpoint} looks at no place in particular. Leave it out"
+        )
     if arguments.images:
         sources = own_photos(arguments.images)
     else:
@@ -153,14 +170,20 @@ def main(argv: list[str]) -> None:
             raise UserError(
                 "the pretrained captioner brings no pictures of its own: name yours with --images, or train one with `python train.py`"
             )
-        sources = split_pictures(captions_file, arguments.image_dir or config.data.image_dir, arguments.split or "test", config.train.seed)
+        sources = split_pictures(
+            captions_file, arguments.image_dir or config.data.image_dir, arguments.split or "test", config.train.seed
+        )
     sources = sources[: arguments.limit]
     inside = [source.path for source in sources if arguments.output_dir.resolve() in source.path.resolve().parents]
     if inside:  # a captioned JPG could take the place of somebody's only copy
-        raise UserError(f"{inside[0]}: lies in --output_dir {arguments.output_dir} and might be overwritten. Choose another output folder")
+        raise UserError(
+            f"{inside[0]}: lies in --output_dir {arguments.output_dir} and might be overwritten. Choose another output folder"
+        )
 
     if foreign := find_foreign(sources, arguments.output_dir):
-        raise UserError(f"{foreign}: is not of an earlier gallery and would be overwritten. Choose another --output_dir")
+        raise UserError(
+            f"{foreign}: is not of an earlier gallery and would be overwritten. Choose another --output_dir"
+        )
 
     beam_size = arguments.beam_size or config.generate.beam_size
     entries, skipped = caption_all(captioner, sources, arguments.output_dir, beam_size, arguments.attention_strips)

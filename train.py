@@ -11,7 +11,11 @@ from training.run_folder import LAST, claim
 def main(argv: list[str]) -> None:
     """Wire a run from the command line."""
     parser = build_parser("train.py")
-    parser.add_argument("--resume", type=str, help=f"'auto' goes on with {LAST} in output_dir if there is one; or the path of such a file")
+    parser.add_argument(
+        "--resume",
+        type=str,
+        help=f"'auto' goes on with {LAST} in output_dir if there is one; or the path of such a file",
+    )
     config, options = read_config(parser, argv)
     with claim(Path(config.output_dir)):
         run_stages(config, options.resume)

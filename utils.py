@@ -35,7 +35,9 @@ def save_torch(path: str | Path, content: dict[str, Any]) -> None:
         cause = error if isinstance(error, OSError) else error.__context__ or error
         if not isinstance(cause, OSError):
             raise cause from None  # Ctrl-C, say
-        raise UserError(f"{path}: cannot be written ({cause}). What stood there before is untouched; make room on the disk") from error
+        raise UserError(
+            f"{path}: cannot be written ({cause}). What stood there before is untouched; make room on the disk"
+        ) from error
 
 
 def load_checkpoint(path: str | Path) -> dict[str, Any]:
@@ -46,7 +48,9 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
     """
     path = Path(path)
     if not path.is_file():
-        raise UserError(f"{path}: no such checkpoint. Train one with `python train.py`, or name another with --checkpoint")
+        raise UserError(
+            f"{path}: no such checkpoint. Train one with `python train.py`, or name another with --checkpoint"
+        )
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds here (zip, pickle, EOF): all mean "cannot be read"

@@ -25,7 +25,15 @@ from cli import OptionParser, UserError, atomic_open, run_script
 
 NUMBERS = ["epoch", "train_loss", "val_loss", "val_bleu4", "val_cider"]
 REWARD = "reward"  # of self-critical stages; logs of older versions have no such column
-BLUE, SKY, VERMILLION, GREEN, PURPLE, ORANGE, BLACK = "#0072B2", "#56B4E9", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#000000"
+BLUE, SKY, VERMILLION, GREEN, PURPLE, ORANGE, BLACK = (
+    "#0072B2",
+    "#56B4E9",
+    "#D55E00",
+    "#009E73",
+    "#CC79A7",
+    "#E69F00",
+    "#000000",
+)
 # When logs are compared, each has a colour and a marker of its own: the marker survives a grey print.
 LOOKS = list(zip([BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY, BLACK], "osD^vPX", strict=True))
 INK, MUTED, GRID, BAND = "#222222", "#5c6066", "#e4e6e9", "#f1f3f5"
@@ -88,24 +96,32 @@ def read_log(path: str | Path) -> pd.DataFrame:
     header = lines.pop(min(lines))
     missing = [name for name in ["stage", *NUMBERS] if name not in header]
     if missing:
-        raise UserError(f"{path}: no column {', '.join(missing)}. Expected the tab-separated header that train.py writes")
+        raise UserError(
+            f"{path}: no column {', '.join(missing)}. Expected the tab-separated header that train.py writes"
+        )
     if not lines:
         raise UserError(f"{path}: no epoch in it yet. The first row comes when training's first epoch ends")
     for number, line in lines.items():
         if len(line) != len(header):
-            raise UserError(f"{path}, line {number}: {len(line)} cells, the header has {len(header)}. Correct or delete this line")
+            raise UserError(
+                f"{path}, line {number}: {len(line)} cells, the header has {len(header)}. Correct or delete this line"
+            )
     cells = pd.DataFrame(lines.values(), index=list(lines), columns=header)
     if REWARD not in header:
         cells[REWARD] = ""
 
-    log = cells[["stage"]].apply(lambda column: column.str.replace(r"[\x00-\x1f\x7f-\x9f]", " ", regex=True))  # SVG has no place for these
+    log = cells[["stage"]].apply(
+        lambda column: column.str.replace(r"[\x00-\x1f\x7f-\x9f]", " ", regex=True)
+    )  # SVG has no place for these
     for name in [*NUMBERS, REWARD]:
         log[name] = pd.to_numeric(cells[name], errors="coerce").astype(float).replace([np.inf, -np.inf], np.nan)
         written = ~cells[name].str.strip().str.lower().isin(["", "nan", "none", "n/a", "inf", "-inf"])
         wrong = log[name].isna() & written if name != "epoch" else log[name].isna()
         if wrong.any():
             number = wrong.idxmax()
-            raise UserError(f"{path}, line {number}: {name} is {cells[name][number]!r}, not a number. Correct or delete this line")
+            raise UserError(
+                f"{path}, line {number}: {name} is {cells[name][number]!r}, not a number. Correct or delete this line"
+            )
     return log.drop_duplicates("epoch", keep="last").sort_values("epoch", ignore_index=True)
 
 
@@ -121,7 +137,10 @@ def best_epoch(log: pd.DataFrame) -> Best | None:
 def stage_spans(log: pd.DataFrame) -> list[tuple[str, float, float]]:
     """Return (name, first epoch - 1/2, last epoch + 1/2) of each run of epochs in one stage."""
     runs = (log["stage"] != log["stage"].shift()).cumsum()
-    return [(str(rows["stage"].iloc[0]), rows["epoch"].min() - 0.5, rows["epoch"].max() + 0.5) for _, rows in log.groupby(runs)]
+    return [
+        (str(rows["stage"].iloc[0]), rows["epoch"].min() - 0.5, rows["epoch"].max() + 0.5)
+        for _, rows in log.groupby(runs)
+    ]
 
 
 def log_names(paths: list[Path]) -> list[str]:
@@ -143,9 +162,13 @@ def draw(logs: dict[str, pd.DataFrame]) -> Figure:
     with matplotlib.rc_context(STYLE):
         rows_of_legend = (len(logs) + 1) // 2 if len(logs) > 1 else 0
         # 1,800 px wide: sharp at the 900 px a README shows.
-        figure = Figure(figsize=(9, 4 + 0.22 * rows_of_legend), dpi=200, layout=ConstrainedLayoutEngine(w_pad=0.14, h_pad=0.12))
+        figure = Figure(
+            figsize=(9, 4 + 0.22 * rows_of_legend), dpi=200, layout=ConstrainedLayoutEngine(w_pad=0.14, h_pad=0.12)
+        )
         FigureCanvasAgg(figure)
-        panels = figure.subplot_mosaic([["loss", "val_cider"], ["loss", "val_bleu4"]], width_ratios=[1.5, 1], sharex=True)
+        panels = figure.subplot_mosaic(
+            [["loss", "val_cider"], ["loss", "val_bleu4"]], width_ratios=[1.5, 1], sharex=True
+        )
         rewarded = any(log[REWARD].notna().any() for log in logs.values())
         cider = "CIDEr (dashed: training reward)" if rewarded else "Validation CIDEr"
         for name, title in [("loss", "Loss"), ("val_cider", cider), ("val_bleu4", "Validation BLEU-4")]:
@@ -168,11 +191,20 @@ def draw(logs: dict[str, pd.DataFrame]) -> Figure:
                 best = best_epoch(log)
                 label = f"{name if len(name) <= 24 else '…' + name[-23:]}   ★ {best}" if best else name
                 # The leading blank: matplotlib leaves a label that starts with "_" out of the legend.
-                panels["val_cider"].plot([], [], color=colour, marker=marker, markeredgecolor="white", label=f" {label}")
-            figure.legend(*panels["val_cider"].get_legend_handles_labels(), loc="outside lower left", ncols=2, fontsize=9.5)
+                panels["val_cider"].plot(
+                    [], [], color=colour, marker=marker, markeredgecolor="white", label=f" {label}"
+                )
+            figure.legend(
+                *panels["val_cider"].get_legend_handles_labels(), loc="outside lower left", ncols=2, fontsize=9.5
+            )
         losses = ("train_loss", "val_loss")
-        key = [Line2D([], [], color=ALONE[column] if len(logs) == 1 else MUTED, linestyle=DASH[column]) for column in losses]
-        panels["loss"].legend(key, ["training", "validation"], loc="lower right", bbox_to_anchor=(1.02, 1.0), ncols=2, borderpad=0)
+        key = [
+            Line2D([], [], color=ALONE[column] if len(logs) == 1 else MUTED, linestyle=DASH[column])
+            for column in losses
+        ]
+        panels["loss"].legend(
+            key, ["training", "validation"], loc="lower right", bbox_to_anchor=(1.02, 1.0), ncols=2, borderpad=0
+        )
         return figure
 
 
@@ -183,7 +215,9 @@ def _draw_alone(panels: dict[str, Axes], log: pd.DataFrame) -> None:
     if best:
         # Scores rise, so the corner under them is free; the white ground keeps the dotted line out of the words.
         ground = {"facecolor": "white", "edgecolor": "none", "pad": 2}
-        panels["val_cider"].text(0.99, 0.08, f"★ {best}", transform=panels["val_cider"].transAxes, ha="right", bbox=ground)
+        panels["val_cider"].text(
+            0.99, 0.08, f"★ {best}", transform=panels["val_cider"].transAxes, ha="right", bbox=ground
+        )
         for axes in panels.values():
             axes.axvline(best.epoch, color=MUTED, linewidth=1, linestyle=(0, (1, 2)), zorder=1)
 
@@ -214,7 +248,11 @@ def _shade_stages(panels: dict[str, Axes], logs: dict[str, pd.DataFrame]) -> Non
     """Shade every second stage and name each in the loss panel; logs whose stages differ have no common bands, so none are drawn."""
     longest = max(logs.values(), key=lambda log: float(log["epoch"].max()))
     stage_at = dict(zip(longest["epoch"], longest["stage"], strict=True))
-    if any(stage_at.get(epoch, stage) != stage for log in logs.values() for epoch, stage in zip(log["epoch"], log["stage"], strict=True)):
+    if any(
+        stage_at.get(epoch, stage) != stage
+        for log in logs.values()
+        for epoch, stage in zip(log["epoch"], log["stage"], strict=True)
+    ):
         return
     spans = stage_spans(longest)
     whole = spans[-1][2] - spans[0][1]
@@ -227,7 +265,9 @@ def _shade_stages(panels: dict[str, Axes], logs: dict[str, pd.DataFrame]) -> Non
             label = name if len(name) <= room else name[: room - 1] + "…"
             ground = {"facecolor": BAND if number % 2 else "white", "edgecolor": "none", "pad": 1}
             at_bottom = panels["loss"].get_xaxis_transform()
-            panels["loss"].text((start + end) / 2, 0.02, label, transform=at_bottom, ha="center", color=MUTED, fontsize=9, bbox=ground)
+            panels["loss"].text(
+                (start + end) / 2, 0.02, label, transform=at_bottom, ha="center", color=MUTED, fontsize=9, bbox=ground
+            )
 
 
 def save_figure(figure: Figure, output: str | Path) -> None:
@@ -239,8 +279,16 @@ def save_figure(figure: Figure, output: str | Path) -> None:
     output = Path(output)
     kind = output.suffix.lower().lstrip(".")
     if kind not in figure.canvas.get_supported_filetypes():
-        raise UserError(f"--output {output}: matplotlib writes no '{output.suffix}' pictures. End the name in .png, .svg or .pdf")
-    metadata = {"Date": None, "Title": "Loss and validation scores"} if kind == "svg" else {"CreationDate": None} if kind == "pdf" else None
+        raise UserError(
+            f"--output {output}: matplotlib writes no '{output.suffix}' pictures. End the name in .png, .svg or .pdf"
+        )
+    metadata = (
+        {"Date": None, "Title": "Loss and validation scores"}
+        if kind == "svg"
+        else {"CreationDate": None}
+        if kind == "pdf"
+        else None
+    )
     with matplotlib.rc_context(STYLE), atomic_open(output, "wb") as file:
         figure.savefig(file, format=kind, metadata=metadata)
 
@@ -248,8 +296,12 @@ def save_figure(figure: Figure, output: str | Path) -> None:
 def main(argv: list[str]) -> None:
     """Read the logs, draw them, say which epoch was best."""
     parser = OptionParser(prog="visualize_loss.py", description="Draw losses and validation scores from loss_log.txt.")
-    parser.add_argument("--log", nargs="+", type=Path, default=[Path("loss_log.txt")], help="one log, or several to compare")
-    parser.add_argument("--output", type=Path, default=Path("loss_curve.png"), help="the picture; .svg and .pdf work too")
+    parser.add_argument(
+        "--log", nargs="+", type=Path, default=[Path("loss_log.txt")], help="one log, or several to compare"
+    )
+    parser.add_argument(
+        "--output", type=Path, default=Path("loss_curve.png"), help="the picture; .svg and .pdf work too"
+    )
     arguments = parser.parse_args(argv)
 
     logs = dict(zip(log_names(arguments.log), map(read_log, arguments.log), strict=True))
@@ -257,7 +309,9 @@ def main(argv: list[str]) -> None:
     findings = []
     for name, log in logs.items():
         best = best_epoch(log)
-        finding = f"best epoch {best.epoch} of {log['epoch'].max():.0f}, {best.score}" if best else "no validation in it yet"
+        finding = (
+            f"best epoch {best.epoch} of {log['epoch'].max():.0f}, {best.score}" if best else "no validation in it yet"
+        )
         findings.append(finding if len(logs) == 1 else f"{name}: {finding}")
     print(f"wrote {arguments.output}: {'; '.join(findings)}")
 

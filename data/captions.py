@@ -42,7 +42,9 @@ def read_captions(captions_file: str | Path, seed: int | None = 0) -> pd.DataFra
         return table[["image", "caption", "split"]].reset_index(drop=True)
     wrong = table.index[~table["split"].isin(SPLITS)]
     if len(wrong):
-        raise UserError(f"{path}: row {wrong[0]}: split '{table['split'][wrong[0]]}' must be one of {', '.join(SPLITS)}")
+        raise UserError(
+            f"{path}: row {wrong[0]}: split '{table['split'][wrong[0]]}' must be one of {', '.join(SPLITS)}"
+        )
     torn = table.index[table["split"] != table.groupby("image")["split"].transform("first")]
     if len(torn):
         raise UserError(
@@ -73,7 +75,9 @@ def _read_table(path: Path) -> pd.DataFrame:
     for column, least in (("image", 1), ("caption", 1), ("split", 0)):
         if not least <= header.count(column) <= 1:
             found = f"{header.count(column) or 'no'} columns named {column}"
-            raise UserError(f"{path}: {found} in the header ({', '.join(header)}). The first line must read image,caption")
+            raise UserError(
+                f"{path}: {found} in the header ({', '.join(header)}). The first line must read image,caption"
+            )
     if not rows:
         raise UserError(f"{path}: no captions in it, only the header")
     for number, cells in rows.items():
@@ -107,5 +111,7 @@ def references_of(table: pd.DataFrame, split: str) -> dict[str, list[str]]:
 def find_sided(references: dict[str, list[str]]) -> frozenset[str]:
     """The images with a caption that says left or right: their mirror images would make it wrong."""
     return frozenset(
-        name for name, captions in references.items() if any(re.search(r"\b(left|right)\b", caption.lower()) for caption in captions)
+        name
+        for name, captions in references.items()
+        if any(re.search(r"\b(left|right)\b", caption.lower()) for caption in captions)
     )

@@ -19,12 +19,16 @@ class Batch:
     """B images with their captions. ``visual`` holds pictures (B, 3, S, S), or grid features (B, P, D) where those are cached."""
 
     visual: torch.Tensor
-    tokens: torch.Tensor  # (B, K, T) int64, <start> ... <end>, filled up with <pad>; K captions per image, the longest has T tokens
+    tokens: (
+        torch.Tensor
+    )  # (B, K, T) int64, <start> ... <end>, filled up with <pad>; K captions per image, the longest has T tokens
     names: list[str]
     missing: dict[str, str] = field(default_factory=dict)  # images that belong here but could not be read -> why
 
 
-Item = tuple[torch.Tensor | ImageError, list[list[int]], str]  # of an image: its picture or features, or why there is none; captions; name
+Item = tuple[
+    torch.Tensor | ImageError, list[list[int]], str
+]  # of an image: its picture or features, or why there is none; captions; name
 
 
 class Flickr8kDataset(Dataset[Item]):
@@ -36,7 +40,9 @@ class Flickr8kDataset(Dataset[Item]):
         vocabulary: turns captions into ids.
     """
 
-    def __init__(self, references: dict[str, list[str]], load: Callable[[str, int | None], torch.Tensor], vocabulary: Vocabulary) -> None:
+    def __init__(
+        self, references: dict[str, list[str]], load: Callable[[str, int | None], torch.Tensor], vocabulary: Vocabulary
+    ) -> None:
         self.names = list(references)
         self.tokens = [[vocabulary.encode(caption) for caption in captions] for captions in references.values()]
         self.load = load

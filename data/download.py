@@ -67,7 +67,9 @@ def download(url: str, path: Path, md5: str, pause: float = 1.0) -> Path:
     found = md5_of(part)
     if found != md5:
         part.unlink()  # going on from damaged bytes would never end well
-        raise UserError(f"{url}: wrong md5 ({found}, expected {md5}), so what was downloaded is removed. Run the same command again")
+        raise UserError(
+            f"{url}: wrong md5 ({found}, expected {md5}), so what was downloaded is removed. Run the same command again"
+        )
     part.replace(path)
     return path
 
@@ -88,7 +90,9 @@ def fetch_rest(url: str, part: Path) -> None:
         if error.code == 416 and have:
             return  # the server has nothing after `have`: the file is whole, or wrong, which its md5 will tell
         if error.code < 500 and error.code not in (408, 429):  # those two mean "later"
-            raise UserError(f"{url}: HTTP {error.code} {error.reason}. Check --base_url, or use local copies with --source") from error
+            raise UserError(
+                f"{url}: HTTP {error.code} {error.reason}. Check --base_url, or use local copies with --source"
+            ) from error
         raise Dropped(f"HTTP {error.code} {error.reason}") from error
     except (OSError, http.client.HTTPException) as error:
         raise Dropped(f"no connection ({getattr(error, 'reason', error)})") from error
@@ -169,9 +173,13 @@ def walk_zip(path: Path) -> Iterator[Entry]:
             if is_hidden(parts) or not parts[-1]:  # a folder's name ends in a slash
                 continue
             # Only the last part is ever used as a file's name, so these could do no harm; but no honest archive has them.
-            unsafe = parts[0] == "" or ".." in parts or ":" in member.filename or stat.S_ISLNK(member.external_attr >> 16)
+            unsafe = (
+                parts[0] == "" or ".." in parts or ":" in member.filename or stat.S_ISLNK(member.external_attr >> 16)
+            )
             problem = "archive entries with an unsafe path" if unsafe else too_large(member.file_size)
-            yield Entry(parts[-1], member.file_size, f"{path}/{member.filename}", partial(read_member, archive, member), problem)
+            yield Entry(
+                parts[-1], member.file_size, f"{path}/{member.filename}", partial(read_member, archive, member), problem
+            )
 
 
 def read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
@@ -179,7 +187,9 @@ def read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
     try:
         return archive.read(member)
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
-        raise UserError(f"{archive.filename}: {member.filename} cannot be read ({error}). Download the archive again") from error
+        raise UserError(
+            f"{archive.filename}: {member.filename} cannot be read ({error}). Download the archive again"
+        ) from error
 
 
 def is_hidden(parts: Iterable[str]) -> bool:
@@ -203,7 +213,9 @@ def unpack_images(sources: Iterable[Path], image_dir: Path) -> dict[str, list[st
     sizes: dict[str, int] = {}
     left_out: dict[str, list[str]] = defaultdict(list)
     total = sum(is_image(entry.name) for entry in walk(sources))
-    for entry in tqdm((entry for entry in walk(sources) if is_image(entry.name)), desc="images", total=total, unit="img"):
+    for entry in tqdm(
+        (entry for entry in walk(sources) if is_image(entry.name)), desc="images", total=total, unit="img"
+    ):
         target = image_dir / entry.name
         if entry.problem:
             left_out[entry.problem].append(entry.name)

@@ -39,7 +39,11 @@ class FeatureCache:
     """
 
     def __init__(
-        self, root: str | Path, encode: Callable[[torch.Tensor], torch.Tensor], fingerprint: dict[str, Any], transform: Transform
+        self,
+        root: str | Path,
+        encode: Callable[[torch.Tensor], torch.Tensor],
+        fingerprint: dict[str, Any],
+        transform: Transform,
     ) -> None:
         self.encode, self.transform = encode, transform
         self.about = {"encoder": fingerprint, "transform": transform.to_dict()}
@@ -122,7 +126,9 @@ class FeatureCache:
                     if shard is None:  # sparse on disk: rows that are never reached cost nothing
                         shape = (len(digests), *features.shape[1:])
                         self._check_room(len(digests) * features[0].nbytes)
-                        shard = np.lib.format.open_memmap(self._shard_path(number), mode="w+", dtype=np.float16, shape=shape)
+                        shard = np.lib.format.open_memmap(
+                            self._shard_path(number), mode="w+", dtype=np.float16, shape=shape
+                        )
                     shard[len(done) : len(done) + len(features)] = features
                     done += names
                 bar.update(min(BATCH, len(digests) - first))
@@ -165,5 +171,9 @@ class FeatureCache:
             if any(len(digests) > len(shard) for digests, shard in zip(lists, self.shards, strict=True)):
                 raise ValueError("a shard is shorter than the index says")
         except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
-            raise UserError(f"{self.folder}: damaged feature cache ({error}). Delete the folder; it will be computed again") from error
-        self.rows = {digest: (number, row) for number, digests in enumerate(lists) for row, digest in enumerate(digests)}
+            raise UserError(
+                f"{self.folder}: damaged feature cache ({error}). Delete the folder; it will be computed again"
+            ) from error
+        self.rows = {
+            digest: (number, row) for number, digests in enumerate(lists) for row, digest in enumerate(digests)
+        }

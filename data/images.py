@@ -15,7 +15,9 @@ from tqdm import tqdm
 from cli import UserError
 
 MAX_BAD_SHARE = 0.05  # more bad images than this is a wrong folder or a broken download, not bad luck
-MAX_PIXELS = 100_000_000  # more is refused before it is decoded: a few kilobytes can claim gigabytes ("decompression bomb")
+MAX_PIXELS = (
+    100_000_000  # more is refused before it is decoded: a few kilobytes can claim gigabytes ("decompression bomb")
+)
 
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff"}
@@ -69,7 +71,9 @@ def load_image(source: str | Path | IO[bytes], formats: tuple[str, ...] | None =
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode in {"I", "F"} or image.mode.startswith("I;16"):  # Pillow's own convert() clips these at 255: all white
+    if image.mode in {"I", "F"} or image.mode.startswith(
+        "I;16"
+    ):  # Pillow's own convert() clips these at 255: all white
         grey = np.asarray(image, dtype=np.float32)
         if image.mode.startswith("I;16") or (image.mode == "I" and grey.max(initial=0) > 255):
             grey = grey / 257.0
@@ -120,7 +124,9 @@ def find_bad_images(paths: Sequence[Path], workers: int = 2) -> dict[Path, str]:
         return None
 
     with ThreadPoolExecutor(max(workers, 1)) as pool:  # Pillow decodes outside the GIL
-        reasons = tqdm(pool.map(reason, paths), total=len(paths), desc="checking images", unit="img", leave=False, disable=None)
+        reasons = tqdm(
+            pool.map(reason, paths), total=len(paths), desc="checking images", unit="img", leave=False, disable=None
+        )
         return {path: text for path, text in zip(paths, reasons, strict=True) if text is not None}
 
 

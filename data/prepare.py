@@ -125,7 +125,9 @@ def read_karpathy(data: bytes, place: str) -> Annotations:
             found.captions += [(name, sentence["raw"].strip()) for sentence in image["sentences"]]
             split = KARPATHY_SPLITS.get(image["split"])
         except (KeyError, TypeError, AttributeError) as error:
-            raise UserError(f"{place}: images[{index}] lacks a field or has one of the wrong type ({error!r})") from error
+            raise UserError(
+                f"{place}: images[{index}] lacks a field or has one of the wrong type ({error!r})"
+            ) from error
         if split:
             found.splits[name] = split
     return found
@@ -165,9 +167,13 @@ def read_sources(sources: Iterable[Path]) -> Annotations:
         for image in filter(None, map(str.strip, decode(data).splitlines())):
             other = annotations.splits.setdefault(image, split)
             if other != split:  # it would be trained on and then tested on
-                raise UserError(f"{place}: {image} is in {split} here but in {other} elsewhere. Remove it from one of them")
+                raise UserError(
+                    f"{place}: {image} is in {split} here but in {other} elsewhere. Remove it from one of them"
+                )
     if not annotations.captions:
-        raise UserError(f"--source: no captions found. One of {', '.join(CAPTION_FILES)}, {KARPATHY_FILE} (or Flickr8k_text.zip) is needed")
+        raise UserError(
+            f"--source: no captions found. One of {', '.join(CAPTION_FILES)}, {KARPATHY_FILE} (or Flickr8k_text.zip) is needed"
+        )
     return annotations
 
 
@@ -177,7 +183,9 @@ def name_of_source(entry: Entry) -> str | None:
         return KARPATHY_FILE
     if is_image(entry.name):
         return None
-    raise UserError(f"--source {entry.place}: neither a zip, an image, a .json, nor one of {', '.join((*CAPTION_FILES, *SPLIT_LISTS))}")
+    raise UserError(
+        f"--source {entry.place}: neither a zip, an image, a .json, nor one of {', '.join((*CAPTION_FILES, *SPLIT_LISTS))}"
+    )
 
 
 def join(annotations: Annotations, images: set[str]) -> Prepared:
@@ -217,7 +225,9 @@ def prepare_flickr8k(sources: Iterable[Path], output_dir: Path) -> Prepared:
     prepared.left_out.update(skipped)
     if not prepared.rows:
         reasons = "; ".join(left_out_lines(prepared))
-        raise UserError(f"no caption has both an image in {image_dir} and a split; add what is missing with --source. {reasons}")
+        raise UserError(
+            f"no caption has both an image in {image_dir} and a split; add what is missing with --source. {reasons}"
+        )
     write_csv(prepared, output_dir / "captions.csv")
     return prepared
 
@@ -268,9 +278,13 @@ def summary(prepared: Prepared) -> str:
     images = Counter(split for split, _ in {(split, image) for image, _, split in prepared.rows})
     lines = [f"{'all':<6}{images.total():>8,} images {captions.total():>8,} captions"]
     if captions[""]:
-        lines.append(f"no split list found: train.py will split the images itself. The official lists are {', '.join(SPLIT_LISTS)}")
+        lines.append(
+            f"no split list found: train.py will split the images itself. The official lists are {', '.join(SPLIT_LISTS)}"
+        )
     else:
-        lines += [f"{split:<6}{images[split]:>8,} images {captions[split]:>8,} captions" for split in SPLIT_LISTS.values()]
+        lines += [
+            f"{split:<6}{images[split]:>8,} images {captions[split]:>8,} captions" for split in SPLIT_LISTS.values()
+        ]
     return "\n".join(lines + left_out_lines(prepared))
 
 
@@ -290,15 +304,37 @@ def parse(argv: list[str]) -> argparse.Namespace:
         metavar="PATH",
         help="zips, folders, caption files and split lists to use instead of downloading",
     )
-    add("--output_dir", type=Path, default=Path("data/flickr8k"), metavar="DIR", help="where to write (default: data/flickr8k)")
-    add("--base_url", default=BASE_URL, metavar="URL", help=f"web folder that holds {' and '.join(MD5S)} (default: {BASE_URL})")
+    add(
+        "--output_dir",
+        type=Path,
+        default=Path("data/flickr8k"),
+        metavar="DIR",
+        help="where to write (default: data/flickr8k)",
+    )
+    add(
+        "--base_url",
+        default=BASE_URL,
+        metavar="URL",
+        help=f"web folder that holds {' and '.join(MD5S)} (default: {BASE_URL})",
+    )
 
     text = "Write the captions of a Karpathy JSON (dataset_coco.json, dataset_flickr30k.json ...) as a CSV; 'restval' counts as train."
     karpathy = commands.add_parser("karpathy", help="convert a Karpathy JSON", description=text)
     add = karpathy.add_argument
     add("file", type=Path, metavar="FILE.json", help="the JSON")
-    add("--image_dir", type=Path, required=True, metavar="DIR", help="where the JSON's filepath/filename, or else filename, is found")
-    add("--output", type=Path, metavar="FILE.csv", help="where to write (default: beside FILE.json, with the ending .csv)")
+    add(
+        "--image_dir",
+        type=Path,
+        required=True,
+        metavar="DIR",
+        help="where the JSON's filepath/filename, or else filename, is found",
+    )
+    add(
+        "--output",
+        type=Path,
+        metavar="FILE.csv",
+        help="where to write (default: beside FILE.json, with the ending .csv)",
+    )
     return parser.parse_args(argv)
 
 

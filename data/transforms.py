@@ -55,8 +55,12 @@ class Augment:
         with torch.random.fork_rng(devices=[]):  # dropout's random numbers stay as they were
             torch.default_generator.manual_seed(seed)  # the CPU's alone: GPUs have dropout's
             if self.smallest < 1:
-                shape = image.width / image.height  # a crop's differs by up to a third: squeezed to a square, things get wider or taller
-                top, left, height, width = RandomResizedCrop.get_params(image, [self.smallest, 1.0], [shape * 3 / 4, shape * 4 / 3])
+                shape = (
+                    image.width / image.height
+                )  # a crop's differs by up to a third: squeezed to a square, things get wider or taller
+                top, left, height, width = RandomResizedCrop.get_params(
+                    image, [self.smallest, 1.0], [shape * 3 / 4, shape * 4 / 3]
+                )
                 image = image.crop((left, top, left + width, top + height))
             if self.flip and may_flip and torch.rand(()) < 0.5:
                 image = ImageOps.mirror(image)

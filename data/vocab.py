@@ -71,9 +71,13 @@ class Vocabulary:
             UserError: no word is that frequent.
         """
         counts = Counter(token for caption in captions for token in tokenize(caption))
-        words = sorted((word for word, count in counts.items() if count >= min_count), key=lambda word: (-counts[word], word))
+        words = sorted(
+            (word for word, count in counts.items() if count >= min_count), key=lambda word: (-counts[word], word)
+        )
         if not words:
-            raise UserError(f"no word comes {min_count} times in the training captions. Lower data.min_count, or check the captions file")
+            raise UserError(
+                f"no word comes {min_count} times in the training captions. Lower data.min_count, or check the captions file"
+            )
         return cls([*SPECIAL, *(word for word in words if word not in SPECIAL)])
 
     def __len__(self) -> int:

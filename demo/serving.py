@@ -77,7 +77,9 @@ def alt_text(caption: str) -> str:
 def as_csv(results: Sequence[Result]) -> bytes:
     """image, caption, log_prob: a row a picture, with the mark by which Excel knows UTF-8."""
     file = io.StringIO()
-    writer = csv.writer(file, quoting=csv.QUOTE_ALL)  # or where lists are parted by semicolons, one in a name would begin a new cell
+    writer = csv.writer(
+        file, quoting=csv.QUOTE_ALL
+    )  # or where lists are parted by semicolons, one in a name would begin a new cell
     writer.writerow(["image", "caption", "log_prob"])
     for result in results:
         entry = result.entry
@@ -87,7 +89,9 @@ def as_csv(results: Sequence[Result]) -> bytes:
 
 def _no_formula(text: str) -> str:
     """A spreadsheet computes a cell that begins like this, and a file's name can be chosen to harm whoever opens the table."""
-    return f"'{text}" if text.startswith(tuple("=+-@\t\r\n\uff1d\uff0b\uff0d\uff20")) else text  # the last four are full-width ones
+    return (
+        f"'{text}" if text.startswith(tuple("=+-@\t\r\n\uff1d\uff0b\uff0d\uff20")) else text
+    )  # the last four are full-width ones
 
 
 def as_json(results: Sequence[Result]) -> bytes:

@@ -38,7 +38,10 @@ class CiderReward:
     """
 
     def __init__(self, references: Mapping[str, Sequence[str]]) -> None:
-        counted = {name: [count_ngrams([*tokenize(caption), END]) for caption in captions] for name, captions in references.items()}
+        counted = {
+            name: [count_ngrams([*tokenize(caption), END]) for caption in captions]
+            for name, captions in references.items()
+        }
         images_with = Counter(ngram for captions in counted.values() for ngram in set().union(*captions))
         self.unseen = math.log(len(counted))  # idf of an n-gram that no reference has: as if one image had it
         self.idf = {ngram: self.unseen - math.log(images) for ngram, images in images_with.items()}
@@ -68,6 +71,8 @@ def _similarity(sentence: TfIdf, reference: TfIdf) -> float:
     for n in range(ORDERS):
         if sentence.norm[n] > 0 and reference.norm[n] > 0:
             there = reference.weight[n]
-            product = sum(min(value, there[ngram]) * there[ngram] for ngram, value in sentence.weight[n].items() if ngram in there)
+            product = sum(
+                min(value, there[ngram]) * there[ngram] for ngram, value in sentence.weight[n].items() if ngram in there
+            )
             total += product / (sentence.norm[n] * reference.norm[n])
     return total / ORDERS * math.exp(-((sentence.length - reference.length) ** 2) / (2 * SIGMA**2))

@@ -50,7 +50,9 @@ class Scorer:
     """
 
     def __init__(self, references: Mapping[str, Sequence[str]]) -> None:
-        self.references = {name: [" ".join(tokenize(caption)) for caption in captions] for name, captions in references.items()}
+        self.references = {
+            name: [" ".join(tokenize(caption)) for caption in captions] for name, captions in references.items()
+        }
 
     def score(self, captions: Mapping[str, str], *, all_metrics: bool = True) -> dict[str, float]:
         """``score_images(...).totals``: {"BLEU-1": ..., "CIDEr": ...}."""
@@ -125,8 +127,23 @@ def _meteor(references: Mapping[str, Sequence[str]], results: Mapping[str, Seque
     jar = Path(inspect.getfile(BleuScorer)).parents[1] / "meteor" / "meteor-1.5.jar"
     # METEOR prints its numbers as the machine's language does; only a decimal point can be read
     english = ["-Duser.language=en", "-Duser.language.format=en", "-Duser.country=US", "-Duser.country.format=US"]
-    command = ["java", *english, "-Dfile.encoding=UTF-8", "-Xmx2G", "-jar", str(jar), "-", "-", "-stdio", "-l", "en", "-norm"]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, encoding="utf-8") as java:
+    command = [
+        "java",
+        *english,
+        "-Dfile.encoding=UTF-8",
+        "-Xmx2G",
+        "-jar",
+        str(jar),
+        "-",
+        "-",
+        "-stdio",
+        "-l",
+        "en",
+        "-norm",
+    ]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, encoding="utf-8"
+    ) as java:
         to_java, from_java = java.stdin, java.stdout
         assert to_java is not None and from_java is not None
 

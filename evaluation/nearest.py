@@ -21,7 +21,10 @@ ORDERS = (1, 2, 3, 4)
 
 def pool(cache: FeatureCache, paths: Sequence[Path]) -> torch.Tensor:
     """Mean-pooled features of length 1 (N, D), so that a dot product is a cosine; ``cache.build`` must know the paths."""
-    pooled = [cache[path].float().mean(0) for path in tqdm(paths, desc="pooling features", unit="img", leave=False, disable=None)]
+    pooled = [
+        cache[path].float().mean(0)
+        for path in tqdm(paths, desc="pooling features", unit="img", leave=False, disable=None)
+    ]
     return torch.nn.functional.normalize(torch.stack(pooled), dim=1)
 
 

@@ -25,12 +25,18 @@ def read_predictions(path: Path, names: Collection[str]) -> dict[str, str]:
     except ValueError as error:
         raise UserError(f"{path}: not a JSON file ({error})") from error
     if not isinstance(entries, list):
-        raise UserError(f'{path}: not in COCO results format, which is a list [{{"image_id": ..., "caption": ...}}, ...]')
+        raise UserError(
+            f'{path}: not in COCO results format, which is a list [{{"image_id": ..., "caption": ...}}, ...]'
+        )
     images = _images_by_id(names)
     captions: dict[str, str] = {}
     for number, entry in enumerate(entries, start=1):
         where = f"{path}: entry {number}"
-        if not isinstance(entry, dict) or type(entry.get("image_id")) not in (str, int) or not isinstance(entry.get("caption"), str):
+        if (
+            not isinstance(entry, dict)
+            or type(entry.get("image_id")) not in (str, int)
+            or not isinstance(entry.get("caption"), str)
+        ):
             raise UserError(f'{where}: must have an "image_id" (text or whole number) and a "caption" (text)')
         image_id = entry["image_id"]
         found = [image_id] if image_id in names else images.get(image_id, [])
@@ -43,7 +49,9 @@ def read_predictions(path: Path, names: Collection[str]) -> dict[str, str]:
         if len(found) > 1:
             raise UserError(f"{where}: image_id {image_id!r} could be {found[0]} or {found[1]}. Use the file name")
         if found[0] in captions:
-            raise UserError(f"{where}: image_id {image_id!r} is {found[0]}, which has a caption already. One caption an image")
+            raise UserError(
+                f"{where}: image_id {image_id!r} is {found[0]}, which has a caption already. One caption an image"
+            )
         captions[found[0]] = entry["caption"]
     missing = [name for name in names if name not in captions]
     if missing:

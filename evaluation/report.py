@@ -21,9 +21,14 @@ def markdown(records: Sequence[Record]) -> str:
     first, *others = records
     parts = [
         f"{first['images']} images of the split '{first['split']}', scores x 100",
-        table(["system", *METRICS], [[record["system"], *(_percent(record[metric]) for metric in METRICS)] for record in records]),
+        table(
+            ["system", *METRICS],
+            [[record["system"], *(_percent(record[metric]) for metric in METRICS)] for record in records],
+        ),
         "95 % bootstrap intervals; words in a caption, different words in all, share of different captions, share copied from training",
-        table(["system", *COMPARED, "words", "vocabulary", "distinct", "copied"], [_details(record) for record in records]),
+        table(
+            ["system", *COMPARED, "words", "vocabulary", "distinct", "copied"], [_details(record) for record in records]
+        ),
     ]
     if others:
         parts += [
@@ -60,7 +65,10 @@ def _details(record: Record) -> list[str]:
 
 def _differences(record: Record) -> list[str]:
     found = [record["against_first"][metric] for metric in COMPARED]
-    return [record["system"], *(f"{100 * each['difference']:+.1f} ({_interval(each['interval'])}), p {each['p']:.3f}" for each in found)]
+    return [
+        record["system"],
+        *(f"{100 * each['difference']:+.1f} ({_interval(each['interval'])}), p {each['p']:.3f}" for each in found),
+    ]
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -80,5 +88,7 @@ def _notes(records: Sequence[Record]) -> list[str]:
     if first["limit"]:
         notes.append(f"note: only the first {first['limit']} images of the split, for a quick look")
     if first["skipped"] or first["limit"] or first["images"] == 1:
-        notes.append("note: CIDEr depends on the set of images that is scored; compare it with scores on exactly the same images only")
+        notes.append(
+            "note: CIDEr depends on the set of images that is scored; compare it with scores on exactly the same images only"
+        )
     return notes

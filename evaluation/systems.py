@@ -66,11 +66,15 @@ def from_checkpoints(options: Namespace) -> tuple[Task, list[System]]:
     paths: list[Path] = options.checkpoint or [Path("checkpoints.pth")]
     captioners = [Captioner.load(path, pick_device(options.device)) for path in paths]
     configs = [captioner.config for captioner in captioners]
-    tables = [read_captions(options.captions_file or config.data.captions_file, config.train.seed) for config in configs]
+    tables = [
+        read_captions(options.captions_file or config.data.captions_file, config.train.seed) for config in configs
+    ]
     split, image_dir = options.split or "test", options.image_dir or Path(configs[0].data.image_dir)
     every = references_of(tables[0], split)
     for path, table in zip(paths, tables, strict=True):
-        if references_of(table, split) != every:  # another file; or a file without a split column, divided by another seed
+        if (
+            references_of(table, split) != every
+        ):  # another file; or a file without a split column, divided by another seed
             raise UserError(
                 f"--checkpoint {path}: its split '{split}' is not that of {paths[0]}. Name one --captions_file, with a split column, for both"
             )
@@ -88,7 +92,8 @@ def from_checkpoints(options: Namespace) -> tuple[Task, list[System]]:
     references = _usable(asked, image_dir, list(caches.values()))
     images = {name: image_dir / name for name in references}
     systems = [
-        System(run.name, captions, run.checkpoint, run.beam_size) for run, captions in zip(runs, caption_images(images, runs), strict=True)
+        System(run.name, captions, run.checkpoint, run.beam_size)
+        for run, captions in zip(runs, caption_images(images, runs), strict=True)
     ]
     if options.baseline:
         training = _usable(lendable, image_dir, [runs[0].cache])

@@ -39,7 +39,9 @@ def overlay(picture: Image.Image, weights: torch.Tensor) -> Image.Image:
     """
     side = math.isqrt(len(weights))
     grid = relative(weights.reshape(1, -1)).reshape(side, side).numpy().astype(np.float32)
-    heat = np.asarray(Image.fromarray(grid).resize(picture.size, Image.Resampling.BICUBIC)).clip(0, 1)  # cubic curves overshoot
+    heat = np.asarray(Image.fromarray(grid).resize(picture.size, Image.Resampling.BICUBIC)).clip(
+        0, 1
+    )  # cubic curves overshoot
     colours = np.array(COLD) + heat[..., None] * (np.array(HOT) - np.array(COLD))  # (height, width, 3)
     mixed = (1 - OPACITY) * np.asarray(picture, dtype=np.float32) + OPACITY * colours
     return Image.fromarray(mixed.round().astype(np.uint8))

@@ -57,7 +57,13 @@ class Entry:
         """What captions.json holds of this picture."""
         candidates = [{"caption": caption, "log_prob": log_prob} for caption, log_prob in self.candidates]
         known = {"references": self.references} if self.references else {}
-        return {"image": self.image, "caption": self.caption, "log_prob": self.log_prob, "candidates": candidates, **known}
+        return {
+            "image": self.image,
+            "caption": self.caption,
+            "log_prob": self.log_prob,
+            "candidates": candidates,
+            **known,
+        }
 
 
 def printable(text: str) -> str:
@@ -75,7 +81,12 @@ def render_page(entries: Sequence[Entry], skipped: Sequence[tuple[str, str]], ch
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters |= {"csp_hash": csp_hash, "weights": heatmap.encode, "mark_shared": mark_shared, "mark_unsaid": mark_unsaid}
+    environment.filters |= {
+        "csp_hash": csp_hash,
+        "weights": heatmap.encode,
+        "mark_shared": mark_shared,
+        "mark_unsaid": mark_unsaid,
+    }
     environment.filters["score"] = lambda value: f"{value:.2f}".replace("-", "\N{MINUS SIGN}")
     # One shape of frame for all, the typical picture's, so that rows align; others stand in it whole, with margins.
     ratios = [entry.width / entry.height for entry in entries]

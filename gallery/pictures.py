@@ -111,7 +111,9 @@ def attention_strip(picture: Image.Image, words: Sequence[str], attention: torch
     As figure 3 of "Show, Attend and Tell" (Xu et al. 2015, https://arxiv.org/abs/1502.03044).
     """
     scale = PANEL_SIDE / max(picture.size)
-    picture = picture.resize((max(1, round(picture.width * scale)), max(1, round(picture.height * scale))), Image.Resampling.LANCZOS)
+    picture = picture.resize(
+        (max(1, round(picture.width * scale)), max(1, round(picture.height * scale))), Image.Resampling.LANCZOS
+    )
     looks = zip(words[: PANELS - 1], attention, strict=False)
     panels = [picture, *(with_caption(heatmap.overlay(picture, weights), word) for word, weights in looks)]
     columns = math.ceil(len(panels) / math.ceil(len(panels) / PANEL_COLUMNS))  # rows of about equal length

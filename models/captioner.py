@@ -30,15 +30,23 @@ class Candidate:
 
     caption: str
     log_prob: float
-    attention: torch.Tensor | None = None  # (words of caption.split(), P), where the decoder looked; asked for, of the best, if it has any
+    attention: torch.Tensor | None = (
+        None  # (words of caption.split(), P), where the decoder looked; asked for, of the best, if it has any
+    )
 
 
-def build_decoder(config: DecoderConfig, vocab_size: int, features_size: int) -> DecoderRNN | AttentionDecoder | TransformerDecoder:
+def build_decoder(
+    config: DecoderConfig, vocab_size: int, features_size: int
+) -> DecoderRNN | AttentionDecoder | TransformerDecoder:
     """The decoder that ``decoder.name`` asks for."""
     if config.name == "attention":
-        return AttentionDecoder(vocab_size, features_size, config.embed_size, config.hidden_size, config.heads, config.dropout)
+        return AttentionDecoder(
+            vocab_size, features_size, config.embed_size, config.hidden_size, config.heads, config.dropout
+        )
     if config.name == "transformer":
-        return TransformerDecoder(vocab_size, features_size, config.hidden_size, config.layers, config.heads, config.dropout)
+        return TransformerDecoder(
+            vocab_size, features_size, config.hidden_size, config.layers, config.heads, config.dropout
+        )
     return DecoderRNN(vocab_size, features_size, config.embed_size, config.hidden_size, config.dropout)
 
 
@@ -110,27 +118,48 @@ class Captioner(nn.Module):
             if isinstance(module, nn.Dropout):
                 module.p = share
 
-    def caption_features(self, features: torch.Tensor, beam_size: int | None = None, *, attention: bool = False) -> list[list[Candidate]]:
+    def caption_features(
+        self, features: torch.Tensor, beam_size: int | None = None, *, attention: bool = False
+    ) -> list[list[Candidate]]:
         """Features (B, P, D) -> for each image its candidates, the best first, and if wanted with ``attention``."""
         options, features = self.config.generate, features.to(self.device).float()
         found = generate(
-            self.decoder, features, beam_size or options.beam_size, options.max_length, options.length_penalty, options.no_repeat_ngram
+            self.decoder,
+            features,
+            beam_size or options.beam_size,
+            options.max_length,
+            options.length_penalty,
+            options.no_repeat_ngram,
         )
         return self._candidates(found, features, attention)
 
-    def _candidates(self, found: list[list[Hypothesis]], features: torch.Tensor, attention: bool) -> list[list[Candidate]]:
+    def _candidates(
+        self, found: list[list[Hypothesis]], features: torch.Tensor, attention: bool
+    ) -> list[list[Candidate]]:
         """Token ids -> captions, with ``attention`` also where the decoder looked at the words of each image's first."""
-        candidates = [[Candidate(self.vocabulary.decode(h.tokens), h.log_prob) for h in hypotheses] for hypotheses in found]
-        looks = attention_per_word(self.decoder, features, [hypotheses[0].tokens for hypotheses in found]) if attention else None
+        candidates = [
+            [Candidate(self.vocabulary.decode(h.tokens), h.log_prob) for h in hypotheses] for hypotheses in found
+        ]
+        looks = (
+            attention_per_word(self.decoder, features, [hypotheses[0].tokens for hypotheses in found])
+            if attention
+            else None
+        )
         for best, hypotheses, weights in zip(candidates, found, looks or [], strict=looks is not None):
             places = word_of_token([self.vocabulary.words[token] for token in hypotheses[0].tokens], best[0].caption)
-            inside = (torch.arange(len(best[0].caption.split()))[:, None] == torch.tensor(places)).float()  # (words, tokens)
+            inside = (
+                torch.arange(len(best[0].caption.split()))[:, None] == torch.tensor(places)
+            ).float()  # (words, tokens)
             # "man's" is two tokens: where it looked is the mean of both
             mean = inside / inside.sum(dim=1, keepdim=True)
-            best[0] = replace(best[0], attention=mean @ (unmirror(weights) if self.config.generate.mirror else weights).cpu())
+            best[0] = replace(
+                best[0], attention=mean @ (unmirror(weights) if self.config.generate.mirror else weights).cpu()
+            )
         return candidates
 
-    def caption(self, images: Sequence[Image.Image], beam_size: int | None = None, *, attention: bool = False) -> list[list[Candidate]]:
+    def caption(
+        self, images: Sequence[Image.Image], beam_size: int | None = None, *, attention: bool = False
+    ) -> list[list[Candidate]]:
         """RGB pictures of any size -> for each its candidates, the best first, and if wanted with ``attention``."""
         return self.caption_features(self._encode_pictures(images), beam_size, attention=attention)
 

@@ -66,7 +66,9 @@ class WordDecoder(nn.Module, ABC):
     def forward(self, features: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
         """All steps at once, by teacher forcing: (B, P, D), (B, K, T) -> logits (B, K, T, V)."""
         b, k, t = tokens.shape
-        every_caption = torch.arange(b, device=tokens.device).repeat_interleave(k)  # the image is read once, not K times
+        every_caption = torch.arange(b, device=tokens.device).repeat_interleave(
+            k
+        )  # the image is read once, not K times
         logits, _, _ = self.read(tokens.reshape(b * k, t), self.start(features).select(every_caption))
         return logits.view(b, k, t, -1)
 

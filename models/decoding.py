@@ -185,7 +185,9 @@ def _cut(logits: torch.Tensor, top_k: int, top_p: float) -> torch.Tensor:
 
 
 @torch.no_grad()
-def attention_per_word(decoder: Decoder, features: torch.Tensor, sentences: Sequence[list[int]]) -> list[torch.Tensor] | None:
+def attention_per_word(
+    decoder: Decoder, features: torch.Tensor, sentences: Sequence[list[int]]
+) -> list[torch.Tensor] | None:
     """Where the decoder looks as it says each word: features (B, P, D) and B sentences -> B tensors (words, P), rows summing to 1.
 
     The sentence is read once more, which costs one greedy pass; keeping the weights of every beam would cost memory at each step.
@@ -211,7 +213,9 @@ class _Ended:
         self.log_prob = self.score.clone()
         self.words = torch.full((b, s, max_length), PAD_ID, device=device)
 
-    def add(self, images: torch.Tensor, words: torch.Tensor, log_prob: torch.Tensor, length: int, length_penalty: float) -> None:
+    def add(
+        self, images: torch.Tensor, words: torch.Tensor, log_prob: torch.Tensor, length: int, length_penalty: float
+    ) -> None:
         """Merge candidates (A, C, L), (A, C) of ``length`` for the images (A,); -inf marks those that did not end."""
         s = self.score.shape[1]
         scores = torch.cat([self.score[images], log_prob / length**length_penalty], dim=1)
@@ -220,7 +224,9 @@ class _Ended:
         all_words = torch.cat([self.words[images], words[:, : log_prob.shape[1]]], dim=1)
         self.words[images] = all_words.gather(1, kept[..., None].expand(-1, -1, all_words.shape[2]))
 
-    def certain(self, images: torch.Tensor, open_log_prob: torch.Tensor, max_length: int, length_penalty: float) -> torch.Tensor:
+    def certain(
+        self, images: torch.Tensor, open_log_prob: torch.Tensor, max_length: int, length_penalty: float
+    ) -> torch.Tensor:
         """Which of the images (A,) have S ended sentences, and no open one (best: (A,)) that can still win.
 
         A log-probability only falls, so what an open beam can reach at most is its present one at the greatest length.

@@ -77,7 +77,9 @@ class EncoderCNN(nn.Module):
         return self
 
     def _batchnorms(self, first: int) -> Iterator[nn.BatchNorm2d]:
-        return (module for stage in self.stages[first:] for module in stage.modules() if isinstance(module, nn.BatchNorm2d))
+        return (
+            module for stage in self.stages[first:] for module in stage.modules() if isinstance(module, nn.BatchNorm2d)
+        )
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Pictures (B, 3, S, S), normalised -> grid features (B, P, D); P = (S / 32)^2, D = 2048."""
@@ -91,7 +93,9 @@ class EncoderCNN(nn.Module):
         """What tells this encoder's features from another's: layout and a hash of the weights."""
         digest = hashlib.sha256()
         for name, tensor in self.state_dict().items():
-            digest.update(name.encode() + tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+            digest.update(
+                name.encode() + tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes()
+            )
         return {"layout": self.layout, "weights": digest.hexdigest()}
 
 
@@ -114,7 +118,12 @@ class DecoderRNN(WordDecoder):
     """
 
     def __init__(
-        self, vocab_size: int, features_size: int = 2048, embed_size: int = 256, hidden_size: int = 512, dropout: float = 0.5
+        self,
+        vocab_size: int,
+        features_size: int = 2048,
+        embed_size: int = 256,
+        hidden_size: int = 512,
+        dropout: float = 0.5,
     ) -> None:
         super().__init__()
         self.image = nn.Linear(features_size, embed_size)
@@ -138,6 +147,8 @@ class DecoderRNN(WordDecoder):
     def read(self, tokens: torch.Tensor, state: LSTMState) -> tuple[torch.Tensor, LSTMState, None]:
         """Some words further: tokens (N, T) -> logits (N, T, V), the new state, and no attention."""
         words = Words(tokens)
-        hidden, lstm = words.through(self.lstm, self.dropout(self.embed(tokens)), (state.hidden, state.cell))  # (N, T, H)
+        hidden, lstm = words.through(
+            self.lstm, self.dropout(self.embed(tokens)), (state.hidden, state.cell)
+        )  # (N, T, H)
         logits = self.output(self.dropout(words.rows(hidden)))  # (M, V)
         return words.padded(logits), LSTMState(*lstm), None

@@ -17,5 +17,7 @@ def find_checkpoint(named: Path | None) -> Path:
     own = named or Path("checkpoints.pth")
     if named or own.exists() or not PRETRAINED.exists():
         return own
-    print(f"no {own} here: captioning with {PRETRAINED.name}, the pretrained captioner (MODEL_CARD.md)", file=sys.stderr)
+    print(
+        f"no {own} here: captioning with {PRETRAINED.name}, the pretrained captioner (MODEL_CARD.md)", file=sys.stderr
+    )
     return PRETRAINED

@@ -39,7 +39,11 @@ class Layer(nn.Module):
         self.heads = heads
         self.self_norm, self.cross_norm, self.feed_norm = nn.LayerNorm(size), nn.LayerNorm(size), nn.LayerNorm(size)
         self.query_key_value, self.self_output = nn.Linear(size, 3 * size), nn.Linear(size, size)
-        self.query, self.memory, self.cross_output = nn.Linear(size, size), nn.Linear(size, 2 * size), nn.Linear(size, size)
+        self.query, self.memory, self.cross_output = (
+            nn.Linear(size, size),
+            nn.Linear(size, 2 * size),
+            nn.Linear(size, size),
+        )
         self.feed = nn.Sequential(nn.Linear(size, 4 * size), nn.GELU(), nn.Linear(4 * size, size))
         self.dropout = nn.Dropout(dropout)
 
@@ -48,7 +52,9 @@ class Layer(nn.Module):
     ) -> tuple[torch.Tensor, tuple[torch.Tensor, torch.Tensor], torch.Tensor]:
         """Rows (M, E), pictures, keys and values of the words before -> rows (M, E), keys and values, attention (N, T, P)."""
         query_key_value = words.padded(self.query_key_value(self.self_norm(x)))  # (N, T, 3 * E)
-        q, k, v = query_key_value.view(words.n, words.t, 3, self.heads, -1).permute(2, 0, 3, 1, 4)  # each (N, heads, T, E / heads)
+        q, k, v = query_key_value.view(words.n, words.t, 3, self.heads, -1).permute(
+            2, 0, 3, 1, 4
+        )  # each (N, heads, T, E / heads)
         k, v = torch.cat([before[0], k], dim=2), torch.cat([before[1], v], dim=2)  # (N, heads, T before + T, E / heads)
         assert words.t == 1 or before[0].shape[2] == 0  # or is_causal would count from the wrong end
         # causal only when many words come at once; padding needs no mask: it comes after all real words
@@ -96,11 +102,15 @@ class TransformerDecoder(WordDecoder):
         nothing = memories[0].keys.new_zeros(len(features), self.heads, 0, self.embed.embedding_dim // self.heads)
         return TransformerState(memories, [(nothing, nothing)] * len(self.layers))
 
-    def read(self, tokens: torch.Tensor, state: TransformerState) -> tuple[torch.Tensor, TransformerState, torch.Tensor]:
+    def read(
+        self, tokens: torch.Tensor, state: TransformerState
+    ) -> tuple[torch.Tensor, TransformerState, torch.Tensor]:
         """The first T words at once, or one word further: tokens (N, T) -> logits (N, T, V), the new state, attention of the last layer (N, T, P)."""
         words = Words(tokens)
         embedded = self.embed(tokens)  # (N, T, E)
-        x = words.rows(self.dropout(embedded + positions(state.length, words.t, embedded.shape[2], tokens.device)))  # (M, E)
+        x = words.rows(
+            self.dropout(embedded + positions(state.length, words.t, embedded.shape[2], tokens.device))
+        )  # (M, E)
         cache = []
         for layer, memory, before in zip(self.layers, state.memories, state.words, strict=True):
             x, keys_values, attention = layer(x, words, memory, before)

@@ -63,7 +63,9 @@ def _read_state(path: Path) -> dict[str, torch.Tensor]:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds here (zip, pickle, EOF): all mean "cannot be read"
-        raise UserError(f"encoder.weights {path}: not a readable state_dict ({type(error).__name__}); replace the file") from error
+        raise UserError(
+            f"encoder.weights {path}: not a readable state_dict ({type(error).__name__}); replace the file"
+        ) from error
     if not isinstance(state, dict) or not all(isinstance(tensor, torch.Tensor) for tensor in state.values()):
         raise UserError(f"encoder.weights {path}: not a state_dict (names -> tensors)")
     return state

@@ -39,7 +39,11 @@ def test_yaml_gives_values_and_the_rest_stays_at_its_default(from_yaml: Callable
 def test_command_line_wins_wherever_it_stands(tmp_path: Path) -> None:
     (tmp_path / "my.yaml").write_text("train: {seed: 7, batch_size: 3}")
     file = str(tmp_path / "my.yaml")
-    for words in (["--config", file, "--train.seed", "9"], ["--train.seed", "9", "--config", file], ["--train.seed=9", f"--config={file}"]):
+    for words in (
+        ["--config", file, "--train.seed", "9"],
+        ["--train.seed", "9", "--config", file],
+        ["--train.seed=9", f"--config={file}"],
+    ):
         assert (read(*words).train.seed, read(*words).train.batch_size) == (9, 3)
 
 
@@ -62,7 +66,9 @@ def test_whole_number_where_a_fraction_is_expected() -> None:
 
 
 def test_stages_from_yaml_and_a_change_to_the_last(from_yaml: Callable[..., Config]) -> None:
-    stages = from_yaml("train: {stages: [{name: a, epochs: 1}, {name: b, lr: 5e-5}]}", "--train.stages.epochs=9").train.stages
+    stages = from_yaml(
+        "train: {stages: [{name: a, epochs: 1}, {name: b, lr: 5e-5}]}", "--train.stages.epochs=9"
+    ).train.stages
     assert [(stage.name, stage.epochs) for stage in stages] == [("a", 1), ("b", 9)]
     assert stages[1].lr == 5e-5
 
@@ -94,7 +100,9 @@ def test_typo_on_the_command_line_names_the_nearest_option(word: str, nearest: s
         ("train: {stages: [{name: a}, {name: b, labelsmoothing: 3}]}", "label_smoothing"),
     ],
 )
-def test_typo_in_yaml_names_the_nearest_option_and_the_file(from_yaml: Callable[..., Config], text: str, nearest: str) -> None:
+def test_typo_in_yaml_names_the_nearest_option_and_the_file(
+    from_yaml: Callable[..., Config], text: str, nearest: str
+) -> None:
     with pytest.raises(UserError, match=rf"my\.yaml: did you mean '{nearest}'"):
         from_yaml(text)
 
@@ -139,13 +147,17 @@ def test_yaml_of_the_wrong_shape_is_refused_by_name(from_yaml: Callable[..., Con
         from_yaml(text)
 
 
-@pytest.mark.parametrize("text", ["", "# only a comment\n", "just text", "- a\n- list", "train: [1", "a: b: c", "\0", "1: 2", "train:"])
+@pytest.mark.parametrize(
+    "text", ["", "# only a comment\n", "just text", "- a\n- list", "train: [1", "a: b: c", "\0", "1: 2", "train:"]
+)
 def test_broken_yaml_is_refused_with_the_file(from_yaml: Callable[..., Config], text: str) -> None:
     with pytest.raises(UserError, match=r"my\.yaml"):
         from_yaml(text)
 
 
-@pytest.mark.parametrize("words", [["--config", "nowhere.yaml"], ["--config=nowhere.yaml"], ["--config", "."], ["--config"]])
+@pytest.mark.parametrize(
+    "words", [["--config", "nowhere.yaml"], ["--config=nowhere.yaml"], ["--config", "."], ["--config"]]
+)
 def test_missing_config_file(words: list[str]) -> None:
     with pytest.raises(UserError, match=r"--config .*no such file"):
         read(*words)
@@ -159,7 +171,14 @@ def test_all_problems_are_told_at_once() -> None:
             "--train.batch_size=0",
             '--train.stages=[{"name": "a", "epochs": 0}, {"name": "a", "lr": -1}]',
         )
-    for name in ("data.image_size", "data.min_count", "train.batch_size", "epochs must be", "lr must be", "names must differ"):
+    for name in (
+        "data.image_size",
+        "data.min_count",
+        "train.batch_size",
+        "epochs must be",
+        "lr must be",
+        "names must differ",
+    ):
         assert name in str(caught.value)
 
 
@@ -181,7 +200,12 @@ def test_every_shipped_config_is_valid_and_survives_a_round_trip(path: Path) -> 
 
 def test_config_of_a_checkpoint_is_checked_too() -> None:
     good = config_to_dict(Config())
-    for broken in (good | {"what": 1}, good | {"data": good["data"] | {"image_size": 33}}, good | {"train": 3}, good | {"device": None}):
+    for broken in (
+        good | {"what": 1},
+        good | {"data": good["data"] | {"image_size": 33}},
+        good | {"train": 3},
+        good | {"device": None},
+    ):
         with pytest.raises(UserError, match="does not fit this version"):
             config_from_dict(broken)
 
@@ -198,7 +222,9 @@ def option_names(values: object, prefix: str = "") -> list[str]:
     return [name for key, value in values.items() for name in option_names(value, f"{prefix}.{key}".lstrip("."))]
 
 
-def test_help_lists_every_option_with_type_default_and_meaning(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_help_lists_every_option_with_type_default_and_meaning(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("COLUMNS", "500")  # one line an option
     with pytest.raises(SystemExit) as end:
         read("--help")

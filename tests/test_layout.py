@@ -26,7 +26,11 @@ LAYERS = [  # the floors of the house, the ground floor first
 def repo_files() -> list[Path]:
     """What is, or is about to be, committed."""
     listing = subprocess.run(
-        ["git", "ls-files", "--cached", "--others", "--exclude-standard"], capture_output=True, text=True, check=False, cwd=ROOT
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=ROOT,
     )
     if listing.returncode != 0:
         pytest.skip("not a git checkout")
@@ -36,7 +40,11 @@ def repo_files() -> list[Path]:
 def python_files() -> dict[str, Path]:
     """Module name -> file; tests are no modules of the project."""
     paths = [path.relative_to(ROOT) for path in repo_files() if path.suffix == ".py"]
-    return {".".join(path.with_suffix("").parts).removesuffix(".__init__"): ROOT / path for path in paths if path.parts[0] != "tests"}
+    return {
+        ".".join(path.with_suffix("").parts).removesuffix(".__init__"): ROOT / path
+        for path in paths
+        if path.parts[0] != "tests"
+    }
 
 
 def imports(path: Path, modules: set[str]) -> set[str]:
@@ -58,13 +66,19 @@ def graph() -> dict[str, set[str]]:
 def scripts() -> set[str]:
     """Modules that are run, not imported."""
     return {
-        module for module, path in python_files().items() if "." not in module and 'if __name__ == "__main__"' in path.read_text("utf-8")
+        module
+        for module, path in python_files().items()
+        if "." not in module and 'if __name__ == "__main__"' in path.read_text("utf-8")
     }
 
 
 def test_no_file_is_longer_than_a_reader_likes() -> None:
     suffixes = {".py", ".yaml", ".toml", ".j2", ".css", ".js", ".yml"}
-    lengths = {str(path.relative_to(ROOT)): len(path.read_text("utf-8").splitlines()) for path in repo_files() if path.suffix in suffixes}
+    lengths = {
+        str(path.relative_to(ROOT)): len(path.read_text("utf-8").splitlines())
+        for path in repo_files()
+        if path.suffix in suffixes
+    }
     assert {name: lines for name, lines in lengths.items() if lines > MAX_LINES} == {}
 
 
@@ -79,7 +93,8 @@ def test_imports_run_down_the_floors_only() -> None:
         f"{module} imports {imported}"
         for module, its_imports in graph().items()
         for imported in its_imports
-        if floor(imported) > floor(module) or (floor(imported) == floor(module) and imported.split(".")[0] != module.split(".")[0])
+        if floor(imported) > floor(module)
+        or (floor(imported) == floor(module) and imported.split(".")[0] != module.split(".")[0])
     ]
     assert wrong == []
 
@@ -108,7 +123,9 @@ def test_everything_public_has_a_doc_string() -> None:
 
     def look(owner: ast.AST, where: str) -> None:
         for node in ast.iter_child_nodes(owner):
-            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) and not node.name.startswith("_"):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) and not node.name.startswith(
+                "_"
+            ):
                 if ast.get_docstring(node) is None:
                     silent.append(f"{where}{node.name} (line {node.lineno})")
                 if isinstance(node, ast.ClassDef):

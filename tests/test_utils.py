@@ -74,7 +74,12 @@ def test_what_is_no_checkpoint_is_refused_by_name(tmp_path: Path, capsys: pytest
         path.write_bytes(whole[:length])
         with pytest.raises(UserError, match=r"c\.pth: not a readable checkpoint"):
             load_checkpoint(path)
-    for content in (b"hello", b"PK\x03\x04" + b"\0" * 100, pickle.dumps({"format_version": 1}, 2), pickle.dumps(Evil(), 2)):
+    for content in (
+        b"hello",
+        b"PK\x03\x04" + b"\0" * 100,
+        pickle.dumps({"format_version": 1}, 2),
+        pickle.dumps(Evil(), 2),
+    ):
         path.write_bytes(content)
         with pytest.raises(UserError, match=r"c\.pth"):
             load_checkpoint(path)
@@ -85,7 +90,9 @@ def test_what_is_no_checkpoint_is_refused_by_name(tmp_path: Path, capsys: pytest
     assert "ran code" not in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("thing", [{"w": torch.zeros(1)}, [1, 2], torch.zeros(1), {"format_version": "one"}, {"format_version": None}])
+@pytest.mark.parametrize(
+    "thing", [{"w": torch.zeros(1)}, [1, 2], torch.zeros(1), {"format_version": "one"}, {"format_version": None}]
+)
 def test_other_peoples_files_are_refused(tmp_path: Path, thing: object) -> None:
     torch.save(thing, tmp_path / "c.pth")
     with pytest.raises(UserError, match=r"c\.pth: not a checkpoint of this project"):
@@ -127,14 +134,24 @@ def test_run_script_passes_options_and_succeeds(monkeypatch: pytest.MonkeyPatch)
 
 @pytest.mark.parametrize(
     "error",
-    [UserError("file.csv: row 3\n  is bad"), FileNotFoundError(2, "No such file", "file.csv"), PermissionError(13, "no", "file.csv")],
+    [
+        UserError("file.csv: row 3\n  is bad"),
+        FileNotFoundError(2, "No such file", "file.csv"),
+        PermissionError(13, "no", "file.csv"),
+    ],
 )
 def test_run_script_turns_a_users_mistake_into_one_line(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], error: Exception
 ) -> None:
     assert run(monkeypatch, error)[0] == 2
     out, err = capsys.readouterr()
-    assert out == "" and err.startswith("error: ") and err.count("\n") == 1 and "file.csv" in err and "Traceback" not in err
+    assert (
+        out == ""
+        and err.startswith("error: ")
+        and err.count("\n") == 1
+        and "file.csv" in err
+        and "Traceback" not in err
+    )
 
 
 def test_debug_shows_the_traceback(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -142,7 +159,9 @@ def test_debug_shows_the_traceback(monkeypatch: pytest.MonkeyPatch, capsys: pyte
     assert "Traceback" in (err := capsys.readouterr().err) and "file.csv: bad" in err
 
 
-def test_ctrl_c_is_130_and_our_own_bugs_are_not_hidden(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_ctrl_c_is_130_and_our_own_bugs_are_not_hidden(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert run(monkeypatch, KeyboardInterrupt())[0] == 130
     assert capsys.readouterr().err == "interrupted\n"
     with pytest.raises(AssertionError):
@@ -181,7 +200,11 @@ def test_pick_device() -> None:
 
 def test_pick_precision() -> None:
     cpu = torch.device("cpu")
-    assert [pick_precision(name, cpu) for name in ("fp32", "bf16", "fp16")] == [torch.float32, torch.bfloat16, torch.float16]
+    assert [pick_precision(name, cpu) for name in ("fp32", "bf16", "fp16")] == [
+        torch.float32,
+        torch.bfloat16,
+        torch.float16,
+    ]
     assert pick_precision("auto", cpu) in {torch.float32, torch.bfloat16}
     with utils.autocast(cpu, torch.bfloat16):
         assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == torch.bfloat16

@@ -54,13 +54,24 @@ def measure(captioner: Captioner, pictures: torch.Tensor, features: torch.Tensor
 
 def main(argv: list[str]) -> None:
     """Measure each checkpoint and print a line for each number."""
-    parser = OptionParser(prog="python -m tools.benchmark", description="Time a checkpoint's encoder and decoder on the images of a split.")
-    parser.add_argument("--checkpoint", type=Path, nargs="+", action="extend", help="one or several (default: checkpoints.pth)")
-    parser.add_argument("--split", choices=SPLITS, default="test", help="which images of the captions file (default: %(default)s)")
+    parser = OptionParser(
+        prog="python -m tools.benchmark",
+        description="Time a checkpoint's encoder and decoder on the images of a split.",
+    )
+    parser.add_argument(
+        "--checkpoint", type=Path, nargs="+", action="extend", help="one or several (default: checkpoints.pth)"
+    )
+    parser.add_argument(
+        "--split", choices=SPLITS, default="test", help="which images of the captions file (default: %(default)s)"
+    )
     parser.add_argument("--captions_file", help="another captions.csv than the checkpoint was trained with")
     parser.add_argument("--image_dir", type=Path, help="another folder of images than the checkpoint was trained with")
-    parser.add_argument("--feature_cache", help="another folder of cached features than the checkpoint was trained with")
-    parser.add_argument("--beam_size", type=int, default=5, help="sentences kept open at each step (default: %(default)s)")
+    parser.add_argument(
+        "--feature_cache", help="another folder of cached features than the checkpoint was trained with"
+    )
+    parser.add_argument(
+        "--beam_size", type=int, default=5, help="sentences kept open at each step (default: %(default)s)"
+    )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 or mps (default: %(default)s)")
     options = parser.parse_args(argv)
     if options.beam_size < 1:
@@ -68,9 +79,13 @@ def main(argv: list[str]) -> None:
     for path in options.checkpoint or [Path("checkpoints.pth")]:
         captioner = Captioner.load(path, pick_device(options.device))
         config = captioner.config
-        references = references_of(read_captions(options.captions_file or config.data.captions_file, config.train.seed), options.split)
+        references = references_of(
+            read_captions(options.captions_file or config.data.captions_file, config.train.seed), options.split
+        )
         image_dir = options.image_dir or Path(config.data.image_dir)
-        cache = captioner.feature_cache(options.feature_cache or config.data.feature_cache, mirror=config.generate.mirror)
+        cache = captioner.feature_cache(
+            options.feature_cache or config.data.feature_cache, mirror=config.generate.mirror
+        )
         good = drop_bad_images(references, image_dir, cache.build([image_dir / name for name in references]))
         features = torch.stack([cache[image_dir / name] for name in good])  # (B, P, D)
         pictures = torch.stack([captioner.transform(load_image(image_dir / name)) for name in list(good)[:BATCH]])

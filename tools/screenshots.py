@@ -29,7 +29,10 @@ def open_page(browser: Browser, address: str, device: str, scheme: str) -> Page:
 
 def app(browser: Browser, photographs: list[Path], output_dir: Path) -> None:
     """The demo with a word chosen: app_desktop_light.png and so on."""
-    with tempfile.TemporaryDirectory() as empty, serve(Path(empty)) as server:  # no checkpoint of your own there: the pretrained one
+    with (
+        tempfile.TemporaryDirectory() as empty,
+        serve(Path(empty)) as server,
+    ):  # no checkpoint of your own there: the pretrained one
         for device in WIDTHS:
             for scheme in ("light", "dark"):
                 page = open_page(browser, server.address, device, scheme)
@@ -73,8 +76,16 @@ def whole(page: Page, path: Path, scrolled: str) -> None:
 def main() -> None:
     """Both, in light and dark, on a desk and on a phone."""
     parser = argparse.ArgumentParser(description="Screenshots of the demo and of a gallery, into docs/.")
-    parser.add_argument("--images", type=Path, nargs="+", default=[DRAWINGS / "sample_0081.jpg"], help="for the demo (default: a drawing)")
-    parser.add_argument("--checkpoint", type=Path, default=ROOT / "checkpoints.pth", help="for the gallery, made by `make demo`")
+    parser.add_argument(
+        "--images",
+        type=Path,
+        nargs="+",
+        default=[DRAWINGS / "sample_0081.jpg"],
+        help="for the demo (default: a drawing)",
+    )
+    parser.add_argument(
+        "--checkpoint", type=Path, default=ROOT / "checkpoints.pth", help="for the gallery, made by `make demo`"
+    )
     parser.add_argument("--output_dir", type=Path, default=ROOT / "docs")
     arguments = parser.parse_args()
     chromium = find_chromium()
@@ -89,7 +100,9 @@ def main() -> None:
         else:
             print(f"no {arguments.checkpoint}: no screenshot of a gallery. Run `make demo` first")
         browser.close()
-    print(f"wrote {', '.join(sorted(path.name for path in arguments.output_dir.glob('*_*_*.png')))} into {arguments.output_dir}")
+    print(
+        f"wrote {', '.join(sorted(path.name for path in arguments.output_dir.glob('*_*_*.png')))} into {arguments.output_dir}"
+    )
 
 
 if __name__ == "__main__":

@@ -40,7 +40,14 @@ def train_one_epoch(
         FloatingPointError: the loss or the gradient is not finite; the weights are still those before that step.
     """
     captioner.train()
-    bar = tqdm(batches, desc=f"epoch {progress.total_epochs + 1}", total=steps_per_epoch, initial=progress.step, leave=False, disable=None)
+    bar = tqdm(
+        batches,
+        desc=f"epoch {progress.total_epochs + 1}",
+        total=steps_per_epoch,
+        initial=progress.step,
+        leave=False,
+        disable=None,
+    )
     shown = "reward" if stage.samples else "loss"
     began = time.perf_counter()
     for batch in bar:
@@ -59,7 +66,9 @@ def train_one_epoch(
         optimizer.zero_grad(set_to_none=True)
         scaler.scale(step.loss).backward()  # type: ignore[no-untyped-call]
         scaler.unscale_(optimizer)
-        norm = nn.utils.clip_grad_norm_([p for group in optimizer.param_groups for p in group["params"]], settings.grad_clip)
+        norm = nn.utils.clip_grad_norm_(
+            [p for group in optimizer.param_groups for p in group["params"]], settings.grad_clip
+        )
         if not scaler.is_enabled():  # with fp16 an overflow is normal: the scaler skips that step and lowers its scale
             _check_finite(norm.item(), "gradient", where)
         scaler.step(optimizer)

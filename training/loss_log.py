@@ -47,8 +47,12 @@ def read_log(path: Path) -> tuple[list[str], list[list[str]]]:
     cells = {number: line.split("\t") for number, line in enumerate(lines, start=1) if line.strip()}
     header = cells.pop(min(cells)) if cells else []
     if header and "epoch" not in header:
-        raise UserError(f"{path}: no column epoch in its header. Put the header back, or move the file away: a log is begun anew")
+        raise UserError(
+            f"{path}: no column epoch in its header. Put the header back, or move the file away: a log is begun anew"
+        )
     for number, row in cells.items():
         if len(row) != len(header) or not row[header.index("epoch")].isdecimal():
-            raise UserError(f"{path}: line {number} is no row of this log ({lines[number - 1][:60]!r}). Correct or delete it")
+            raise UserError(
+                f"{path}: line {number} is no row of this log ({lines[number - 1][:60]!r}). Correct or delete it"
+            )
     return header, list(cells.values())

@@ -24,7 +24,9 @@ class StepLoss:
 Objective = Callable[[Captioner, Batch], StepLoss]
 
 
-def caption_loss(logits: torch.Tensor, targets: torch.Tensor, label_smoothing: float = 0.0) -> tuple[torch.Tensor, torch.Tensor]:
+def caption_loss(
+    logits: torch.Tensor, targets: torch.Tensor, label_smoothing: float = 0.0
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Cross-entropy per word; padding does not count.
 
     Args:

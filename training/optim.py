@@ -31,7 +31,9 @@ def build_optimizer(captioner: Captioner, stage: StageConfig, weight_decay: floa
             if params
         ]
 
-    return torch.optim.AdamW([*groups(captioner.decoder, stage.lr), *groups(captioner.encoder, stage.encoder_lr)], fused=True)
+    return torch.optim.AdamW(
+        [*groups(captioner.decoder, stage.lr), *groups(captioner.encoder, stage.encoder_lr)], fused=True
+    )
 
 
 def lr_factor(stage: StageConfig, step: int, steps_per_epoch: int, lr_scale: float = 1.0) -> float:

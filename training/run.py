@@ -104,7 +104,9 @@ class Run:
         stage = self.config.train.stages[self.progress.stage]
         self.optimizer = build_optimizer(self.captioner, stage, self.config.train.weight_decay)
         if self.config.train.ema > 0:
-            shared = {} if stage.encoder_lr > 0 else {id(self.captioner.encoder): self.captioner.encoder}  # frozen: one will do
+            shared = (
+                {} if stage.encoder_lr > 0 else {id(self.captioner.encoder): self.captioner.encoder}
+            )  # frozen: one will do
             self.averaged = copy.deepcopy(self.captioner, shared).eval()
             for module in self.averaged.modules():
                 if isinstance(module, torch.nn.RNNBase):
@@ -131,7 +133,9 @@ class Run:
 
     def load_optimizer(self, stage: StageConfig, state: dict[str, Any]) -> None:
         """Take the checkpoint's moments, but this run's rates, which may have changed."""
-        fresh = [{"peak": group["peak"], "weight_decay": group["weight_decay"]} for group in self.optimizer.param_groups]
+        fresh = [
+            {"peak": group["peak"], "weight_decay": group["weight_decay"]} for group in self.optimizer.param_groups
+        ]
         try:
             self.optimizer.load_state_dict(state)
         except ValueError as error:
@@ -166,7 +170,9 @@ class Run:
                 best_epoch=self.progress.best_epoch,
             )
             # the next stage starts from the best weights so far, not from those that learnt by heart after them
-            best = load_best(self.folder, self.progress.best_epoch, self.progress.best_cider) or self.averaged.state_dict()
+            best = (
+                load_best(self.folder, self.progress.best_epoch, self.progress.best_cider) or self.averaged.state_dict()
+            )
             self.captioner.load_state_dict(best)
             self.averaged.load_state_dict(best)  # what is saved now, and what a stage added later starts from
             if self.progress.stage < len(stages):
@@ -218,14 +224,19 @@ class Run:
             progress.best_cider, progress.best_epoch = seen["val_cider"], progress.total_epochs
             self.save_best()
         # the log before the last checkpoint: a row too many is trimmed on resuming, a missing one could not be made up
-        append_row(self.folder / LOG, {"stage": stage.name, "epoch": progress.total_epochs, "step": progress.total_steps, **learnt, **seen})
+        append_row(
+            self.folder / LOG,
+            {"stage": stage.name, "epoch": progress.total_epochs, "step": progress.total_steps, **learnt, **seen},
+        )
         self.save_last()
         report(progress, stage, learnt, seen, better)
         for name in list(captions)[:3]:
             print(f"    {name}: {captions[name]}")
 
 
-def report(progress: Progress, stage: StageConfig, learnt: dict[str, float], seen: dict[str, float], better: bool) -> None:
+def report(
+    progress: Progress, stage: StageConfig, learnt: dict[str, float], seen: dict[str, float], better: bool
+) -> None:
     """Print one line for an epoch."""
     left = learnt["seconds"] * (stage.epochs - progress.epoch) / 60
     learnt_by = f"reward {learnt['reward']:.3f}" if stage.samples else f"loss {learnt['train_loss']:.3f}"
@@ -256,7 +267,9 @@ def run_stages(config: Config, wanted: str | None) -> None:
             )
         return
     counts = table.groupby("split")["image"].nunique().to_dict()
-    print(f"{counts} images, {len(run.captioner.vocabulary)} words, device {run.device}, {str(run.dtype).removeprefix('torch.')}")
+    print(
+        f"{counts} images, {len(run.captioner.vocabulary)} words, device {run.device}, {str(run.dtype).removeprefix('torch.')}"
+    )
     run.set_up_stage()
 
     # what can be wrong with the input has shown by now: from here on files are moved and written
@@ -265,7 +278,10 @@ def run_stages(config: Config, wanted: str | None) -> None:
         take_over(resume, folder, run.progress.total_epochs)
         trim_log(folder / LOG, run.progress.total_epochs)
         if load_best(folder, run.progress.best_epoch, run.progress.best_cider) is None:
-            run.progress.best_cider, run.progress.best_epoch = -1.0, 0  # somebody took or replaced it: the best from here on
+            run.progress.best_cider, run.progress.best_epoch = (
+                -1.0,
+                0,
+            )  # somebody took or replaced it: the best from here on
     else:
         keep_previous(folder)
     with atomic_open(folder / RESOLVED) as file:
@@ -273,6 +289,11 @@ def run_stages(config: Config, wanted: str | None) -> None:
     try:
         run.learn()
     except Interrupted:
-        print(f"stopped at step {run.progress.total_steps}. Go on with the same command and --resume auto", file=sys.stderr)
+        print(
+            f"stopped at step {run.progress.total_steps}. Go on with the same command and --resume auto",
+            file=sys.stderr,
+        )
         sys.exit(130)
-    print(f"best: epoch {run.progress.best_epoch}, validation CIDEr {run.progress.best_cider:.3f}, in {folder / BEST}{peak_memory()}")
+    print(
+        f"best: epoch {run.progress.best_epoch}, validation CIDEr {run.progress.best_cider:.3f}, in {folder / BEST}{peak_memory()}"
+    )

@@ -40,7 +40,9 @@ def claim(folder: Path) -> Iterator[None]:
     try:
         lock.acquire(blocking=False)
     except Timeout:
-        raise UserError(f"--output_dir {folder}: another run is writing there. Name another folder, or wait until it has ended") from None
+        raise UserError(
+            f"--output_dir {folder}: another run is writing there. Name another folder, or wait until it has ended"
+        ) from None
     try:
         yield
     finally:
@@ -60,7 +62,9 @@ def find_resume(resume: str | None, folder: Path) -> Path | None:
     if path.is_file():
         return path
     if resume != "auto":
-        raise UserError(f"--resume {path}: no such file. '--resume auto' goes on with {folder / LAST} if there is one, else starts afresh")
+        raise UserError(
+            f"--resume {path}: no such file. '--resume auto' goes on with {folder / LAST} if there is one, else starts afresh"
+        )
     print(f"--resume auto: no {LAST} in {folder}, starting afresh")
     return None
 
@@ -122,19 +126,26 @@ def load_resume(path: Path, config: Config, table: pd.DataFrame) -> dict[str, An
     if "training" not in checkpoint:
         raise UserError(f"--resume {path}: this checkpoint can caption but not go on training; use {LAST} of its run")
     if checkpoint["training"]["data"] != fingerprint(table):
-        raise UserError(f"--resume: {config.data.captions_file} has changed since the run began; start a new run in another --output_dir")
+        raise UserError(
+            f"--resume: {config.data.captions_file} has changed since the run began; start a new run in another --output_dir"
+        )
     if (log := path.with_name(LOG)).exists():
         read_log(log)  # now, while nothing has been moved
-    before = config_to_dict(config_from_dict(checkpoint["config"]))  # options that are younger than the run have their defaults
+    before = config_to_dict(
+        config_from_dict(checkpoint["config"])
+    )  # options that are younger than the run have their defaults
     old, new = (pd.json_normalize(values).iloc[0].to_dict() for values in (before, config_to_dict(config)))
     changed = [key for key in new if json.dumps(old.get(key)) != json.dumps(new[key])]
     fixed = [
         key
         for key in changed
-        if key.startswith(("decoder.", "encoder.")) or key in {"data.image_size", "data.min_count", "train.seed", "train.batch_size"}
+        if key.startswith(("decoder.", "encoder."))
+        or key in {"data.image_size", "data.min_count", "train.seed", "train.batch_size"}
     ]
     if fixed:
-        raise UserError(f"--resume: {', '.join(fixed)} differ from the run's; leave them or start a new run in another --output_dir")
+        raise UserError(
+            f"--resume: {', '.join(fixed)} differ from the run's; leave them or start a new run in another --output_dir"
+        )
     if changed:
         print(f"resuming with changes: {', '.join(f'{key}={new[key]}' for key in changed)}")
     return checkpoint

@@ -39,19 +39,31 @@ def self_critical(references: Mapping[str, Sequence[str]], samples: int, dtype: 
             drawn = sample(captioner.decoder, features.detach(), samples, None, longest)
         captioner.decoder.train()
         # A sentence that reached the greatest length was cut off: it chose no end, and must not be praised or blamed for one.
-        said = [(name, s.tokens, len(s.tokens) < longest) for name, sentences in zip(batch.names, drawn, strict=True) for s in sentences]
-        rewards = torch.tensor([reward(name, [words[token] for token in tokens], ended=ended) for name, tokens, ended in said])
+        said = [
+            (name, s.tokens, len(s.tokens) < longest)
+            for name, sentences in zip(batch.names, drawn, strict=True)
+            for s in sentences
+        ]
+        rewards = torch.tensor(
+            [reward(name, [words[token] for token in tokens], ended=ended) for name, tokens, ended in said]
+        )
         rewards = rewards.view(-1, samples)  # (B, K)
         baseline = (rewards.sum(dim=1, keepdim=True) - rewards) / (samples - 1)  # (B, K), of the others
         advantage = (rewards - baseline).to(captioner.device)
 
         sequences = [torch.tensor([START_ID, *tokens, *[END_ID] * ended]) for _, tokens, ended in said]
-        tokens = pad_sequence(sequences, batch_first=True, padding_value=PAD_ID).view(*rewards.shape, -1).to(captioner.device)  # (B, K, T)
+        tokens = (
+            pad_sequence(sequences, batch_first=True, padding_value=PAD_ID)
+            .view(*rewards.shape, -1)
+            .to(captioner.device)
+        )  # (B, K, T)
         targets = tokens[..., 1:]
         with autocast(captioner.device, dtype):
             logits = captioner.decoder(features, tokens[..., :-1])
         real = targets != PAD_ID
-        possible = logits[real].float().index_fill(1, torch.tensor(NEVER, device=captioner.device), -torch.inf)  # as they were drawn
+        possible = (
+            logits[real].float().index_fill(1, torch.tensor(NEVER, device=captioner.device), -torch.inf)
+        )  # as they were drawn
         log_prob = possible.log_softmax(dim=-1).gather(1, targets[real][:, None])[:, 0]  # (M,)
         loss = -(advantage[..., None].expand_as(targets)[real] * log_prob).mean()
         return StepLoss(loss, float(rewards.mean()), rewards.numel())

@@ -29,7 +29,9 @@ class StageData:
     val: DataLoader[Any]
     scorer: Scorer
     references: dict[str, list[str]]  # of the training images
-    missing: set[str] = field(default_factory=set)  # training images that could be read when the stage began, but no longer
+    missing: set[str] = field(
+        default_factory=set
+    )  # training images that could be read when the stage began, but no longer
 
     def skip(self, missing: dict[str, str]) -> None:
         """Name and count what is missing from a batch: a few pictures that vanish or break must not kill a long run.
@@ -45,7 +47,9 @@ class StageData:
             self.missing.add(name)
             count = f"{len(self.missing)} of {len(self.references)} training images can no longer be read"
             if len(self.missing) > MAX_BAD_SHARE * len(self.references):
-                raise UserError(f"{count} (more than {MAX_BAD_SHARE:.0%}); the last: {reason}. Put them back, and go on with --resume auto")
+                raise UserError(
+                    f"{count} (more than {MAX_BAD_SHARE:.0%}); the last: {reason}. Put them back, and go on with --resume auto"
+                )
             tqdm.write(f"skipped: {reason} ({count})")
 
 
@@ -87,5 +91,9 @@ def prepare_data(captioner: Captioner, table: pd.DataFrame, stage: StageConfig) 
         )
 
     return StageData(
-        loader(train, batch_sampler=sampler), sampler, loader(val, batch_size=64), Scorer(references["val"]), references["train"]
+        loader(train, batch_sampler=sampler),
+        sampler,
+        loader(val, batch_size=64),
+        Scorer(references["val"]),
+        references["train"],
     )

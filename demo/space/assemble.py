@@ -31,7 +31,9 @@ def assemble(folder: Path, checkpoint: Path = PRETRAINED) -> list[Path]:
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UserError(f"{folder}: exists already. Name an empty folder, or one that is to be made")
     if not checkpoint.is_file():
-        raise UserError(f"{checkpoint}: no such checkpoint. Name one with --checkpoint, such as the checkpoints.pth of `python train.py`")
+        raise UserError(
+            f"{checkpoint}: no such checkpoint. Name one with --checkpoint, such as the checkpoints.pth of `python train.py`"
+        )
     sources = {path.relative_to(ROOT): path for pattern in NEEDED for path in sorted(ROOT.glob(pattern))}
     sources |= {Path(name): ROOT / "demo" / "space" / name for name in ("Dockerfile", "README.md")}
     if checkpoint == PRETRAINED:
@@ -62,13 +64,19 @@ def without_paths(checkpoint: dict[str, Any]) -> dict[str, Any]:
 
 def main(argv: list[str]) -> None:
     """Assemble, and say how to go on."""
-    parser = OptionParser(prog="python -m demo.space.assemble", description="Put together a folder that is ready to be pushed as a Space.")
+    parser = OptionParser(
+        prog="python -m demo.space.assemble", description="Put together a folder that is ready to be pushed as a Space."
+    )
     parser.add_argument("folder", type=Path, help="is made; an empty one will do")
-    parser.add_argument("--checkpoint", type=Path, default=PRETRAINED, help="the model (default: the pretrained captioner)")
+    parser.add_argument(
+        "--checkpoint", type=Path, default=PRETRAINED, help="the model (default: the pretrained captioner)"
+    )
     arguments = parser.parse_args(argv)
     files = assemble(arguments.folder, arguments.checkpoint)
     size = sum(path.stat().st_size for path in files) / 1e6
-    print(f"wrote {len(files)} files, {size:.0f} MB: push them with `hf upload NAME/SPACE {arguments.folder} . --repo-type space`")
+    print(
+        f"wrote {len(files)} files, {size:.0f} MB: push them with `hf upload NAME/SPACE {arguments.folder} . --repo-type space`"
+    )
 
 
 if __name__ == "__main__":

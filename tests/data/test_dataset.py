@@ -36,7 +36,10 @@ def read(folder: Path, content: str | bytes) -> list[list[str]]:
         ('image,caption,split\n"a, b.jpg","a dog, a ""big"" one",val\n', ["a, b.jpg", 'a dog, a "big" one', "val"]),
         (" Image , CAPTION , Split \n a.jpg , a dog , val \n", ["a.jpg", "a dog", "val"]),
         ("split,id,caption,image\nval,7,a dog,a.jpg\n", ["a.jpg", "a dog", "val"]),
-        ("image,caption,split\n\u65e5\u672c \u00e9.jpg,caf\u00e9,val\n", ["\u65e5\u672c \u00e9.jpg", "caf\u00e9", "val"]),
+        (
+            "image,caption,split\n\u65e5\u672c \u00e9.jpg,caf\u00e9,val\n",
+            ["\u65e5\u672c \u00e9.jpg", "caf\u00e9", "val"],
+        ),
         ("image,caption,split\n\na.jpg,a dog,val\n\n  \n,,\n", ["a.jpg", "a dog", "val"]),
         ("image,caption,split\na.jpg,a dog,val,,\n", ["a.jpg", "a dog", "val"]),
         ("image,caption,split\n007,NA,val\n", ["007", "NA", "val"]),
@@ -67,7 +70,10 @@ def test_csv_of_any_make_is_read(tmp_path: Path, content: str, row: list[str]) -
         ('image,caption\na.jpg,a dog\nb.jpg,"a dog\nc.jpg,a cat\n', "row 3: .*double quotes"),
         ("image,caption,split\na.jpg,dog,train\nb.jpg,dog,dev\n", "row 3: split 'dev' must be one of train, val, test"),
         ("image,caption,split\na.jpg,dog,train\nb.jpg,dog,\n", "row 3: split '' must"),
-        ("image,caption,split\na.jpg,dog,train\nb.jpg,dog,val\na.jpg,dog,val\n", "row 4: image a.jpg is in more than one split"),
+        (
+            "image,caption,split\na.jpg,dog,train\nb.jpg,dog,val\na.jpg,dog,val\n",
+            "row 4: image a.jpg is in more than one split",
+        ),
         ("image,caption\na.jpg,dog\nb.jpg,café\n".encode("latin-1"), "row 3: not UTF-8"),
         ("image,caption\na.jpg,dog\n".encode("utf-16"), "row 1: not UTF-8"),
     ],
@@ -95,7 +101,9 @@ def test_without_a_split_column_images_are_split_by_a_hash(tmp_path: Path) -> No
 
     more = write_csv(tmp_path / "more.csv", [("new.jpg", "a bird"), *rows[::-1]], ("image", "caption"))
     again = read_captions(more, seed=1)
-    assert {name: split for name, split in zip(again["image"], again["split"], strict=True) if name != "new.jpg"} == split_of
+    assert {
+        name: split for name, split in zip(again["image"], again["split"], strict=True) if name != "new.jpg"
+    } == split_of
     other = read_captions(path, seed=2)
     assert dict(zip(other["image"], other["split"], strict=True)) != split_of
 
@@ -104,7 +112,9 @@ def test_references_of_keeps_file_order_and_names_the_splits_there_are(tmp_path:
     rows = [("b.jpg", "one", "train"), ("a.jpg", "two", "train"), ("b.jpg", "three", "train"), ("c.jpg", "four", "val")]
     table = read_captions(write_csv(tmp_path / "c.csv", rows))
     assert list(references_of(table, "train").items()) == [("b.jpg", ["one", "three"]), ("a.jpg", ["two"])]
-    with pytest.raises(UserError, match=r"'test' \(there are: train, val\)\. Write test into the split column .* captions file"):
+    with pytest.raises(
+        UserError, match=r"'test' \(there are: train, val\)\. Write test into the split column .* captions file"
+    ):
         references_of(table, "test")
 
 
@@ -213,7 +223,11 @@ def test_a_picture_whose_caption_says_left_or_right_is_never_mirrored(tmp_path: 
     half.paste("black", (0, 0, 20, 40))
     for name in ("a.png", "b.png"):
         half.save(tmp_path / name)
-    references = {"a.png": ["a dog", "it looks to the Left."], "b.png": ["a bright light leftover"], "c.png": ["the left-hand side"]}
+    references = {
+        "a.png": ["a dog", "it looks to the Left."],
+        "b.png": ["a bright light leftover"],
+        "c.png": ["the left-hand side"],
+    }
     sided = find_sided(references)
     assert sided == {"a.png", "c.png"}
     load = ImageLoader(tmp_path, Transform(32), Augment(1.0, flip=True), sided)
@@ -228,7 +242,10 @@ def test_the_light_changes_but_not_the_colours(tmp_path: Path) -> None:
     load = ImageLoader(tmp_path, Transform(32), Augment(1.0, flip=False, jitter=0.3))
     pictures = [load("red.png", seed) for seed in range(10)]
     assert len({picture.sum().item() for picture in pictures}) > 5
-    colours = [picture.mean(dim=(1, 2)) * torch.tensor(Transform().std) + torch.tensor(Transform().mean) for picture in pictures]
+    colours = [
+        picture.mean(dim=(1, 2)) * torch.tensor(Transform().std) + torch.tensor(Transform().mean)
+        for picture in pictures
+    ]
     assert all(red > 2 * green and abs(green - blue) < 0.03 for red, green, blue in colours)
 
 
@@ -246,7 +263,9 @@ def make_images(folder: Path, count: int, bad: int) -> dict[str, list[str]]:
 def test_a_few_bad_images_are_named_and_left_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     references = make_images(tmp_path, 40, 2)  # exactly 5 %
     bad = find_bad_images([tmp_path / name for name in references], workers=3)
-    assert list(bad) == [tmp_path / "0.png", tmp_path / "1.png"] and all("not a picture" in reason for reason in bad.values())
+    assert list(bad) == [tmp_path / "0.png", tmp_path / "1.png"] and all(
+        "not a picture" in reason for reason in bad.values()
+    )
     good = drop_bad_images(references, tmp_path, bad)
     assert list(good) == list(references)[2:]
     out = capsys.readouterr().out

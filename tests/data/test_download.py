@@ -59,14 +59,18 @@ def test_a_member_that_lies_about_its_size_is_refused(tmp_path: Path) -> None:
 
 def test_captions_at_an_unsafe_path_are_refused(tmp_path: Path) -> None:
     path = make_zip(tmp_path / "text.zip", {"../captions.txt": b"image,caption\na.jpg,A dog .\n"})
-    with pytest.raises(UserError, match=r"text\.zip/\.\./captions\.txt: refused, like all archive entries with an unsafe path"):
+    with pytest.raises(
+        UserError, match=r"text\.zip/\.\./captions\.txt: refused, like all archive entries with an unsafe path"
+    ):
         prepare_flickr8k([path], tmp_path / "out")
 
 
 def test_a_damaged_member_is_named_and_the_rest_kept(tmp_path: Path) -> None:
     path = images_zip(tmp_path / "images.zip", "a.jpg", "b.jpg")
     path.write_bytes(path.read_bytes().replace(image("b.jpg"), image("c.jpg")))
-    with pytest.raises(UserError, match=r"images\.zip: Flicker8k_Dataset/b\.jpg cannot be read .*Download the archive again"):
+    with pytest.raises(
+        UserError, match=r"images\.zip: Flicker8k_Dataset/b\.jpg cannot be read .*Download the archive again"
+    ):
         unpack_images([path], tmp_path / "images")
     assert names_in(tmp_path / "images") == ["a.jpg"]
 
@@ -81,7 +85,9 @@ def test_unpacking_again_writes_only_what_is_missing_or_of_another_size(tmp_path
     unpack_images([path], folder)
     after = (folder / "a.jpg").stat()
     assert (before.st_ino, before.st_mtime_ns) == (after.st_ino, after.st_mtime_ns)
-    assert {name: (folder / name).read_bytes() for name in names_in(folder)} == {name: image(name) for name in ("a.jpg", "b.jpg", "c.jpg")}
+    assert {name: (folder / name).read_bytes() for name in names_in(folder)} == {
+        name: image(name) for name in ("a.jpg", "b.jpg", "c.jpg")
+    }
 
 
 def test_of_two_different_images_of_one_name_the_first_is_kept(tmp_path: Path) -> None:
@@ -120,7 +126,9 @@ def test_dropped_connections_are_resumed(tmp_path: Path, server: Server, reset: 
 
 def test_a_later_run_goes_on_from_the_part(tmp_path: Path, server: Server) -> None:
     server.files, server.drops = {"a.zip": DATA}, [1000] * download.ATTEMPTS
-    with pytest.raises(UserError, match=r"a\.zip: connection closed at 5,000 of 640,000 bytes, 5 times\. Run the same command again"):
+    with pytest.raises(
+        UserError, match=r"a\.zip: connection closed at 5,000 of 640,000 bytes, 5 times\. Run the same command again"
+    ):
         download_all(server.url, MD5, tmp_path, pause=0.001)
     assert names_in(tmp_path) == ["a.zip.part"]
     download_all(server.url, MD5, tmp_path)
@@ -189,7 +197,9 @@ def test_no_network_is_one_line(tmp_path: Path) -> None:
 def test_downloaded_archives_become_the_csv(tmp_path: Path, server: Server) -> None:
     """The whole way of `data.prepare flickr8k` without --source, with archives of our own."""
     images = images_zip(tmp_path / "i.zip", "a.jpg").read_bytes()
-    text = make_zip(tmp_path / "t.zip", {"Flickr8k.token.txt": tokens("a.jpg").encode(), TRAIN: b"a.jpg\n"}).read_bytes()
+    text = make_zip(
+        tmp_path / "t.zip", {"Flickr8k.token.txt": tokens("a.jpg").encode(), TRAIN: b"a.jpg\n"}
+    ).read_bytes()
     server.files = {"Flickr8k_text.zip": text, "Flickr8k_Dataset.zip": images}
     md5s = {name: hashlib.md5(data).hexdigest() for name, data in server.files.items()}
     prepared = prepare_flickr8k(download_all(server.url, md5s, tmp_path / "out" / "downloads"), tmp_path / "out")

@@ -49,7 +49,9 @@ def cache(tmp_path: Path) -> Callable[..., FeatureCache]:
 @pytest.fixture
 def pictures(tmp_path: Path) -> list[Path]:
     colours = ("red", "blue", "green", "yellow", "black")
-    return [draw(tmp_path / f"{number}.jpg", "circle", colour, (40 + number, 30)) for number, colour in enumerate(colours)]
+    return [
+        draw(tmp_path / f"{number}.jpg", "circle", colour, (40 + number, 30)) for number, colour in enumerate(colours)
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +71,9 @@ def assert_right(cache: FeatureCache, paths: list[Path]) -> None:
     torch.testing.assert_close(cached.float(), fresh, rtol=1e-3, atol=1e-3)
 
 
-def test_features_of_the_real_encoder_are_those_of_the_cache(cache: Callable[..., FeatureCache], pictures: list[Path]) -> None:
+def test_features_of_the_real_encoder_are_those_of_the_cache(
+    cache: Callable[..., FeatureCache], pictures: list[Path]
+) -> None:
     encoder = EncoderCNN("none").eval()
     made = cache(torch.inference_mode()(encoder), transform=Transform(64))
     assert made.build(pictures) == {}
@@ -94,7 +98,9 @@ def test_a_second_build_computes_nothing(cache: Callable[..., FeatureCache], pic
     assert_right(again, pictures)
 
 
-def test_new_pictures_are_added_and_old_ones_stay_readable(cache: Callable[..., FeatureCache], pictures: list[Path]) -> None:
+def test_new_pictures_are_added_and_old_ones_stay_readable(
+    cache: Callable[..., FeatureCache], pictures: list[Path]
+) -> None:
     old = cache(CountingEncoder())
     old.build(pictures[:2])
     encoder = CountingEncoder()
@@ -115,7 +121,9 @@ def test_only_a_changed_picture_is_computed_again(cache: Callable[..., FeatureCa
     assert_right(changed, pictures)
 
 
-def test_the_same_picture_under_two_names_is_computed_once(cache: Callable[..., FeatureCache], pictures: list[Path]) -> None:
+def test_the_same_picture_under_two_names_is_computed_once(
+    cache: Callable[..., FeatureCache], pictures: list[Path]
+) -> None:
     copy = pictures[0].with_name("copy.jpg")
     copy.write_bytes(pictures[0].read_bytes())
     encoder = CountingEncoder()
@@ -125,9 +133,15 @@ def test_the_same_picture_under_two_names_is_computed_once(cache: Callable[..., 
     assert torch.equal(both[copy], both[pictures[0]])
 
 
-def test_another_encoder_or_transform_has_features_of_its_own(cache: Callable[..., FeatureCache], pictures: list[Path]) -> None:
+def test_another_encoder_or_transform_has_features_of_its_own(
+    cache: Callable[..., FeatureCache], pictures: list[Path]
+) -> None:
     cache(CountingEncoder()).build(pictures)
-    for options in ({"fingerprint": "weights 2"}, {"transform": Transform(64)}, {"transform": Transform(32, mean=(0.5, 0.5, 0.5))}):
+    for options in (
+        {"fingerprint": "weights 2"},
+        {"transform": Transform(64)},
+        {"transform": Transform(32, mean=(0.5, 0.5, 0.5))},
+    ):
         encoder = CountingEncoder()
         other = cache(encoder, **options)
         other.build(pictures)
@@ -172,7 +186,9 @@ def test_nothing_but_bad_pictures(cache: Callable[..., FeatureCache], tmp_path: 
     assert cache(CountingEncoder()).build([]) == {}
 
 
-def test_an_interrupted_build_goes_on_where_it_was(cache: Callable[..., FeatureCache], many_pictures: list[Path]) -> None:
+def test_an_interrupted_build_goes_on_where_it_was(
+    cache: Callable[..., FeatureCache], many_pictures: list[Path]
+) -> None:
     with pytest.raises(KeyboardInterrupt):
         cache(CountingEncoder(fail_after=MANY - 30)).build(many_pictures)
     encoder = CountingEncoder()
@@ -206,10 +222,14 @@ print(seen)
 def start_build(folder: Path, cache_folder: Path, sleep: float) -> subprocess.Popen[str]:
     code = BUILD.format(root=str(ROOT), folder=str(folder), cache=str(cache_folder), many=MANY, sleep=sleep)
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+    return subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+    )
 
 
-def test_a_killed_build_goes_on_where_it_was(cache: Callable[..., FeatureCache], many_pictures: list[Path], tmp_path: Path) -> None:
+def test_a_killed_build_goes_on_where_it_was(
+    cache: Callable[..., FeatureCache], many_pictures: list[Path], tmp_path: Path
+) -> None:
     process = start_build(many_pictures[0].parent, tmp_path / "cache", sleep=0.05)
     deadline = time.monotonic() + 60
     while not list((tmp_path / "cache").glob("*/index.json")):
@@ -224,7 +244,9 @@ def test_a_killed_build_goes_on_where_it_was(cache: Callable[..., FeatureCache],
     assert_right(resumed, many_pictures)
 
 
-def test_two_builds_at_once_share_the_work(cache: Callable[..., FeatureCache], many_pictures: list[Path], tmp_path: Path) -> None:
+def test_two_builds_at_once_share_the_work(
+    cache: Callable[..., FeatureCache], many_pictures: list[Path], tmp_path: Path
+) -> None:
     processes = [start_build(many_pictures[0].parent, tmp_path / "cache", sleep=0.01) for _ in range(2)]
     outputs = [process.communicate(timeout=90) for process in processes]
     assert [process.returncode for process in processes] == [0, 0], outputs
@@ -236,20 +258,38 @@ def test_two_builds_at_once_share_the_work(cache: Callable[..., FeatureCache], m
     assert_right(both, many_pictures)
 
 
-def test_a_run_that_waits_for_another_says_so(many_pictures: list[Path], tmp_path: Path, cache: Callable[..., FeatureCache]) -> None:
+def test_a_run_that_waits_for_another_says_so(
+    many_pictures: list[Path], tmp_path: Path, cache: Callable[..., FeatureCache]
+) -> None:
     folder = cache(CountingEncoder()).folder
     folder.mkdir(parents=True)
     with FileLock(folder / "lock"):
         process = start_build(many_pictures[0].parent, tmp_path / "cache", sleep=0)
-        assert process.stderr and process.stderr.readline() == f"another run computes these features, waiting for it ({folder / 'lock'})\n"
+        assert (
+            process.stderr
+            and process.stderr.readline()
+            == f"another run computes these features, waiting for it ({folder / 'lock'})\n"
+        )
     out, _ = process.communicate(timeout=90)
     assert int(out) == MANY
 
 
 @pytest.mark.parametrize(
-    "content", ["", "{", "[]", "null", "{}", '{"shards": 3}', '{"shards": [["a", "b", "c", "d", "e", "f"]]}', '{"shards": [[], []]}']
+    "content",
+    [
+        "",
+        "{",
+        "[]",
+        "null",
+        "{}",
+        '{"shards": 3}',
+        '{"shards": [["a", "b", "c", "d", "e", "f"]]}',
+        '{"shards": [[], []]}',
+    ],
 )
-def test_a_damaged_index_is_told_by_folder(cache: Callable[..., FeatureCache], pictures: list[Path], content: str) -> None:
+def test_a_damaged_index_is_told_by_folder(
+    cache: Callable[..., FeatureCache], pictures: list[Path], content: str
+) -> None:
     made = cache(CountingEncoder())
     made.build(pictures)
     (made.folder / "index.json").write_text(content)
@@ -258,7 +298,9 @@ def test_a_damaged_index_is_told_by_folder(cache: Callable[..., FeatureCache], p
 
 
 @pytest.mark.parametrize("length", [0, 10, 200])
-def test_a_damaged_shard_is_told_by_folder(cache: Callable[..., FeatureCache], pictures: list[Path], length: int) -> None:
+def test_a_damaged_shard_is_told_by_folder(
+    cache: Callable[..., FeatureCache], pictures: list[Path], length: int
+) -> None:
     made = cache(CountingEncoder())
     made.build(pictures)
     shard = made.folder / "features-0.npy"

@@ -9,7 +9,21 @@ import pytest
 
 from cli import UserError
 from data.prepare import Prepared, main, prepare_flickr8k, prepare_karpathy, read_captions, summary
-from tests.support.archives import DATA, TEST, TRAIN, VAL, Server, image, images_zip, make_zip, names_in, rows_of, start, tokens, write
+from tests.support.archives import (
+    DATA,
+    TEST,
+    TRAIN,
+    VAL,
+    Server,
+    image,
+    images_zip,
+    make_zip,
+    names_in,
+    rows_of,
+    start,
+    tokens,
+    write,
+)
 
 # --- captions and splits -------------------------------------------------------------------------------------------------
 
@@ -67,7 +81,10 @@ def test_folder_of_several_zips_with_csv_captions_and_without_a_test_list(tmp_pa
     source = tmp_path / "flickr8k"
     images_zip(source / "Flickr8k_Dataset-1of2.zip", "a.jpg")
     images_zip(source / "Flickr8k_Dataset-2of2.zip", "b.jpg")
-    write(source, {"captions.txt": 'image,caption\na.jpg,"A dog , running ."\nb.jpg,A cat .\n', TRAIN: "a.jpg\n", VAL: "b.jpg"})
+    write(
+        source,
+        {"captions.txt": 'image,caption\na.jpg,"A dog , running ."\nb.jpg,A cat .\n', TRAIN: "a.jpg\n", VAL: "b.jpg"},
+    )
     prepared = prepare_flickr8k([source], tmp_path / "out")
     assert prepared.rows == [("a.jpg", "A dog , running .", "train"), ("b.jpg", "A cat .", "val")]
     assert prepared.left_out == {}
@@ -76,7 +93,8 @@ def test_folder_of_several_zips_with_csv_captions_and_without_a_test_list(tmp_pa
 
 def test_unpacked_folder_mixed_with_files(tmp_path: Path) -> None:
     folder = write(
-        tmp_path / "mine", {"Images/a.jpg": image("a"), "Images/b.PNG": image("b"), "Images/notes.pdf": b"x", ".cache/c.jpg": b"c"}
+        tmp_path / "mine",
+        {"Images/a.jpg": image("a"), "Images/b.PNG": image("b"), "Images/notes.pdf": b"x", ".cache/c.jpg": b"c"},
     )
     write(tmp_path, {"Flickr8k.token.txt": tokens("a.jpg", "b.PNG"), TRAIN: "a.jpg\nb.PNG\n"})
     prepare_flickr8k([folder, tmp_path / "Flickr8k.token.txt", tmp_path / TRAIN], tmp_path / "out")
@@ -96,7 +114,9 @@ def test_karpathy_json_gives_captions_and_splits_of_flickr8k(tmp_path: Path) -> 
         {"filename": "a.jpg", "split": "train", "sentences": [{"raw": "A dog . "}]},
         {"filename": "b.jpg", "split": "test", "sentences": []},
     ]
-    write(tmp_path, {"dataset_flickr8k.json": json.dumps({"images": entries}), "a.jpg": image("a"), "b.jpg": image("b")})
+    write(
+        tmp_path, {"dataset_flickr8k.json": json.dumps({"images": entries}), "a.jpg": image("a"), "b.jpg": image("b")}
+    )
     prepared = prepare_flickr8k([tmp_path], tmp_path / "out")
     assert prepared.rows == [("a.jpg", "A dog .", "train")]
     assert prepared.left_out == {"images without a caption": ["b.jpg"]}
@@ -151,16 +171,25 @@ def test_malformed_captions_are_refused_by_line(data: bytes, message: str) -> No
     ("files", "message"),
     [
         ({"a.jpg": "x"}, "no captions found"),
-        ({"captions.txt": "image,caption\na.jpg,A dog .\n", TRAIN: "a.jpg\n"}, "no caption has both an image.*1 captions without an image"),
+        (
+            {"captions.txt": "image,caption\na.jpg,A dog .\n", TRAIN: "a.jpg\n"},
+            "no caption has both an image.*1 captions without an image",
+        ),
         (
             {"captions.txt": "image,caption\na.jpg,A dog .\n", "a.jpg": "x", TRAIN: "a.jpg\n", VAL: "a.jpg\n"},
             "a.jpg is in val here but in train",
         ),
-        ({"captions.txt": "image,caption\na.jpg,A\n", "old/captions.txt": "image,caption\na.jpg,B\n", "a.jpg": "x"}, "captions.txt differ"),
+        (
+            {"captions.txt": "image,caption\na.jpg,A\n", "old/captions.txt": "image,caption\na.jpg,B\n", "a.jpg": "x"},
+            "captions.txt differ",
+        ),
         ({"captions.txt": "image,caption\na.jpg,A\n", "broken.zip": "PK but cut short"}, "broken.zip: not a whole zip"),
         ({"dataset_flickr8k.json": "{"}, "dataset_flickr8k.json: not a Karpathy JSON"),
         ({"dataset_flickr8k.json": '{"images": 5}'}, "not a Karpathy JSON"),
-        ({"dataset_flickr8k.json": '{"images": [{"filename": "a.jpg", "split": "val"}]}'}, r"images\[0\] lacks a field .*sentences"),
+        (
+            {"dataset_flickr8k.json": '{"images": [{"filename": "a.jpg", "split": "val"}]}'},
+            r"images\[0\] lacks a field .*sentences",
+        ),
     ],
 )
 def test_unusable_sources_are_refused(tmp_path: Path, files: dict[str, str | bytes], message: str) -> None:
@@ -204,7 +233,13 @@ def test_karpathy(tmp_path: Path) -> None:
         ("", "5.jpg", "extra", ["In no split"]),
         ("", "6.jpg", "test", []),
     )
-    write(tmp_path, {"dataset.json": text, **{f"images/{name}": b"x" for name in ("train2014/1.jpg", "val2014/2.jpg", "val2014/3.jpg")}})
+    write(
+        tmp_path,
+        {
+            "dataset.json": text,
+            **{f"images/{name}": b"x" for name in ("train2014/1.jpg", "val2014/2.jpg", "val2014/3.jpg")},
+        },
+    )
     write(tmp_path / "images", {f"{i}.jpg": b"x" for i in (4, 5, 6)})
     prepared = prepare_karpathy(tmp_path / "dataset.json", tmp_path / "images", tmp_path / "new" / "captions.csv")
     assert rows_of(tmp_path / "new" / "captions.csv") == [
@@ -224,12 +259,23 @@ def test_karpathy(tmp_path: Path) -> None:
 
 
 def test_karpathy_errors(tmp_path: Path) -> None:
-    write(tmp_path, {"dataset.json": karpathy(("", "1.jpg", "train", ["A dog"])), "empty.json": '{"images": []}', "captions.csv": "mine"})
+    write(
+        tmp_path,
+        {
+            "dataset.json": karpathy(("", "1.jpg", "train", ["A dog"])),
+            "empty.json": '{"images": []}',
+            "captions.csv": "mine",
+        },
+    )
     (tmp_path / "images").mkdir()
     for name, folder, message in [
         ("nowhere.json", "images", r"nowhere\.json: no such file"),
         ("dataset.json", "nowhere", r"--image_dir .*nowhere: no such folder"),
-        ("dataset.json", "images", r"--image_dir .*images: of 1 images in .*dataset\.json, none .* is there \(1\.jpg\)"),
+        (
+            "dataset.json",
+            "images",
+            r"--image_dir .*images: of 1 images in .*dataset\.json, none .* is there \(1\.jpg\)",
+        ),
         ("empty.json", "images", r"of 0 images in .*empty\.json"),
     ]:
         with pytest.raises(UserError, match=message):
@@ -243,7 +289,10 @@ def test_karpathy_errors(tmp_path: Path) -> None:
 def test_script_stopped_by_ctrl_c_goes_on_when_run_again(tmp_path: Path) -> None:
     names = [f"{i:05}.jpg" for i in range(1500)]
     images_zip(tmp_path / "in" / "images.zip", *names)
-    write(tmp_path / "in", {"captions.txt": "image,caption\n" + "".join(f"{name},A dog .\n" for name in names), TRAIN: "\n".join(names)})
+    write(
+        tmp_path / "in",
+        {"captions.txt": "image,caption\n" + "".join(f"{name},A dog .\n" for name in names), TRAIN: "\n".join(names)},
+    )
     output = tmp_path / "data" / "flickr8k"
     write(output, {"captions.csv": "the old one", "images/.00000.jpg.1.tmp": b"what kill -9 can leave behind"})
 
@@ -275,12 +324,21 @@ def test_karpathy_command_writes_beside_the_json(
 ) -> None:
     """Not to ./captions.csv: in a clone that is the bundled sample's."""
     monkeypatch.chdir(tmp_path)
-    write(tmp_path, {"coco/dataset.json": karpathy(("", "1.jpg", "train", ["A dog"])), "my images/1.jpg": b"x", "captions.csv": "sample"})
+    write(
+        tmp_path,
+        {
+            "coco/dataset.json": karpathy(("", "1.jpg", "train", ["A dog"])),
+            "my images/1.jpg": b"x",
+            "captions.csv": "sample",
+        },
+    )
     main(["karpathy", "coco/dataset.json", "--image_dir", "my images"])
     assert (tmp_path / "captions.csv").read_text() == "sample"
     output = Path("coco", "dataset.csv")
     assert output.read_text() == "image,caption,split\n1.jpg,A dog,train\n"
-    assert capsys.readouterr().out.splitlines()[-1].endswith(f"--data.captions_file {output} --data.image_dir 'my images'")
+    assert (
+        capsys.readouterr().out.splitlines()[-1].endswith(f"--data.captions_file {output} --data.image_dir 'my images'")
+    )
 
 
 def test_script_errors_are_one_line_and_status_2(tmp_path: Path, server: Server) -> None:
@@ -303,6 +361,10 @@ def test_help_and_usage(capsys: pytest.CaptureFixture[str]) -> None:
             main(argv)
         assert end.value.code == 0
         assert text in capsys.readouterr().out
-    for argv, text in [([], "required"), (["karpathy", "a.json"], "--image_dir"), (["flickr8k", "--sourc", "x"], "--sourc x")]:
+    for argv, text in [
+        ([], "required"),
+        (["karpathy", "a.json"], "--image_dir"),
+        (["flickr8k", "--sourc", "x"], "--sourc x"),
+    ]:
         with pytest.raises(UserError, match=text):
             main(argv)

@@ -109,7 +109,9 @@ def test_broken_exif_is_no_reason_to_refuse_a_picture(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112], exif[0x010E] = 6, "a description"
     sound = exif.tobytes()
-    text_for_number = sound.replace(b"\x01\x0e\x00\x02", b"\x01\x1c\x00\x02")  # the description becomes a "planar configuration"
+    text_for_number = sound.replace(
+        b"\x01\x0e\x00\x02", b"\x01\x1c\x00\x02"
+    )  # the description becomes a "planar configuration"
     assert text_for_number != sound
     for broken in (b"Exif\0\0garbage", sound[: len(sound) // 2], text_for_number):
         Image.new("RGB", (20, 10), "red").save(tmp_path / "a.jpg", exif=broken)
@@ -180,7 +182,9 @@ def test_what_is_no_picture_is_refused_by_name(tmp_path: Path) -> None:
     (tmp_path / "folder.jpg").mkdir()
     with pytest.raises(ImageError) as refused:
         load_image(tmp_path / "folder.jpg")
-    assert "cannot be read" in str(refused.value) and str(refused.value).count(str(tmp_path)) == 1  # the reason tells no path
+    assert (
+        "cannot be read" in str(refused.value) and str(refused.value).count(str(tmp_path)) == 1
+    )  # the reason tells no path
     with pytest.raises(ImageError, match=r"none\.jpg: no such file"):
         load_image(tmp_path / "none.jpg")
     with pytest.raises(ImageError):
@@ -189,7 +193,11 @@ def test_what_is_no_picture_is_refused_by_name(tmp_path: Path) -> None:
 
 def test_open_files_and_bytes_are_read_too(tmp_path: Path) -> None:
     content = draw(tmp_path / "a.png", "square", "red").read_bytes()
-    for image in (load_image(io.BytesIO(content)), load_image_bytes(content, "a.png"), load_image(str(tmp_path / "a.png"))):
+    for image in (
+        load_image(io.BytesIO(content)),
+        load_image_bytes(content, "a.png"),
+        load_image(str(tmp_path / "a.png")),
+    ):
         assert_near(centre(image), RED)
     with pytest.raises(ImageError, match="picture: not a picture"):
         load_image(io.BytesIO(b"x"))
@@ -219,7 +227,9 @@ def test_find_images(tmp_path: Path) -> None:
     inside = [tmp_path / name for name in ("a.PNG", "b.jpg", "deep/er/c.webp")]
     assert find_images([tmp_path]) == inside
     assert find_images([tmp_path / "b.jpg", tmp_path]) == [inside[1], inside[0], inside[2]]  # each file once
-    assert find_images([tmp_path / "notes.txt"]) == [tmp_path / "notes.txt"]  # a file that is named is taken at its word
+    assert find_images([tmp_path / "notes.txt"]) == [
+        tmp_path / "notes.txt"
+    ]  # a file that is named is taken at its word
     with pytest.raises(UserError, match=r"nowhere: no such file or folder"):
         find_images([tmp_path, tmp_path / "nowhere"])
     with pytest.raises(UserError, match=r"folder\.jpg: no picture there"):

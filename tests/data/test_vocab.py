@@ -78,7 +78,11 @@ def test_order_is_special_words_then_falling_count_then_alphabet() -> None:
 
 def test_min_count_is_the_smallest_count_that_stays() -> None:
     captions = ["one two three", "two three", "three"]
-    assert [Vocabulary.build(captions, n).words[4:] for n in (1, 2, 3)] == [["three", "two", "one"], ["three", "two"], ["three"]]
+    assert [Vocabulary.build(captions, n).words[4:] for n in (1, 2, 3)] == [
+        ["three", "two", "one"],
+        ["three", "two"],
+        ["three"],
+    ]
     with pytest.raises(UserError, match=r"no word comes 4 times.*min_count"):
         Vocabulary.build(captions, 4)
     with pytest.raises(UserError):
@@ -94,12 +98,22 @@ def test_encode_and_decode() -> None:
     ids = vocabulary.encode("A dog runs, zebra!")
     assert ids == [START_ID, 4, 5, 6, UNK_ID, END_ID]
     assert vocabulary.decode(ids) == "a dog runs <unk>"
-    assert vocabulary.decode([PAD_ID, START_ID, 5, END_ID, 6, 6]) == "dog"  # what follows <end> is not part of the sentence
+    assert (
+        vocabulary.decode([PAD_ID, START_ID, 5, END_ID, 6, 6]) == "dog"
+    )  # what follows <end> is not part of the sentence
     assert vocabulary.decode([]) == vocabulary.decode([END_ID]) == ""
 
 
 def test_tokens_find_their_words() -> None:
-    assert word_of_token(["a", "man", "'s", "hat", "is", "n't", "here"], "a man's hat isn't here") == [0, 1, 1, 2, 3, 3, 4]
+    assert word_of_token(["a", "man", "'s", "hat", "is", "n't", "here"], "a man's hat isn't here") == [
+        0,
+        1,
+        1,
+        2,
+        3,
+        3,
+        4,
+    ]
     assert word_of_token([], "") == []
 
 
@@ -167,7 +181,12 @@ def test_round_trip_of_any_sentence(pieces: list[tuple[str, str]]) -> None:
 
 
 @settings(max_examples=300, deadline=None)
-@given(st.lists(st.sampled_from([*(token for word in WORDS for token in tokenize(word)), "'s", "n't", "'", "gon", "na"]), max_size=12))
+@given(
+    st.lists(
+        st.sampled_from([*(token for word in WORDS for token in tokenize(word)), "'s", "n't", "'", "gon", "na"]),
+        max_size=12,
+    )
+)
 def test_every_word_of_any_tokens_has_some(tokens: list[str]) -> None:
     text = Vocabulary([*SPECIAL, *dict.fromkeys(tokens)]).decode(
         len(SPECIAL) + list(dict.fromkeys(tokens)).index(token) for token in tokens
@@ -185,7 +204,15 @@ def test_any_text_can_be_tokenised_and_encoded(text: str) -> None:
 
 
 def test_words_that_the_tokenizer_splits_are_joined_again() -> None:
-    for text in ("a man cannot see", "you wanna go", "they're gonna play", "gimme that ball", "lemme see", "he gotta run", "do not"):
+    for text in (
+        "a man cannot see",
+        "you wanna go",
+        "they're gonna play",
+        "gimme that ball",
+        "lemme see",
+        "he gotta run",
+        "do not",
+    ):
         tokens = tokenize(text)
         vocabulary = Vocabulary([*SPECIAL, *dict.fromkeys(tokens)])
         assert vocabulary.decode(vocabulary.encode(text)) == text

@@ -60,7 +60,9 @@ def test_a_photograph_gets_its_caption_its_candidates_and_a_heat_map_a_word(fold
     assert captions(app) == [wanted[0].caption]
     assert f"{wanted[0].log_prob:.2f}" in app.main.caption[0].value and " s " in app.main.caption[0].value
     shown = "".join(element.body for element in app.html)
-    assert all(f"\u2068{other.caption}\u2069 ({other.log_prob:.2f})" in shown for other in wanted[1:]) and len(wanted) == 3
+    assert (
+        all(f"\u2068{other.caption}\u2069 ({other.log_prob:.2f})" in shown for other in wanted[1:]) and len(wanted) == 3
+    )
     words = app.button_group[-1]
     assert words.options == wanted[0].caption.split() and words.value is None
     assert app.code[0].value == wanted[0].caption.capitalize() + "."
@@ -100,7 +102,11 @@ def test_several_pictures_stand_in_their_order_and_what_is_refused_among_them(fo
 
 @pytest.mark.parametrize(
     ("data", "message"),
-    [(b"\xff\xd8\xff\xe0 lies", uploads.NO_PICTURE), (b"0" * (uploads.MAX_BYTES + 1), uploads.TOO_MANY_BYTES), (b"", uploads.NO_PICTURE)],
+    [
+        (b"\xff\xd8\xff\xe0 lies", uploads.NO_PICTURE),
+        (b"0" * (uploads.MAX_BYTES + 1), uploads.TOO_MANY_BYTES),
+        (b"", uploads.NO_PICTURE),
+    ],
 )
 def test_a_refused_upload_gets_its_fixed_message(folder: Path, data: bytes, message: str) -> None:
     app = upload(page(), ("photo.jpg", data))
@@ -172,16 +178,27 @@ def test_the_model_says_what_it_cannot_do_and_shows_its_card(folder: Path) -> No
     assert any("cannot" in text.value and "read text" in text.value for text in app.markdown)
     (card,) = app.expander[0].markdown
     assert "## Scores" in card.value and "](docs/" not in card.value and "docs/flickr8k_best_log.txt" in card.value
-    assert "Loss, scores and reward" not in card.value and card.value.startswith("## Model card")  # no picture, no second title
+    assert "Loss, scores and reward" not in card.value and card.value.startswith(
+        "## Model card"
+    )  # no picture, no second title
 
 
 def test_downloads(folder: Path, tmp_path: Path) -> None:
-    captioner, data = Captioner.load("checkpoints.pth", torch.device("cpu")), photograph(tmp_path / "dog.jpg").read_bytes()
+    captioner, data = (
+        Captioner.load("checkpoints.pth", torch.device("cpu")),
+        photograph(tmp_path / "dog.jpg").read_bytes(),
+    )
     result = caption_upload(captioner, threading.Lock(), data, '=HYPERLINK("x"),\u202e\U0001f469', Method(2))
     rows = as_csv([result]).decode("utf-8-sig").splitlines()
-    assert rows[0] == '"image","caption","log_prob"' and rows[1].startswith('"\'=HYPERLINK(""x""),\u202e\U0001f469",') and len(rows) == 2
+    assert (
+        rows[0] == '"image","caption","log_prob"'
+        and rows[1].startswith('"\'=HYPERLINK(""x""),\u202e\U0001f469",')
+        and len(rows) == 2
+    )
     record: dict[str, Any] = json.loads(as_json([result]))[0]
-    assert record["image"].startswith("=HYPERLINK") and record["caption"] == result.entry.caption and record["candidates"]
+    assert (
+        record["image"].startswith("=HYPERLINK") and record["caption"] == result.entry.caption and record["candidates"]
+    )
     assert Image.open(io.BytesIO(as_jpeg(result))).height > result.picture.height
 
 

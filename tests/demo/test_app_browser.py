@@ -116,7 +116,9 @@ def test_as_large_a_file_as_allowed_is_taken_and_a_larger_one_is_not(site: Serve
     quiet(visitor, site)
 
 
-@pytest.mark.parametrize("name", [HOSTILE_NAME, "x" * 2_000, "words " * 300, "\u202egnp.live"])  # more no server takes as a name
+@pytest.mark.parametrize(
+    "name", [HOSTILE_NAME, "x" * 2_000, "words " * 300, "\u202egnp.live"]
+)  # more no server takes as a name
 def test_names_and_captions_of_any_kind_are_text(site: Server, visit: Open, tmp_path: Path, name: str) -> None:
     visitor = visit(site.address, width=390)
     page = visitor.page
@@ -124,7 +126,9 @@ def test_names_and_captions_of_any_kind_are_text(site: Server, visit: Open, tmp_
     page.get_by_test_id("stExpandSidebarButton").click()
     choose_model(page, "runs/hostile")
     page.get_by_test_id("stSidebarCollapseButton").click()
-    upload(page, {"name": f"{name}.jpg", "mimeType": "image/jpeg", "buffer": photograph(tmp_path / "dog.jpg").read_bytes()})
+    upload(
+        page, {"name": f"{name}.jpg", "mimeType": "image/jpeg", "buffer": photograph(tmp_path / "dog.jpg").read_bytes()}
+    )
     expect(captions(page)).to_have_count(1)
     words = page.get_by_test_id("stButtonGroup").filter(has_text="Where it looked")
     words.get_by_role("radio").first.click()

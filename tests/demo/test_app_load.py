@@ -47,7 +47,9 @@ def test_twenty_visitors_at_once(chromium: Browser, tmp_path: Path) -> None:
             for first in range(0, len(paths), PHOTOGRAPHS):
                 visitors.append(Visit(chromium.new_context().new_page()))
                 visitors[-1].page.goto(server.address)
-                visitors[-1].page.locator("input[type=file]").set_input_files(paths[first : first + PHOTOGRAPHS], timeout=120_000)
+                visitors[-1].page.locator("input[type=file]").set_input_files(
+                    paths[first : first + PHOTOGRAPHS], timeout=120_000
+                )
             for visitor, first in zip(visitors, range(0, len(paths), PHOTOGRAPHS), strict=True):
                 scores = visitor.page.get_by_text("· log-probability")
                 expect(scores).to_have_count(PHOTOGRAPHS, timeout=300_000)

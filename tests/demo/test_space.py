@@ -22,7 +22,11 @@ NOBODY = 65534
 # The interpreter may stand in a home folder: this user reads as root does, but writes nowhere.
 BECOME = [
     *("setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"),
-    *("--inh-caps=-all,+dac_read_search", "--ambient-caps=-all,+dac_read_search", "--bounding-set=-all,+dac_read_search"),
+    *(
+        "--inh-caps=-all,+dac_read_search",
+        "--ambient-caps=-all,+dac_read_search",
+        "--bounding-set=-all,+dac_read_search",
+    ),
 ]
 
 
@@ -66,7 +70,10 @@ def test_the_space_captions_a_photograph_as_another_user_on_a_read_only_tree(
     visit: Callable[..., Visit],
     tmp_path: Path,
 ) -> None:
-    if shutil.which("setpriv") is None or subprocess.run([*BECOME, sys.executable, "-c", ""], check=False).returncode != 0:
+    if (
+        shutil.which("setpriv") is None
+        or subprocess.run([*BECOME, sys.executable, "-c", ""], check=False).returncode != 0
+    ):
         pytest.skip("cannot become another user: needs root and setpriv")
     for path in [space.parent, space, *space.rglob("*")]:
         path.chmod(0o555 if path.is_dir() else 0o444)
@@ -76,7 +83,9 @@ def test_the_space_captions_a_photograph_as_another_user_on_a_read_only_tree(
         visitor = visit(server.address)
         visitor.page.locator("input[type=file]").set_input_files(photograph(tmp_path / "dog.jpg"))
         expect(visitor.page.locator("h2.caption")).to_have_count(1, timeout=60_000)
-        assert visitor.errors == [] and all(address.startswith((server.address, "data:", "blob:")) for address in visitor.requests)
+        assert visitor.errors == [] and all(
+            address.startswith((server.address, "data:", "blob:")) for address in visitor.requests
+        )
         cookies = {cookie["name"]: cookie for cookie in visitor.page.context.cookies()}
         assert any(
             cookie["sameSite"] == "None" and cookie["secure"] for cookie in cookies.values()
@@ -84,12 +93,20 @@ def test_the_space_captions_a_photograph_as_another_user_on_a_read_only_tree(
     assert sorted(space.rglob("*")) == before
 
 
-def test_a_checkpoint_of_ones_own_goes_without_paths_and_without_the_card_of_another(space: Path, tmp_path: Path) -> None:
+def test_a_checkpoint_of_ones_own_goes_without_paths_and_without_the_card_of_another(
+    space: Path, tmp_path: Path
+) -> None:
     config = load_checkpoint(space / "checkpoints.pth")["config"]
-    assert not Path(config["data"]["image_dir"]).is_absolute() and not Path(config["data"]["captions_file"]).is_absolute()
+    assert (
+        not Path(config["data"]["image_dir"]).is_absolute() and not Path(config["data"]["captions_file"]).is_absolute()
+    )
     assert not (space / "MODEL_CARD.md").exists() and not (space / "pretrained").exists()
     done = assemble(tmp_path / "space")
-    assert done.returncode == 0 and (tmp_path / "space/pretrained/flickr8k.pth").exists() and (tmp_path / "space/MODEL_CARD.md").exists()
+    assert (
+        done.returncode == 0
+        and (tmp_path / "space/pretrained/flickr8k.pth").exists()
+        and (tmp_path / "space/MODEL_CARD.md").exists()
+    )
 
 
 def test_a_folder_with_something_in_it_or_no_checkpoint_is_refused(tmp_path: Path) -> None:

@@ -56,7 +56,10 @@ def test_a_photograph_taken_sideways_is_turned_upright() -> None:
         (b"<script>alert(1)</script>" * 100, uploads.NO_PICTURE),
         (b"%PDF-1.7 not a picture", uploads.NO_PICTURE),
         (b"<svg xmlns='http://www.w3.org/2000/svg'/>", uploads.NO_PICTURE),
-        (encoded(picture(), "TIFF"), uploads.NO_PICTURE),  # a picture, but of a kind whose reader strangers may not reach
+        (
+            encoded(picture(), "TIFF"),
+            uploads.NO_PICTURE,
+        ),  # a picture, but of a kind whose reader strangers may not reach
         (encoded(picture(), "BMP"), uploads.NO_PICTURE),
         (encoded(picture(), "JPEG")[:-20], uploads.DAMAGED),
         (encoded(picture(), "PNG")[:60], uploads.DAMAGED),
@@ -78,7 +81,11 @@ def test_a_jpeg_that_would_be_decoded_for_an_hour_is_refused() -> None:
     second = data.index(b"\xff", data.index(b"\xff\xc4", first) if b"\xff\xc4" in data[first:] else first + 12)
     scan = data[first:second]
     slow = data[:first] + uploads.MAX_SCANS * scan + data[first:]
-    assert count_scans(data) <= 10 and count_scans(slow) == uploads.MAX_SCANS + count_scans(data) and count_scans(b"GIF89a") == 0
+    assert (
+        count_scans(data) <= 10
+        and count_scans(slow) == uploads.MAX_SCANS + count_scans(data)
+        and count_scans(b"GIF89a") == 0
+    )
     with pytest.raises(UploadError, match="damaged"):
         read_picture(slow)
     assert read_picture(data + 2000 * scan).size == (60, 40)  # behind the end: a phone's video, say

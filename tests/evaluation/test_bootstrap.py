@@ -31,7 +31,12 @@ def score(album: dict[str, list[str]], captions: dict[str, str]) -> Scores:
 
 def random_scores(values: np.ndarray) -> Scores:
     """As if (N,) images had these scores."""
-    return Scores({"CIDEr": float(values.mean()), "BLEU-4": 0.0}, [""] * len(values), {"CIDEr": values}, np.zeros((len(values), 10)))
+    return Scores(
+        {"CIDEr": float(values.mean()), "BLEU-4": 0.0},
+        [""] * len(values),
+        {"CIDEr": values},
+        np.zeros((len(values), 10)),
+    )
 
 
 def test_a_resample_scores_what_pycocoevalcap_gives_for_its_images(album: dict[str, list[str]], people: Scores) -> None:
@@ -40,12 +45,16 @@ def test_a_resample_scores_what_pycocoevalcap_gives_for_its_images(album: dict[s
     assert found["BLEU-4"][0] == pytest.approx(people.totals["BLEU-4"], rel=1e-9)
     for number, draw in enumerate(draws, start=1):
         again = {
-            f"{copy}/{image}": sentences for (image, sentences), times in zip(album.items(), draw, strict=True) for copy in range(times)
+            f"{copy}/{image}": sentences
+            for (image, sentences), times in zip(album.items(), draw, strict=True)
+            for copy in range(times)
         }
         truth = score(again, {image: sentences[0] for image, sentences in again.items()})
         assert found["BLEU-4"][number] == pytest.approx(truth.totals["BLEU-4"], rel=1e-9)
         assert found["ROUGE-L"][number] == pytest.approx(truth.totals["ROUGE-L"], rel=1e-9)
-        assert found["CIDEr"][number] == pytest.approx(np.repeat(people.images["CIDEr"], draw).mean())  # the weights of words stay
+        assert found["CIDEr"][number] == pytest.approx(
+            np.repeat(people.images["CIDEr"], draw).mean()
+        )  # the weights of words stay
 
 
 def test_bleu_of_too_short_and_of_empty_captions() -> None:
@@ -58,7 +67,9 @@ def test_bleu_of_too_short_and_of_empty_captions() -> None:
 def test_draws_are_seeded_and_complete() -> None:
     draws = bootstrap.draw(50, resamples=20, seed=1)
     assert draws.shape == (20, 50) and (draws.sum(1) == 50).all() and len(np.unique(draws, axis=0)) == 20
-    assert (draws == bootstrap.draw(50, resamples=20, seed=1)).all() and (draws != bootstrap.draw(50, resamples=20, seed=2)).any()
+    assert (draws == bootstrap.draw(50, resamples=20, seed=1)).all() and (
+        draws != bootstrap.draw(50, resamples=20, seed=2)
+    ).any()
 
 
 def test_the_interval_of_a_mean_is_that_of_the_textbook() -> None:

@@ -26,11 +26,19 @@ def test_equals_pycocoevalcap_where_both_weigh_words_by_the_same_images(images: 
 
 
 def test_a_sentence_that_stops_short_is_worth_less_than_one_that_ends() -> None:
-    references = {"1.jpg": ["a dog runs on the grass"] * 2, "2.jpg": ["a man on a beach"] * 2, "3.jpg": ["two cats sleep"] * 2}
+    references = {
+        "1.jpg": ["a dog runs on the grass"] * 2,
+        "2.jpg": ["a man on a beach"] * 2,
+        "3.jpg": ["two cats sleep"] * 2,
+    }
     with_end = CiderReward(references)
 
     def without(name: str, words: list[str]) -> float:
-        return float(Cider().compute_score(references, {other: [" ".join(words)] for other in references})[1][list(references).index(name)])
+        return float(
+            Cider().compute_score(references, {other: [" ".join(words)] for other in references})[1][
+                list(references).index(name)
+            ]
+        )
 
     bad, good = ["a", "dog", "runs", "on", "the"], ["a", "dog", "runs", "on", "grass"]
     assert with_end("1.jpg", good) - with_end("1.jpg", bad) > without("1.jpg", good) - without("1.jpg", bad)

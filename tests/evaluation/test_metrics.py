@@ -46,7 +46,9 @@ def no_java(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 
 
 @needs_java
-def test_scores_equal_pycocoevalcaps_with_its_java_tokeniser(captions: dict[str, list[str]], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_scores_equal_pycocoevalcaps_with_its_java_tokeniser(
+    captions: dict[str, list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
     from pycocoevalcap.bleu.bleu import Bleu
     from pycocoevalcap.cider.cider import Cider
     from pycocoevalcap.meteor.meteor import Meteor
@@ -57,7 +59,9 @@ def test_scores_equal_pycocoevalcaps_with_its_java_tokeniser(captions: dict[str,
     candidates = {image: sentences[0] for image, sentences in captions.items()}
     references = {image: sentences[1:] for image, sentences in captions.items()}
     ptb = PTBTokenizer()
-    gts = ptb.tokenize({image: [{"caption": sentence} for sentence in sentences] for image, sentences in references.items()})
+    gts = ptb.tokenize(
+        {image: [{"caption": sentence} for sentence in sentences] for image, sentences in references.items()}
+    )
     res = ptb.tokenize({image: [{"caption": sentence}] for image, sentence in candidates.items()})
     bleu, _ = Bleu(4).compute_score(gts, res, verbose=0)
     rouge, _ = Rouge().compute_score(gts, res)
@@ -78,13 +82,17 @@ def test_tokens_are_those_of_the_java_tokeniser(captions: dict[str, list[str]]) 
 
 
 def test_without_java_all_but_meteor(no_java: Path) -> None:
-    scores = Scorer({"1": ["a dog runs fast today", "dogs"], "2": ["the cat"]}).score({"1": "A dog runs fast today.", "2": "the cat"})
+    scores = Scorer({"1": ["a dog runs fast today", "dogs"], "2": ["the cat"]}).score(
+        {"1": "A dog runs fast today.", "2": "the cat"}
+    )
     assert list(scores) == [metric for metric in METRICS if metric != "METEOR"]
     assert scores["BLEU-4"] == pytest.approx(1.0, abs=1e-6)
 
 
 @pytest.mark.skipif(os.name == "nt", reason="shell scripts stand in for Java")
-@pytest.mark.parametrize("script", ["exit 1", "echo 0,25; read line; read line", "while read line; do echo nonsense; done"])
+@pytest.mark.parametrize(
+    "script", ["exit 1", "echo 0,25; read line; read line", "while read line; do echo nonsense; done"]
+)
 def test_a_java_that_does_not_work_is_none(no_java: Path, script: str) -> None:
     """pycocoevalcap's own wrapper waits for ever in such a case."""
     program = no_java / "java"
@@ -147,7 +155,9 @@ def test_captions_and_references_must_be_of_the_same_images(captions: dict[str, 
 def test_nothing_is_printed_and_importing_needs_no_java(tmp_path: Path) -> None:
     code = "from metrics import Scorer; Scorer({'1': ['a dog'], '2': ['a cat']}).score({'1': 'a dog', '2': 'a cat'})"
     environment = {**os.environ, "PATH": str(tmp_path), "PYTHONPATH": str(ROOT)}
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment, timeout=60)
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment, timeout=60
+    )
     assert (result.stdout, result.stderr) == ("", "")
 
 

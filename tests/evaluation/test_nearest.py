@@ -41,7 +41,9 @@ def similarity(one: str, other: str, captions: list[list[str]]) -> float:
                 weights[ngram] = count * log(len(captions) / images)
             vectors.append(weights)
         lengths = sqrt(sum(w * w for w in vectors[0].values())) * sqrt(sum(w * w for w in vectors[1].values()))
-        total += sum(weight * vectors[1].get(ngram, 0) for ngram, weight in vectors[0].items()) / lengths if lengths else 0
+        total += (
+            sum(weight * vectors[1].get(ngram, 0) for ngram, weight in vectors[0].items()) / lengths if lengths else 0
+        )
     return total / 4
 
 
@@ -53,11 +55,17 @@ def test_the_caption_most_like_the_others() -> None:
 
 
 def test_of_equal_and_of_wordless_captions_the_first() -> None:
-    assert nearest_captions(torch.eye(2), torch.eye(2), [["...", "!"], ["a b", "b a", "a b"]], neighbours=1) == ["...", "a b"]
+    assert nearest_captions(torch.eye(2), torch.eye(2), [["...", "!"], ["a b", "b a", "a b"]], neighbours=1) == [
+        "...",
+        "a b",
+    ]
 
 
 def test_a_caption_does_not_count_as_its_own_fellow() -> None:
-    captions = [["a lone cat sleeps", "dogs", "dogs"], ["a bus"]]  # a sentence of one word is less like itself: it has no 2-grams
+    captions = [
+        ["a lone cat sleeps", "dogs", "dogs"],
+        ["a bus"],
+    ]  # a sentence of one word is less like itself: it has no 2-grams
     assert nearest_captions(torch.eye(2)[:1], torch.eye(2), captions, neighbours=1) == ["dogs"]
 
 
@@ -78,7 +86,10 @@ def test_it_is_the_consensus_of_the_paper() -> None:
 def test_pooled_features_have_length_one(tmp_path: Path) -> None:
     paths = [draw(tmp_path / f"{colour}.png", "circle", colour) for colour in ("red", "blue")]
     features = FeatureCache(
-        tmp_path / "cache", lambda pictures: pictures.flatten(2).transpose(1, 2)[:, ::7], {"encoder": "none"}, Transform(14)
+        tmp_path / "cache",
+        lambda pictures: pictures.flatten(2).transpose(1, 2)[:, ::7],
+        {"encoder": "none"},
+        Transform(14),
     )
     features.build(paths)
     pooled = pool(features, paths)

@@ -39,7 +39,9 @@ CAPTIONS = ["a man rides a bike", "a girl goes up", "the sea"]
 
 
 def results(path: Path, ids: list, captions: list[str] = CAPTIONS) -> Path:
-    path.write_text(json.dumps([{"image_id": i, "caption": caption, "id": 7} for i, caption in zip(ids, captions, strict=False)]))
+    path.write_text(
+        json.dumps([{"image_id": i, "caption": caption, "id": 7} for i, caption in zip(ids, captions, strict=False)])
+    )
     return path
 
 
@@ -48,8 +50,12 @@ def refs(tmp_path: Path) -> Path:
     return write_csv(tmp_path / "refs.csv", COCO)
 
 
-@pytest.mark.parametrize("first", ["COCO_val2014_000000391895.jpg", "COCO_val2014_000000391895", 391895, "391895", "000000391895"])
-@pytest.mark.parametrize("second", ["photos/1000268201_693b08cb0e.jpg", "1000268201_693b08cb0e.jpg", "1000268201_693b08cb0e"])
+@pytest.mark.parametrize(
+    "first", ["COCO_val2014_000000391895.jpg", "COCO_val2014_000000391895", 391895, "391895", "000000391895"]
+)
+@pytest.mark.parametrize(
+    "second", ["photos/1000268201_693b08cb0e.jpg", "1000268201_693b08cb0e.jpg", "1000268201_693b08cb0e"]
+)
 @pytest.mark.parametrize("third", ["sea.tar.png", "sea.tar"])
 def test_what_an_image_may_be_called(tmp_path: Path, first: str | int, second: str, third: str) -> None:
     names = {name: [] for name, _, split in COCO if split == "test"}
@@ -80,7 +86,10 @@ NAMES = ["COCO_val2014_000000391895.jpg", "photos/1000268201_693b08cb0e.jpg", "s
             [*NAMES[:2], "elsewhere.jpg"],
             "entry 3: image_id 'elsewhere.jpg' is none of the 3 images to score. Check --captions_file and --split",
         ),
-        ([NAMES[0], 391895, NAMES[2]], "entry 2: image_id 391895 is COCO_val2014_000000391895.jpg, which has a caption already"),
+        (
+            [NAMES[0], 391895, NAMES[2]],
+            "entry 2: image_id 391895 is COCO_val2014_000000391895.jpg, which has a caption already",
+        ),
         ([NAMES[0], 2014, NAMES[2]], "image_id 2014 is none of"),
         ([True, *NAMES[1:]], 'entry 1: must have an "image_id"'),
     ],
@@ -125,11 +134,18 @@ def test_predictions_need_references_and_nothing_of_a_model(score: Evaluate, ref
 
 def test_references_without_splits_are_all_scored(score: Evaluate, tmp_path: Path) -> None:
     refs = write_csv(tmp_path / "refs.csv", [row[:2] for row in COCO], header=("image", "caption"))
-    record = score("--predictions", results(tmp_path / "r.json", [*NAMES, "elsewhere"], [*CAPTIONS, "a dog"]), "--captions_file", refs)
+    record = score(
+        "--predictions",
+        results(tmp_path / "r.json", [*NAMES, "elsewhere"], [*CAPTIONS, "a dog"]),
+        "--captions_file",
+        refs,
+    )
     assert (record["images"], record["split"]) == (4, "all")
 
 
-def test_two_files_are_compared(score: Evaluate, refs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_two_files_are_compared(
+    score: Evaluate, refs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     good = results(tmp_path / "good.json", NAMES, ["a man on a bike", "a child climbs stairs", "boats at sea"])
     bad = results(tmp_path / "bad.json", NAMES, ["boats at sea", "a man on a bike", "a child climbs stairs"])
     before = {path: path.read_text() for path in (good, bad)}
@@ -145,7 +161,10 @@ def test_two_files_are_compared(score: Evaluate, refs: Path, tmp_path: Path, cap
 
 def test_each_images_scores_come_worst_first(score: Evaluate, refs: Path, tmp_path: Path) -> None:
     file = results(tmp_path / "r.json", NAMES, ["a man on a bike", "a car", "boats at the sea"])
-    table = [line.split(",") for line in Path(score("--predictions", file, "--captions_file", refs)["per_image"]).read_text().splitlines()]
+    table = [
+        line.split(",")
+        for line in Path(score("--predictions", file, "--captions_file", refs)["per_image"]).read_text().splitlines()
+    ]
     assert table[0] == ["image", "caption", "CIDEr", "BLEU-4", "ROUGE-L"]
     assert [row[0] for row in table[1:]] == [NAMES[1], NAMES[2], NAMES[0]]
     assert float(table[1][2]) < float(table[2][2]) < float(table[3][2])

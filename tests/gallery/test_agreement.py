@@ -10,7 +10,9 @@ from evaluation.report import write_image_scores
 from gallery.agreement import FEWEST_IMAGES, image_cider, mark_shared, mark_unsaid
 
 WORDS = ("red", "blue", "green", "black", "white")
-REFERENCES = [[f"A {WORDS[number % 5]} dog runs .", f"Dog number {number}, running."] for number in range(FEWEST_IMAGES)]
+REFERENCES = [
+    [f"A {WORDS[number % 5]} dog runs .", f"Dog number {number}, running."] for number in range(FEWEST_IMAGES)
+]
 CAPTIONS = [f"a {WORDS[number % 3]} dog runs" for number in range(FEWEST_IMAGES)]
 
 

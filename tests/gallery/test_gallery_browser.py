@@ -18,7 +18,10 @@ from tests.support.helpers import COLOURS, SHAPES, draw
 from tests.support.hostile import HOSTILE
 
 Open = Callable[..., Visit]
-WRONG, RIGHT = 17, 30  # the picture whose caption has no word in common with its references, and one that says what they say
+WRONG, RIGHT = (
+    17,
+    30,
+)  # the picture whose caption has no word in common with its references, and one that says what they say
 
 
 def attention(cells: Sequence[int]) -> torch.Tensor:
@@ -69,7 +72,18 @@ def assert_quiet(visitor: Visit, address: str) -> None:
 
 
 def test_the_scripts_page_opens_from_disk(tmp_path: Path, tiny_data: Path, tiny_checkpoint: Path, visit: Open) -> None:
-    main(["--checkpoint", str(tiny_checkpoint), "--images", str(tiny_data / "images"), "--output_dir", str(tmp_path), "--device", "cpu"])
+    main(
+        [
+            "--checkpoint",
+            str(tiny_checkpoint),
+            "--images",
+            str(tiny_data / "images"),
+            "--output_dir",
+            str(tmp_path),
+            "--device",
+            "cpu",
+        ]
+    )
     address = (tmp_path / "captions_result.html").as_uri()
     visitor = visit(address)
     assert len(names(visitor)) == 16
@@ -79,7 +93,9 @@ def test_the_scripts_page_opens_from_disk(tmp_path: Path, tiny_data: Path, tiny_
 
 
 def test_of_a_thousand_pictures_only_those_near_the_window_are_loaded(tmp_path: Path, visit: Open) -> None:
-    shown = save_pictures(Image.new("RGB", (64, 48), "red"), Entry("red.png", [("a red field", -1.0)], ["All red."]), tmp_path, set())
+    shown = save_pictures(
+        Image.new("RGB", (64, 48), "red"), Entry("red.png", [("a red field", -1.0)], ["All red."]), tmp_path, set()
+    )
     picture = (tmp_path / "pictures" / shown.file).read_bytes()
     files = [f"{number}.jpg" for number in range(1000)]
     for file in files:
@@ -120,7 +136,9 @@ def test_ordering_also_what_was_searched_for(address: str, visit: Open) -> None:
     order, given = visitor.page.get_by_label("Order"), names(visitor)
     order.select_option(label="worst CIDEr first")
     assert names(visitor)[0] == f"shape_{WRONG:03}.png" and f"shape_{RIGHT:03}.png" in names(visitor)[-10:]
-    shown = [float(text.split("CIDEr ")[1]) for text in visitor.page.locator("summary", has_text="CIDEr").all_text_contents()]
+    shown = [
+        float(text.split("CIDEr ")[1]) for text in visitor.page.locator("summary", has_text="CIDEr").all_text_contents()
+    ]
     assert shown[0] == 0 and shown == sorted(shown) and shown[-1] > 100
     order.select_option(label="best CIDEr first")
     assert names(visitor)[-1] == f"shape_{WRONG:03}.png"
@@ -129,7 +147,9 @@ def test_ordering_also_what_was_searched_for(address: str, visit: Open) -> None:
     visitor.page.get_by_label("Search").fill("01")
     expect(visitor.page.locator("#count")).to_have_text("11 of 60 shown")
     order.select_option(label="least probable first")
-    assert names(visitor) == sorted((name for name in given if "01" in name), key=lambda name: -(int(name[6:9]) * 7 % 60))
+    assert names(visitor) == sorted(
+        (name for name in given if "01" in name), key=lambda name: -(int(name[6:9]) * 7 % 60)
+    )
     order.select_option(label="as captioned")
     assert names(visitor) == [name for name in given if "01" in name]
     assert_quiet(visitor, address)
@@ -155,7 +175,9 @@ def test_words_that_differ_are_marked_and_not_by_colour_alone(address: str, visi
     assert cards.nth(WRONG).locator("h2 u").all_text_contents() == ["zebras", "everywhere"]
     assert cards.nth(RIGHT).locator("mark").all_text_contents() == ["A green square on white", "square, green."]
     assert page.locator("h2 u").first.evaluate("word => getComputedStyle(word).textDecorationStyle") == "dotted"
-    weights = page.locator("mark").evaluate_all("marks => marks.map((mark) => Number(getComputedStyle(mark).fontWeight))")
+    weights = page.locator("mark").evaluate_all(
+        "marks => marks.map((mark) => Number(getComputedStyle(mark).fontWeight))"
+    )
     assert min(weights) >= 600
     cards.nth(WRONG).locator("summary").first.click()
     assert "In none of them: zebras, everywhere" in cards.nth(WRONG).inner_text()  # for those who hear the page
@@ -245,7 +267,9 @@ def test_axe_finds_no_barrier(address: str, visit: Open, width: int, scheme: str
 def test_hostile_words_show_as_words(tmp_path: Path, visit: Open) -> None:
     taken: set[str] = set()
     found = [
-        save_pictures(Image.new("RGB", (40, 30)), Entry(text + ".jpg", [(text, -1.0)], [text, f"a {text}"]), tmp_path, taken)
+        save_pictures(
+            Image.new("RGB", (40, 30)), Entry(text + ".jpg", [(text, -1.0)], [text, f"a {text}"]), tmp_path, taken
+        )
         for text in HOSTILE
     ]
     address = write_gallery(tmp_path, found, [(text, text) for text in HOSTILE])
@@ -258,7 +282,9 @@ def test_hostile_words_show_as_words(tmp_path: Path, visit: Open) -> None:
     ]:
         texts = visitor.page.locator(part).all_text_contents()
         readable = [printable(text).replace("\0", "").split() for text in expected]  # browsers show no null character
-        assert [text.split() for text in texts] == [words or ["(no", "words)"] * (part[:2] == "h2") for words in readable], part
+        assert [text.split() for text in texts] == [
+            words or ["(no", "words)"] * (part[:2] == "h2") for words in readable
+        ], part
     assert visitor.page.evaluate("[document.scripts.length, document.images.length]") == [1, len(HOSTILE)]
     assert visitor.page.evaluate("document.documentElement.scrollWidth") <= 390
     cut = "cards => cards.filter((card) => card.scrollWidth > card.clientWidth).length"

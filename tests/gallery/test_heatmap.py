@@ -70,14 +70,18 @@ def test_a_strip_has_the_picture_and_a_panel_for_each_word(count: int, size: tup
 
 
 def test_each_panel_shows_its_own_word() -> None:
-    result = attention_strip(Image.new("RGB", (320, 320), "gray"), ["left", "right"], torch.stack([one_hot(0), one_hot(48)]))
+    result = attention_strip(
+        Image.new("RGB", (320, 320), "gray"), ["left", "right"], torch.stack([one_hot(0), one_hot(48)])
+    )
     side, step = pictures.PANEL_SIDE, pictures.PANEL_SIDE + pictures.PANEL_GAP
     panels = [result.crop((step * number, 0, step * number + side, side)) for number in range(3)]
     assert np.ptp(brightness(panels[0])) == 0
     assert [brightness(panel).argmax() for panel in panels[1:]] == [0, 48]
 
 
-@pytest.mark.parametrize("words", [["x" * 10_000] * 3, ["\u202e\u05e9", "\0", "\U0001f469\u200d\U0001f467", "<b>"], ["word"] * 2000])
+@pytest.mark.parametrize(
+    "words", [["x" * 10_000] * 3, ["\u202e\u05e9", "\0", "\U0001f469\u200d\U0001f467", "<b>"], ["word"] * 2000]
+)
 @pytest.mark.parametrize("size", [(1, 1), (1, 3000), (3000, 1)])
 def test_any_words_and_any_picture_make_a_strip(words: list[str], size: tuple[int, int]) -> None:
     result = attention_strip(Image.new("RGB", size), words, torch.full((len(words), 9), 1 / 9))

@@ -60,10 +60,16 @@ def test_a_picture_gets_the_same_caption_alone_and_in_a_batch(captioner: Caption
 
 
 @pytest.mark.parametrize("mode", ["RGB", "L", "1", "P", "CMYK", "RGBA", "LA", "I;16"])
-def test_pictures_of_any_mode_and_size_share_a_batch(captioner: Captioner, images: list[Image.Image], mode: str, tmp_path: Path) -> None:
+def test_pictures_of_any_mode_and_size_share_a_batch(
+    captioner: Captioner, images: list[Image.Image], mode: str, tmp_path: Path
+) -> None:
     name = tmp_path / ("a.tif" if mode in {"CMYK", "I;16"} else "a.png")
     grey = images[0].convert("L")
-    (grey.convert("I").point(lambda value: value * 256).convert("I;16") if mode == "I;16" else images[0].convert(mode)).save(name)
+    (
+        grey.convert("I").point(lambda value: value * 256).convert("I;16")
+        if mode == "I;16"
+        else images[0].convert(mode)
+    ).save(name)
     odd = load_image(name)
     together = captioner.caption([images[1], odd, Image.new("RGB", (1, 1)), Image.new("RGB", (3000, 20))])
     assert_same(captioner.caption([odd])[0], together[1])
@@ -88,12 +94,21 @@ print(json.dumps([[[c.caption, c.log_prob] for c in found] for found in captione
 """
 
 
-def test_the_checkpoint_needs_no_other_file(tiny_checkpoint: Path, captioner: Captioner, images: list[Image.Image], tmp_path: Path) -> None:
+def test_the_checkpoint_needs_no_other_file(
+    tiny_checkpoint: Path, captioner: Captioner, images: list[Image.Image], tmp_path: Path
+) -> None:
     os.link(tiny_checkpoint, tmp_path / "moved.pth")
     images[0].save(tmp_path / "a.png")
-    environment = {name: value for name, value in os.environ.items() if name not in {"HOME", "TORCH_HOME"}} | {"OMP_NUM_THREADS": "1"}
+    environment = {name: value for name, value in os.environ.items() if name not in {"HOME", "TORCH_HOME"}} | {
+        "OMP_NUM_THREADS": "1"
+    }
     result = subprocess.run(
-        [sys.executable, "-c", USE, str(ROOT)], capture_output=True, text=True, check=False, cwd=tmp_path, env=environment
+        [sys.executable, "-c", USE, str(ROOT)],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=tmp_path,
+        env=environment,
     )
     assert result.returncode == 0, result.stderr
     (found,) = json.loads(result.stdout)
@@ -101,7 +116,9 @@ def test_the_checkpoint_needs_no_other_file(tiny_checkpoint: Path, captioner: Ca
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.png", "moved.pth"]
 
 
-def test_the_checkpoint_holds_plain_things_only(checkpoint: dict[str, Any], tiny_config: Callable[..., Config], tiny_data: Path) -> None:
+def test_the_checkpoint_holds_plain_things_only(
+    checkpoint: dict[str, Any], tiny_config: Callable[..., Config], tiny_data: Path
+) -> None:
     assert {"format_version", "config", "vocab", "transform", "model"} <= checkpoint.keys()
     plain = {key: value for key, value in checkpoint.items() if key != "model"}
     assert json.loads(json.dumps(plain)) == plain
@@ -111,14 +128,18 @@ def test_the_checkpoint_holds_plain_things_only(checkpoint: dict[str, Any], tiny
 
 
 @pytest.mark.parametrize(("trained", "quick"), [("fp16", "auto"), ("bf16", "auto"), ("auto", "auto"), ("fp32", "fp32")])
-def test_what_a_gpu_trained_in_16_bits_is_not_emulated_on_a_cpu(tiny_config: Callable[..., Config], trained: str, quick: str) -> None:
+def test_what_a_gpu_trained_in_16_bits_is_not_emulated_on_a_cpu(
+    tiny_config: Callable[..., Config], trained: str, quick: str
+) -> None:
     captioner = Captioner(tiny_config(f"--train.precision={trained}"), Vocabulary.build(["a red circle"], 1))
     assert captioner.precision == pick_precision(quick, torch.device("cpu"))
 
 
 @pytest.mark.parametrize("name", DECODERS)
 def test_round_trip_of_every_decoder(tiny_config: Callable[..., Config], images: list[Image.Image], name: str) -> None:
-    made = Captioner(tiny_config(f"--decoder.name={name}"), Vocabulary.build(["a red circle", "a blue square"], 1)).eval()
+    made = Captioner(
+        tiny_config(f"--decoder.name={name}"), Vocabulary.build(["a red circle", "a blue square"], 1)
+    ).eval()
     again = Captioner.from_checkpoint(made.checkpoint()).eval()
     assert again.caption(images[:2]) == made.caption(images[:2])
     assert again.config == made.config and again.transform == made.transform
@@ -129,8 +150,12 @@ def test_attention_is_told_for_each_word_of_the_caption(
     tiny_config: Callable[..., Config], images: list[Image.Image], name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tokens = [["a", "man", "'s", "hat"], [], ["a", "hat"]]
-    captioner = Captioner(tiny_config(f"--decoder.name={name}", "--data.image_size=64"), Vocabulary([*SPECIAL, "a", "man", "'s", "hat"]))
-    found = [[Hypothesis([captioner.vocabulary.words.index(token) for token in sentence], -1.0, -1.0)] for sentence in tokens]
+    captioner = Captioner(
+        tiny_config(f"--decoder.name={name}", "--data.image_size=64"), Vocabulary([*SPECIAL, "a", "man", "'s", "hat"])
+    )
+    found = [
+        [Hypothesis([captioner.vocabulary.words.index(token) for token in sentence], -1.0, -1.0)] for sentence in tokens
+    ]
     monkeypatch.setattr("models.captioner.generate", lambda *_: found)
     features = 3 * torch.randn(3, 4, captioner.encoder.features_size)
     best = [candidates[0] for candidates in captioner.eval().caption_features(features, attention=True)]
@@ -163,7 +188,9 @@ def test_a_fresh_picture_is_seen_exactly_as_a_cached_one(captioner: Captioner, t
     assert cache.build(paths) == {}
     cached = torch.stack([cache[path] for path in paths])
     pictures = [load_image(path) for path in paths]
-    assert torch.equal(captioner.encode(torch.stack([captioner.transform(picture) for picture in pictures]), mirror=False), cached)
+    assert torch.equal(
+        captioner.encode(torch.stack([captioner.transform(picture) for picture in pictures]), mirror=False), cached
+    )
     assert captioner.caption(pictures) == captioner.caption_features(cached)
 
 
@@ -196,7 +223,9 @@ def test_with_the_mirror_image_a_picture_and_its_mirror_image_are_the_same(
     captioner: Captioner, mirroring: Captioner, images: list[Image.Image], tmp_path: Path
 ) -> None:
     mirrored = [ImageOps.mirror(image) for image in images]
-    for one, other, plain in zip(mirroring.caption(images), mirroring.caption(mirrored), captioner.caption(images), strict=True):
+    for one, other, plain in zip(
+        mirroring.caption(images), mirroring.caption(mirrored), captioner.caption(images), strict=True
+    ):
         assert_same(one, other)
         assert one[0].log_prob != plain[0].log_prob
     path = tmp_path / "a.png"

@@ -22,7 +22,9 @@ NEVER = [PAD_ID, START_ID, UNK_ID]
 def random_decoder(vocab_size: int, seed: int = 0, name: str = "lstm", end_bias: float = 0.0) -> nn.Module:
     """A decoder with strong opinions: freshly initialised ones think nearly all words equally likely, and seldom end."""
     torch.manual_seed(seed)
-    decoder = build_decoder(DecoderConfig(name=name, embed_size=8, hidden_size=16, heads=2, layers=2), vocab_size, D).eval()  # type: ignore[arg-type]
+    decoder = build_decoder(
+        DecoderConfig(name=name, embed_size=8, hidden_size=16, heads=2, layers=2), vocab_size, D
+    ).eval()  # type: ignore[arg-type]
     with torch.no_grad():
         for parameter_name, parameter in decoder.named_parameters():
             # Where a tanh would saturate, the same words in another order become equally likely, and which wins is anybody's guess.
@@ -44,7 +46,9 @@ def all_sentences(vocab_size: int, max_length: int) -> list[list[int]]:
     return [list(sentence) for length in range(max_length + 1) for sentence in itertools.product(words, repeat=length)]
 
 
-def assert_sound(decoder: nn.Module, features: torch.Tensor, found: list[Hypothesis], beam: int, longest: int, penalty: float) -> None:
+def assert_sound(
+    decoder: nn.Module, features: torch.Tensor, found: list[Hypothesis], beam: int, longest: int, penalty: float
+) -> None:
     """What must hold for the hypotheses of one image, whatever the decoder."""
     assert 1 <= len(found) <= beam
     assert len({tuple(h.tokens) for h in found}) == len(found)
@@ -94,7 +98,9 @@ def test_an_image_gets_the_same_alone_and_in_a_batch(beam: int, end_bias: float,
     assert len(winners) > 6  # the images do matter
 
 
-def plain_beam_search(decoder: nn.Module, image: torch.Tensor, beam: int, longest: int, penalty: float) -> tuple[float, list[int]]:
+def plain_beam_search(
+    decoder: nn.Module, image: torch.Tensor, beam: int, longest: int, penalty: float
+) -> tuple[float, list[int]]:
     """Score and words of the best sentence, found one step, one sentence and one word at a time, and never stopping early."""
     still_open: list[tuple[float, list[int]]] = [(0.0, [])]
     ended = []
@@ -114,7 +120,9 @@ def plain_beam_search(decoder: nn.Module, image: torch.Tensor, beam: int, longes
 @pytest.mark.parametrize("penalty", [0.0, 0.7, 1.0])
 @pytest.mark.parametrize("end_bias", [0.0, 1.0, 2.0])
 @pytest.mark.parametrize("name", DECODERS)
-def test_the_winner_is_that_of_a_plain_search_that_never_stops_early(name: str, end_bias: float, penalty: float) -> None:
+def test_the_winner_is_that_of_a_plain_search_that_never_stops_early(
+    name: str, end_bias: float, penalty: float
+) -> None:
     for seed in range(4):
         decoder, beam = random_decoder(8, seed, name, end_bias), 2 + seed % 3
         features = 3 * torch.randn(2, P, D)
@@ -151,7 +159,9 @@ def test_a_beam_as_wide_as_all_sentences_finds_them_all_in_order(name: str, seed
     sentences = all_sentences(vocab_size, longest)
     found = generate(decoder, features, len(sentences) + 3, longest, penalty)  # type: ignore[arg-type]
     for image, hypotheses in zip(features, found, strict=True):
-        scores = {tuple(words): teacher_forced(decoder, image, words) / (len(words) + 1) ** penalty for words in sentences}
+        scores = {
+            tuple(words): teacher_forced(decoder, image, words) / (len(words) + 1) ** penalty for words in sentences
+        }
         assert {tuple(h.tokens) for h in hypotheses} == scores.keys()
         assert [h.score for h in hypotheses] == pytest.approx(sorted(scores.values(), reverse=True), abs=1e-3)
 
@@ -222,7 +232,9 @@ def test_blocking_takes_the_best_sentence_that_does_not_repeat() -> None:
     vocab_size, longest = 6, 4
     decoder, features = random_decoder(vocab_size, 1), torch.randn(2, P, D)
     sentences = all_sentences(vocab_size, longest)
-    for image, found in zip(features, generate(decoder, features, len(sentences), longest, 0.7, no_repeat_ngram=2), strict=True):  # type: ignore[arg-type]
+    for image, found in zip(
+        features, generate(decoder, features, len(sentences), longest, 0.7, no_repeat_ngram=2), strict=True
+    ):  # type: ignore[arg-type]
         fresh = [words for words in sentences if not repeats(words, 2)]
         scores = {tuple(words): teacher_forced(decoder, image, words) / (len(words) + 1) ** 0.7 for words in fresh}
         assert {tuple(h.tokens) for h in found} == scores.keys()
@@ -294,7 +306,9 @@ def test_attention_per_word_is_a_distribution_for_each_word_of_each_sentence(nam
     torch.testing.assert_close(alone, looks[2], rtol=1e-4, atol=1e-5)
     moved = attention_per_word(decoder, features.roll(1, dims=1), sentences)  # type: ignore[arg-type]
     assert moved is not None
-    torch.testing.assert_close(moved[0], looks[0].roll(1, dims=1), rtol=1e-3, atol=1e-4)  # it follows what is in the picture
+    torch.testing.assert_close(
+        moved[0], looks[0].roll(1, dims=1), rtol=1e-3, atol=1e-4
+    )  # it follows what is in the picture
 
 
 @settings(deadline=None)

@@ -37,7 +37,11 @@ def resnet() -> nn.Module:
 def weights_file(resnet: nn.Module, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A state_dict like the public ones: convolutions in fp16, the classifier left out."""
     path = tmp_path_factory.mktemp("weights") / "resnet50.pth"
-    state = {name: tensor.half() if tensor.dim() == 4 else tensor for name, tensor in resnet.state_dict().items() if "fc." not in name}
+    state = {
+        name: tensor.half() if tensor.dim() == 4 else tensor
+        for name, tensor in resnet.state_dict().items()
+        if "fc." not in name
+    }
     torch.save(state, path)
     return path
 
@@ -56,7 +60,9 @@ def grid_of(net: nn.Module, images: torch.Tensor) -> torch.Tensor:
 
 
 @pytest.mark.parametrize(("height", "width", "positions"), [(224, 224, 49), (32, 32, 1), (64, 96, 6)])
-def test_grid_features_have_a_row_for_every_32_pixels(encoder: EncoderCNN, height: int, width: int, positions: int) -> None:
+def test_grid_features_have_a_row_for_every_32_pixels(
+    encoder: EncoderCNN, height: int, width: int, positions: int
+) -> None:
     with torch.no_grad():
         assert encoder(torch.randn(2, 3, height, width)).shape == (2, positions, 2048)
     assert encoder.features_size == 2048
@@ -140,11 +146,16 @@ def test_a_network_from_scratch_finds_its_own_statistics() -> None:
 
 def test_weights_with_a_classifier_or_without_counters_are_read_too(resnet: nn.Module, tmp_path: Path) -> None:
     torch.save(resnet.state_dict(), tmp_path / "whole.pth")
-    torch.save({name: tensor for name, tensor in resnet.state_dict().items() if "num_batches" not in name}, tmp_path / "old.pth")
+    torch.save(
+        {name: tensor for name, tensor in resnet.state_dict().items() if "num_batches" not in name},
+        tmp_path / "old.pth",
+    )
     images = torch.randn(1, 3, 64, 64)
     for name in ("whole.pth", "old.pth"):
         with torch.no_grad():
-            torch.testing.assert_close(EncoderCNN(str(tmp_path / name)).eval()(images), grid_of(resnet, images), rtol=1e-3, atol=1e-3)
+            torch.testing.assert_close(
+                EncoderCNN(str(tmp_path / name)).eval()(images), grid_of(resnet, images), rtol=1e-3, atol=1e-3
+            )
 
 
 def test_wrong_weight_files_are_refused_by_name(weights_file: Path, tmp_path: Path) -> None:
@@ -188,7 +199,9 @@ def test_without_a_network_the_message_says_what_to_put_where(tmp_path: Path, mo
         EncoderCNN("IMAGENET1K_V1")
     url = TORCHVISION_WEIGHTS["IMAGENET1K_V1"].url
     place = tmp_path / "hub" / "checkpoints" / url.rsplit("/", 1)[1]
-    assert url in str(caught.value) and str(place) in str(caught.value) and "--encoder.weights FILE" in str(caught.value)
+    assert (
+        url in str(caught.value) and str(place) in str(caught.value) and "--encoder.weights FILE" in str(caught.value)
+    )
     assert not place.exists()
 
 
@@ -223,7 +236,9 @@ def test_forward_says_what_repeated_step_says(decoder: nn.Module) -> None:
                 step_logits, state, attention = decoder.step(tokens[:, k, t], state)  # type: ignore[operator]
                 open_ = [b for b in range(3) if t < ends.get((b, k), 7)]
                 torch.testing.assert_close(step_logits[open_], logits[open_, k, t], rtol=1e-4, atol=1e-5)
-                assert attention is None or (attention.shape == (3, P) and torch.allclose(attention.sum(1), torch.ones(3), atol=1e-4))
+                assert attention is None or (
+                    attention.shape == (3, P) and torch.allclose(attention.sum(1), torch.ones(3), atol=1e-4)
+                )
 
 
 def test_captions_and_images_of_a_batch_do_not_mix(decoder: nn.Module) -> None:
@@ -244,7 +259,12 @@ def test_padding_changes_neither_logits_nor_gradients(decoder: nn.Module) -> Non
         decoder.zero_grad()
         logits = decoder(features, padded)[:, :, :6]
         logits.square().sum().backward()
-        found.append([logits.detach(), *(parameter.grad.clone() for parameter in decoder.parameters() if parameter.grad is not None)])
+        found.append(
+            [
+                logits.detach(),
+                *(parameter.grad.clone() for parameter in decoder.parameters() if parameter.grad is not None),
+            ]
+        )
     for short, long in zip(*found, strict=True):
         torch.testing.assert_close(short, long, rtol=1e-4, atol=1e-5)
 

@@ -26,7 +26,11 @@ CPU = torch.device("cpu")
 
 def run(*words: str | Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "tools.quantize_checkpoint", *map(str, words)], capture_output=True, text=True, check=False, cwd=ROOT
+        [sys.executable, "-m", "tools.quantize_checkpoint", *map(str, words)],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=ROOT,
     )
 
 
@@ -40,7 +44,9 @@ def test_weights_come_back_within_half_a_step_of_their_group() -> None:
         "bias": torch.randn(9),
         "count": torch.tensor(3),
     }
-    small = shrink({"model": model, "vocab": ["a"], "config": {"encoder": {"weights": "folder/resnet.pth", "layout": "original"}}})
+    small = shrink(
+        {"model": model, "vocab": ["a"], "config": {"encoder": {"weights": "folder/resnet.pth", "layout": "original"}}}
+    )
     assert small["vocab"] == ["a"] and small["config"] == {"encoder": {"weights": "resnet.pth", "layout": "original"}}
     assert small["model"]["matrix"].dtype == small["model"]["kernel"].dtype == torch.int8
     back = expand(small)
@@ -107,7 +113,9 @@ def test_a_fresh_clone_captions_a_photograph_without_network(tiny_data: Path, tm
     (found,) = json.loads((tmp_path / "outputs" / "captions.json").read_text("utf-8"))
     assert len(found["caption"].split()) >= 3
     done = subprocess.run(words[:2], capture_output=True, text=True, check=False, cwd=tmp_path, env=environment)
-    assert done.returncode == 2 and "--images" in done.stderr and "Traceback" not in done.stderr  # Flickr8k is not there
+    assert (
+        done.returncode == 2 and "--images" in done.stderr and "Traceback" not in done.stderr
+    )  # Flickr8k is not there
 
 
 def test_the_bundled_encoder_is_the_pretrained_captioners() -> None:

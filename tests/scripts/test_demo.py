@@ -22,7 +22,9 @@ def test_the_demo_learns_to_name_what_it_sees(tmp_path: Path) -> None:
         done = run_script(*arguments, timeout=3000)
         assert done.returncode == 0, done.stderr
     assert json.loads((tmp_path / "metrics.json").read_text())["BLEU-4"] >= 0.80
-    captions = {entry["image"]: entry["caption"] for entry in json.loads((tmp_path / "outputs" / "captions.json").read_text())}
+    captions = {
+        entry["image"]: entry["caption"] for entry in json.loads((tmp_path / "outputs" / "captions.json").read_text())
+    }
     test = [scene for scene in scenes() if scene.split == "test"]
     assert len(captions) == len(test)
     right = sum(names_main_thing(captions[scene.image], scene) for scene in test)

@@ -51,7 +51,11 @@ def score(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Evaluat
     monkeypatch.chdir(tmp_path)
 
     def call(*options: str | Path) -> dict:
-        checkpoint = [] if {"--predictions", "--checkpoint"} & {*map(str, options)} else ["--checkpoint", run / "checkpoints.pth"]
+        checkpoint = (
+            []
+            if {"--predictions", "--checkpoint"} & {*map(str, options)}
+            else ["--checkpoint", run / "checkpoints.pth"]
+        )
         evaluate.main([str(word) for word in [*checkpoint, *options]])
         output = options[options.index("--output") + 1] if "--output" in options else "metrics.json"
         return json.loads(Path(output).read_text())
@@ -87,12 +91,21 @@ def test_the_command(tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.
     assert result.returncode == 0, result.stderr
     assert result.stdout == (tmp_path / "metrics.md").read_text()
     assert result.stdout.startswith("4 images of the split 'test', scores x 100\n")
-    assert re.search(r"^\| checkpoints, beam 2 (\| +\d+\.\d ){4}\|    n/a (\| +\d+\.\d ){2}\|$", result.stdout, re.MULTILINE)
-    assert {path.name for path in tmp_path.iterdir()} == {"metrics.json", "metrics.md", "per_image.csv", "predictions.json"}
+    assert re.search(
+        r"^\| checkpoints, beam 2 (\| +\d+\.\d ){4}\|    n/a (\| +\d+\.\d ){2}\|$", result.stdout, re.MULTILINE
+    )
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "metrics.json",
+        "metrics.md",
+        "per_image.csv",
+        "predictions.json",
+    }
     assert_refused(run_script("evaluate.py", "--checkpont", "x", cwd=tmp_path), "--checkpont")
 
 
-def test_metrics_json_and_predictions_json(score: Evaluate, run: Path, tiny_data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_metrics_json_and_predictions_json(
+    score: Evaluate, run: Path, tiny_data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     record = score()
     assert list(record) == [*KEYS, "others"] and record["others"] == []
     assert (record["images"], record["skipped"], record["split"], record["beam_size"]) == (4, 0, "test", 2)
@@ -122,12 +135,18 @@ def test_the_validation_split_scores_what_training_said(score: Evaluate, run: Pa
 
 def test_a_second_evaluation_computes_no_features(score: Evaluate, monkeypatch: pytest.MonkeyPatch) -> None:
     first = score()
-    monkeypatch.setattr("models.captioner.Captioner.encode", lambda *_, **__: pytest.fail("features are computed again"))
+    monkeypatch.setattr(
+        "models.captioner.Captioner.encode", lambda *_, **__: pytest.fail("features are computed again")
+    )
     assert score() == first
 
 
-def test_options_override_the_checkpoints_config(score: Evaluate, album: Callable[..., list[str]], tmp_path: Path) -> None:
-    record = score(*album(20), "--beam_size", "1", "--output", "out/a_metrics.json", "--feature_cache", tmp_path / "cache")
+def test_options_override_the_checkpoints_config(
+    score: Evaluate, album: Callable[..., list[str]], tmp_path: Path
+) -> None:
+    record = score(
+        *album(20), "--beam_size", "1", "--output", "out/a_metrics.json", "--feature_cache", tmp_path / "cache"
+    )
     assert (record["images"], record["beam_size"], record["predictions"]) == (20, 1, "out/a_predictions.json")
     assert list((tmp_path / "cache").iterdir()) and len(json.loads(Path("out/a_predictions.json").read_text())) == 20
 
@@ -147,7 +166,9 @@ def test_where_the_predictions_go(output: str, system: str, predictions: str) ->
 
 def test_systems_whose_names_differ_in_signs_only_get_files_of_their_own() -> None:
     options = evaluate.read_options(["--output", "metrics.json"])
-    places = evaluate.place_files(options, [System(name, {}) for name in ("x", "a-b, beam 3", "a_b, beam 3", "a.b, beam 3")])
+    places = evaluate.place_files(
+        options, [System(name, {}) for name in ("x", "a-b, beam 3", "a_b, beam 3", "a.b, beam 3")]
+    )
     written = [place["predictions"].name for place in places]
     assert written[:2] == ["predictions.json", "predictions_a_b_beam_3.json"] and len(set(written)) == 4
 
@@ -163,7 +184,9 @@ def test_bad_images_are_named_skipped_and_counted(
     assert "note: 3 images could not be used" in out and "note: CIDEr depends on the set of images" in out
 
 
-def test_one_image_gets_a_note(score: Evaluate, album: Callable[..., list[str]], capsys: pytest.CaptureFixture[str]) -> None:
+def test_one_image_gets_a_note(
+    score: Evaluate, album: Callable[..., list[str]], capsys: pytest.CaptureFixture[str]
+) -> None:
     assert score(*album(1))["images"] == 1
     assert "note: CIDEr depends on the set of images" in capsys.readouterr().out
 
@@ -172,7 +195,11 @@ def test_a_limit_gets_a_note(score: Evaluate, capsys: pytest.CaptureFixture[str]
     whole, part = score(), score("--limit", "3")
     assert (whole["images"], whole["limit"], part["images"], part["limit"]) == (4, None, 3, 3)
     out = capsys.readouterr().out
-    assert out.count("note: only the first 3 images of the split") == out.count("note: CIDEr depends on the set of images") == 1
+    assert (
+        out.count("note: only the first 3 images of the split")
+        == out.count("note: CIDEr depends on the set of images")
+        == 1
+    )
     assert score("--limit", "4")["limit"] is None and "CIDEr depends" not in capsys.readouterr().out
 
 
@@ -200,11 +227,25 @@ def test_intervals_and_what_the_captions_are_like(score: Evaluate, tiny_data: Pa
 def test_checkpoints_and_beam_sizes_side_by_side(
     score: Evaluate, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    alone = {(name, beam): score("--checkpoint", run / f"{name}.pth", "--beam_size", beam) for name in NAMED for beam in ("1", "3")}
+    alone = {
+        (name, beam): score("--checkpoint", run / f"{name}.pth", "--beam_size", beam)
+        for name in NAMED
+        for beam in ("1", "3")
+    }
     capsys.readouterr()
     read: list[Path] = []
-    monkeypatch.setattr(systems.FeatureCache, "__getitem__", lambda cache, path: (read.append(path), GET(cache, path))[1])
-    record = score("--checkpoint", *(run / f"{name}.pth" for name in NAMED), "--beam_size", "1", "3", "--output", "all/metrics.json")
+    monkeypatch.setattr(
+        systems.FeatureCache, "__getitem__", lambda cache, path: (read.append(path), GET(cache, path))[1]
+    )
+    record = score(
+        "--checkpoint",
+        *(run / f"{name}.pth" for name in NAMED),
+        "--beam_size",
+        "1",
+        "3",
+        "--output",
+        "all/metrics.json",
+    )
     assert len(read) == len(set(read)) == 4  # two checkpoints have one encoder here
     others = record.pop("others")
     table = {(Path(each["checkpoint"]).stem, str(each["beam_size"])): each for each in [record, *others]}
@@ -213,12 +254,19 @@ def test_checkpoints_and_beam_sizes_side_by_side(
         assert [each[metric] for metric in METRICS] == [alone[key][metric] for metric in METRICS]
         assert each["intervals"] == alone[key]["intervals"]
         assert len(json.loads(Path(each["predictions"]).read_text())) == len(pd.read_csv(each["per_image"])) == 4
-    assert (record["predictions"], others[2]["predictions"]) == ("all/predictions.json", "all/predictions_checkpoints_last_beam_3.json")
-    assert [each["against_first"]["CIDEr"]["difference"] for each in others] == [each["CIDEr"] - record["CIDEr"] for each in others]
+    assert (record["predictions"], others[2]["predictions"]) == (
+        "all/predictions.json",
+        "all/predictions_checkpoints_last_beam_3.json",
+    )
+    assert [each["against_first"]["CIDEr"]["difference"] for each in others] == [
+        each["CIDEr"] - record["CIDEr"] for each in others
+    ]
     text = Path("all/metrics.md").read_text()
     assert capsys.readouterr().out.startswith(text)
     for each in [record, *others]:
-        assert re.search(rf"^\| {each['system']} +\|( +\S+ +\|){{6}} +{100 * each['CIDEr']:.1f} \|$", text, re.MULTILINE), text
+        assert re.search(
+            rf"^\| {each['system']} +\|( +\S+ +\|){{6}} +{100 * each['CIDEr']:.1f} \|$", text, re.MULTILINE
+        ), text
     assert text.count("| checkpoints_last, beam 3 ") == 3 and text.count("| checkpoints, beam 1 ") == 2
 
 
@@ -251,7 +299,9 @@ def test_the_nearest_neighbour_baseline(score: Evaluate, tiny_data: Path) -> Non
     assert "| nearest " in Path("metrics.md").read_text()
 
 
-def test_what_a_checkpoint_cannot_be_scored_on(score: Evaluate, album: Callable[..., list[str]], tmp_path: Path) -> None:
+def test_what_a_checkpoint_cannot_be_scored_on(
+    score: Evaluate, album: Callable[..., list[str]], tmp_path: Path
+) -> None:
     options = album(20, split="val")
     for words, message in [
         (options, r"no image is in the split 'test' \(there are: val\)"),
@@ -263,7 +313,10 @@ def test_what_a_checkpoint_cannot_be_scored_on(score: Evaluate, album: Callable[
         (["--limit", "0"], "--limit 0: must be 1 or more"),
         (["--output", "metrics.md"], "--output metrics.md: the scores are JSON"),
         (["--baseline", "nearest", "--split", "train"], "cannot be scored on --split train"),
-        ([*options, "--split", "val", "--baseline", "nearest"], r"no image is in the split 'train' .*another split or captions file"),
+        (
+            [*options, "--split", "val", "--baseline", "nearest"],
+            r"no image is in the split 'train' .*another split or captions file",
+        ),
         (["--split", "dev"], "argument --split: invalid choice: 'dev'"),
         (["--device", "abacus"], "device abacus: not available here"),
     ]:
@@ -272,7 +325,9 @@ def test_what_a_checkpoint_cannot_be_scored_on(score: Evaluate, album: Callable[
     assert not list(tmp_path.glob("*.json"))
 
 
-def test_an_interrupted_evaluation_leaves_the_old_scores(score: Evaluate, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_an_interrupted_evaluation_leaves_the_old_scores(
+    score: Evaluate, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     score()
     before = {path.name: path.read_text() for path in tmp_path.glob("*.json")}
 
@@ -288,5 +343,12 @@ def test_an_interrupted_evaluation_leaves_the_old_scores(score: Evaluate, monkey
 
 def test_a_models_predictions_score_the_same_from_the_file(score: Evaluate, tiny_data: Path) -> None:
     model = score()
-    other = score("--predictions", "predictions.json", "--captions_file", tiny_data / "captions.csv", "--output", "again.json")
-    assert other == model | {"checkpoint": None, "beam_size": None, "system": "predictions", "per_image": "again_per_image.csv"}
+    other = score(
+        "--predictions", "predictions.json", "--captions_file", tiny_data / "captions.csv", "--output", "again.json"
+    )
+    assert other == model | {
+        "checkpoint": None,
+        "beam_size": None,
+        "system": "predictions",
+        "per_image": "again_per_image.csv",
+    }

@@ -48,7 +48,11 @@ class Page(HTMLParser):
 
 def run(*words: str | Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, ROOT / "inference_visualize.py", "--device", "cpu", *words], capture_output=True, text=True, check=False, cwd=ROOT
+        [sys.executable, ROOT / "inference_visualize.py", "--device", "cpu", *words],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=ROOT,
     )
 
 
@@ -89,18 +93,33 @@ def test_file_names_are_safe_and_unique() -> None:
     taken: set[str] = set()
     names = [
         file_name(image, taken)
-        for image in ["a/dog.jpg", "b/dog.png", "c/DOG.gif", "../../etc/passwd", "..", "con\0<>:?*.jpg", "\ud800.jpg", "x" * 500]
+        for image in [
+            "a/dog.jpg",
+            "b/dog.png",
+            "c/DOG.gif",
+            "../../etc/passwd",
+            "..",
+            "con\0<>:?*.jpg",
+            "\ud800.jpg",
+            "x" * 500,
+        ]
     ]
     assert names[:3] == ["dog.jpg", "dog-2.jpg", "DOG-3.jpg"]
     assert len({name.lower() for name in names}) == len(names)
-    assert [file_name(image, set()) for image in ("con.png", "Lpt1.x.png", "cone.png")] == ["con_.jpg", "Lpt1.x_.jpg", "cone.jpg"]
+    assert [file_name(image, set()) for image in ("con.png", "Lpt1.x.png", "cone.png")] == [
+        "con_.jpg",
+        "Lpt1.x_.jpg",
+        "cone.jpg",
+    ]
     assert all(name == Path(name).name and not name.startswith(".") and len(name) < 80 for name in names)
 
 
 def test_hostile_words_show_as_words(tmp_path: Path) -> None:
     taken: set[str] = set()
     picture = Image.new("RGB", (40, 30))
-    entries = [save_pictures(picture, entry(text + ".jpg", text, references=[text]), tmp_path, taken) for text in HOSTILE]
+    entries = [
+        save_pictures(picture, entry(text + ".jpg", text, references=[text]), tmp_path, taken) for text in HOSTILE
+    ]
     text = render_page(entries, skipped=[(HOSTILE[0], HOSTILE[1])], checkpoint=HOSTILE[0], beam_size=3)
     text.encode("utf-8")
     page = Page(text)
@@ -123,7 +142,12 @@ def test_page_asks_nothing_of_the_network(tmp_path: Path) -> None:
         content = text.split(f"<{tag}>")[1].split(f"</{tag}>")[0]
         assert f"{tag}-src '{csp_hash(content)}'" in policy
     image = page.all("img")[0]
-    assert (image["src"], image["loading"], image["width"], image["height"]) == ("pictures/my_dog.jpg", "lazy", "640", "320")
+    assert (image["src"], image["loading"], image["width"], image["height"]) == (
+        "pictures/my_dog.jpg",
+        "lazy",
+        "640",
+        "320",
+    )
     for link in [image["src"], *(link["href"] for link in page.all("a") if not str(link["href"]).startswith("#"))]:
         assert link == "captions.json" or (tmp_path / str(link)).is_file()
     assert "checkpoints.pth" in page.text and "a dog runs" in page.text and "\N{MINUS SIGN}2.25" in page.text
@@ -166,7 +190,9 @@ def test_script_captions_own_photos_and_names_the_bad_ones(tmp_path: Path, tiny_
     out = tmp_path / "out"
     out.mkdir()
     (out / "mine.txt").write_text("keep")
-    result = run("--checkpoint", tiny_checkpoint, "--images", tmp_path / "photos", "--output_dir", out, "--beam_size", "2")
+    result = run(
+        "--checkpoint", tiny_checkpoint, "--images", tmp_path / "photos", "--output_dir", out, "--beam_size", "2"
+    )
     assert result.returncode == 0, result.stderr
     assert "captioned 4 of 7 pictures" in result.stdout
     page = Page((out / "captions_result.html").read_text(encoding="utf-8"))
@@ -174,26 +200,46 @@ def test_script_captions_own_photos_and_names_the_bad_ones(tmp_path: Path, tiny_
         assert name in result.stderr and name in page.text
     records = json.loads((out / "captions.json").read_text(encoding="utf-8"))
     assert [record["image"] for record in records] == ["again/dog.png", "dog.jpg", "print.jpg", "rotated.jpg"]
-    assert all(record["caption"] == record["candidates"][0]["caption"] and len(record["candidates"]) <= 2 for record in records)
+    assert all(
+        record["caption"] == record["candidates"][0]["caption"] and len(record["candidates"]) <= 2 for record in records
+    )
     assert sorted(path.name for path in out.iterdir()) == [
         "captions.json", "captions_result.html", "dog-2.jpg", "dog.jpg", "mine.txt", "pictures", "print.jpg", "rotated.jpg",
     ]  # fmt: skip
     with Image.open(out / "pictures" / "rotated.jpg") as picture:
         assert picture.size == (100, 200)
-    assert [image["src"] for image in page.all("img")] == [f"pictures/{name}.jpg" for name in ("dog", "dog-2", "print", "rotated")]
+    assert [image["src"] for image in page.all("img")] == [
+        f"pictures/{name}.jpg" for name in ("dog", "dog-2", "print", "rotated")
+    ]
 
 
-def test_a_split_is_captioned_with_references(tmp_path: Path, tiny_checkpoint: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_split_is_captioned_with_references(
+    tmp_path: Path, tiny_checkpoint: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     rows = ["image,caption,split"]
     for number, split in enumerate(["train", "test", "test", "test"]):
         Image.new("RGB", (64, 64), (60 * number, 0, 0)).save(tmp_path / f"{number}.png")
         rows += [f'{number}.png,"<b>reference</b>, {number}",{split}', f"{number}.png,another,{split}"]
     (tmp_path / "captions.csv").write_text("\n".join(rows) + "\n")
     own = ["--captions_file", str(tmp_path / "captions.csv"), "--image_dir", str(tmp_path)]
-    main(["--checkpoint", str(tiny_checkpoint), "--device", "cpu", "--output_dir", str(tmp_path / "out"), "--limit", "2", *own])
+    main(
+        [
+            "--checkpoint",
+            str(tiny_checkpoint),
+            "--device",
+            "cpu",
+            "--output_dir",
+            str(tmp_path / "out"),
+            "--limit",
+            "2",
+            *own,
+        ]
+    )
     assert "captioned 2 of 2 pictures" in capsys.readouterr().out
     records = json.loads((tmp_path / "out" / "captions.json").read_text(encoding="utf-8"))
-    assert [record["references"] for record in records] == [[f"<b>reference</b>, {number}", "another"] for number in (1, 2)]
+    assert [record["references"] for record in records] == [
+        [f"<b>reference</b>, {number}", "another"] for number in (1, 2)
+    ]
     assert "<b>reference</b>, 1" in Page((tmp_path / "out" / "captions_result.html").read_text(encoding="utf-8")).text
 
 
@@ -201,7 +247,10 @@ def test_script_refuses_a_bad_photo_in_one_line(tmp_path: Path, tiny_checkpoint:
     (tmp_path / "words.png").write_text("not a picture")
     result = run("--checkpoint", tiny_checkpoint, "--images", tmp_path / "words.png", "--output_dir", tmp_path / "out")
     assert result.returncode == 2
-    assert result.stderr.splitlines()[-1].startswith(f"error: {tmp_path / 'words.png'}: not a picture") and "Traceback" not in result.stderr
+    assert (
+        result.stderr.splitlines()[-1].startswith(f"error: {tmp_path / 'words.png'}: not a picture")
+        and "Traceback" not in result.stderr
+    )
     assert not (tmp_path / "out").exists()
 
 
@@ -266,11 +315,26 @@ def test_page_holds_the_weights_of_each_word_and_the_ways_to_them(tmp_path: Path
     text = render_page([shown], [], "checkpoints.pth", 5)
     (weights,) = looks(Page(text))
     assert [weights[first : first + 9].index(255) for first in (0, 9, 18)] == [0, 4, 8] and len(weights) == 27
-    assert "<span>a</span> <span>dog</span> <span>runs</span></span></h2>" in text  # one sentence, even with styles and scripts off
-    for needed in ("ArrowLeft", "Escape", "focusin", "tabIndex", "aria-describedby", 'id="keys"', "pointerover", "click"):
+    assert (
+        "<span>a</span> <span>dog</span> <span>runs</span></span></h2>" in text
+    )  # one sentence, even with styles and scripts off
+    for needed in (
+        "ArrowLeft",
+        "Escape",
+        "focusin",
+        "tabIndex",
+        "aria-describedby",
+        'id="keys"',
+        "pointerover",
+        "click",
+    ):
         assert needed in text, needed
-    assert "tabindex" not in text.split("<ul")[1].split("</ul>")[0]  # no stop of the Tab key that without the script leads nowhere
-    policy = next(str(meta["content"]) for meta in Page(text).all("meta") if meta.get("http-equiv") == "Content-Security-Policy")
+    assert (
+        "tabindex" not in text.split("<ul")[1].split("</ul>")[0]
+    )  # no stop of the Tab key that without the script leads nowhere
+    policy = next(
+        str(meta["content"]) for meta in Page(text).all("meta") if meta.get("http-equiv") == "Content-Security-Policy"
+    )
     for tag in ("style", "script"):
         assert csp_hash(text.split(f"<{tag}>")[1].split(f"</{tag}>")[0]) in policy
     assert all(hole not in text for hole in ("http:", "https:", '"data:', "url(", "style="))
@@ -294,7 +358,9 @@ def test_hostile_words_show_as_words_with_attention_too(tmp_path: Path) -> None:
     assert all(not name.startswith("on") for _, attributes in page.tags for name in attributes)
     for caption in (HOSTILE[0], HOSTILE[1], HOSTILE[5]):
         assert caption in page.text
-    assert [len(weights) // 9 for weights in looks(page)] == [len(caption.split()) for caption in HOSTILE if caption.strip()]
+    assert [len(weights) // 9 for weights in looks(page)] == [
+        len(caption.split()) for caption in HOSTILE if caption.strip()
+    ]
     links = [str(link["href"]) for link in page.all("a") if str(link["href"]).startswith("attention/")]
     assert len(links) == len(list((tmp_path / "attention").iterdir())) == 6  # the two empty captions have none
     assert all((tmp_path / link).is_file() for link in links)
@@ -317,7 +383,17 @@ def test_script_shows_where_the_model_looked(tmp_path: Path, attention_checkpoin
     make_photos(tmp_path / "photos")
     out = tmp_path / "out"
     options = ["--attention_strips"] if strips else []
-    main(["--checkpoint", str(attention_checkpoint), "--images", str(tmp_path / "photos"), "--output_dir", str(out), *options])
+    main(
+        [
+            "--checkpoint",
+            str(attention_checkpoint),
+            "--images",
+            str(tmp_path / "photos"),
+            "--output_dir",
+            str(out),
+            *options,
+        ]
+    )
     records = json.loads((out / "captions.json").read_text(encoding="utf-8"))
     assert all(record.keys() == {"image", "caption", "log_prob", "candidates"} for record in records)
     page = Page((out / "captions_result.html").read_text(encoding="utf-8"))
@@ -332,5 +408,15 @@ def test_script_shows_where_the_model_looked(tmp_path: Path, attention_checkpoin
 def test_a_decoder_that_looks_nowhere_has_no_strips(tmp_path: Path, tiny_checkpoint: Path) -> None:
     make_photos(tmp_path)
     with pytest.raises(UserError, match="--attention_strips"):
-        main(["--checkpoint", str(tiny_checkpoint), "--images", str(tmp_path), "--output_dir", str(tmp_path / "out"), "--attention_strips"])
+        main(
+            [
+                "--checkpoint",
+                str(tiny_checkpoint),
+                "--images",
+                str(tmp_path),
+                "--output_dir",
+                str(tmp_path / "out"),
+                "--attention_strips",
+            ]
+        )
     assert not (tmp_path / "out").exists()

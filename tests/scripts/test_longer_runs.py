@@ -6,7 +6,15 @@ from pathlib import Path
 
 import pytest
 import torch
-from test_train import FROZEN, LEARNING, Learn, contents, folder, interrupted, last, learn, read_log, thin_resnet, weights  # noqa: F401  (four fixtures)
+from test_train import (
+    FROZEN,
+    LEARNING,
+    Learn,
+    contents,
+    last,
+    read_log,
+    weights,
+)
 
 from utils import load_checkpoint
 
@@ -14,7 +22,7 @@ MORE = FROZEN.replace("frozen", "more")
 
 
 @pytest.mark.parametrize("added", [MORE, LEARNING], ids=["the same layers", "other layers"])
-def test_a_stage_added_later_learns_what_it_learns_in_one_go(learn: Learn, tmp_path: Path, added: str) -> None:  # noqa: F811
+def test_a_stage_added_later_learns_what_it_learns_in_one_go(learn: Learn, tmp_path: Path, added: str) -> None:
     both = f"--train.stages=[{FROZEN}, {added}]"
     whole = learn(both, to=tmp_path / "whole")
     learn()
@@ -24,7 +32,7 @@ def test_a_stage_added_later_learns_what_it_learns_in_one_go(learn: Learn, tmp_p
     assert read_log(later)["stage"].tolist() == read_log(whole)["stage"].tolist()
 
 
-def test_an_older_checkpoint_beside_the_run_moves_what_came_later_away(learn: Learn, folder: Path) -> None:  # noqa: F811
+def test_an_older_checkpoint_beside_the_run_moves_what_came_later_away(learn: Learn, folder: Path) -> None:
     learn()
     older = folder / "epoch2.pth"
     shutil.copy(folder / "checkpoints_last.pth", older)
@@ -35,13 +43,15 @@ def test_an_older_checkpoint_beside_the_run_moves_what_came_later_away(learn: Le
     assert contents(moved) == {name: data for name, data in before.items() if name != "epoch2.pth"}
     assert read_log(folder)["stage"].tolist() == ["frozen"] * 2 + ["learning"] * 2
     best = load_checkpoint(folder / "checkpoints.pth")
-    assert best["scores"]["val_cider"] == pytest.approx(read_log(folder)["val_cider"][best["scores"]["epoch"] - 1], rel=1e-5)
+    assert best["scores"]["val_cider"] == pytest.approx(
+        read_log(folder)["val_cider"][best["scores"]["epoch"] - 1], rel=1e-5
+    )
 
 
 def test_a_run_from_before_an_option_existed_can_be_resumed(
-    learn: Learn,  # noqa: F811
-    interrupted: Callable[..., None],  # noqa: F811
-    folder: Path,  # noqa: F811
+    learn: Learn,
+    interrupted: Callable[..., None],
+    folder: Path,
 ) -> None:
     interrupted(3)
     checkpoint = last(folder)
@@ -54,7 +64,7 @@ def test_a_run_from_before_an_option_existed_can_be_resumed(
 OVERDONE = '{"name": "overdone", "epochs": 4, "lr": 0.003, "encoder_lr": 0.1, "encoder_from": 3}'
 
 
-def test_a_stage_starts_from_the_best_weights_so_far(learn: Learn, tmp_path: Path) -> None:  # noqa: F811
+def test_a_stage_starts_from_the_best_weights_so_far(learn: Learn, tmp_path: Path) -> None:
     """Also one that is added later, and one whose features come from the encoder that is the best."""
     both = f"--train.stages=[{OVERDONE}, {MORE}]"
     first = learn(f"--train.stages=[{OVERDONE}]")
@@ -65,7 +75,7 @@ def test_a_stage_starts_from_the_best_weights_so_far(learn: Learn, tmp_path: Pat
     assert all(torch.equal(got[name], tensor) for name, tensor in expected.items())
 
 
-def test_a_best_checkpoint_of_another_run_is_not_taken_over(learn: Learn, folder: Path, tmp_path: Path) -> None:  # noqa: F811
+def test_a_best_checkpoint_of_another_run_is_not_taken_over(learn: Learn, folder: Path, tmp_path: Path) -> None:
     learn()
     other = learn("--train.seed=5", to=tmp_path / "other")
     shutil.copy(other / "checkpoints.pth", folder / "checkpoints.pth")
@@ -75,9 +85,9 @@ def test_a_best_checkpoint_of_another_run_is_not_taken_over(learn: Learn, folder
 
 
 def test_a_run_with_fewer_stages_than_it_began_with_is_not_called_finished(
-    learn: Learn,  # noqa: F811
-    interrupted: Callable[..., None],  # noqa: F811
-    folder: Path,  # noqa: F811
+    learn: Learn,
+    interrupted: Callable[..., None],
+    folder: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     interrupted(8, f"--train.stages=[{FROZEN}, {MORE}]")  # in the second

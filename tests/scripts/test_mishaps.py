@@ -32,8 +32,14 @@ def test_a_loss_that_is_not_finite_stops_with_advice_and_leaves_no_broken_checkp
     epochs: int,
 ) -> None:
     explode = f'--train.stages=[{{"name": "frozen", "epochs": {epochs}, "lr": 1e30, "warmup": 0}}]'
-    error = refused(explode, "--train.batch_size=8")  # one step an epoch: validation is the first to see the weights it made
-    assert "became nan" in error and "lower lr for stage 'frozen' (--train.stages.lr)" in error and "--resume auto" in error
+    error = refused(
+        explode, "--train.batch_size=8"
+    )  # one step an epoch: validation is the first to see the weights it made
+    assert (
+        "became nan" in error
+        and "lower lr for stage 'frozen' (--train.stages.lr)" in error
+        and "--resume auto" in error
+    )
     assert not list(folder.glob("*.pth"))
 
 
@@ -60,13 +66,17 @@ def test_a_damaged_log_is_told_before_files_are_moved(learn: Learn, refused: Ref
     with (other / "loss_log.txt").open("a") as file:
         file.write("a note\n")
     before = contents(folder := tmp_path / "run")  # noqa: F811
-    error = refused(f"--resume={other / 'checkpoints_last.pth'}", f"--train.stages=[{FROZEN}, {EXPLODING.replace('1e30', '1e-3')}]")
+    error = refused(
+        f"--resume={other / 'checkpoints_last.pth'}", f"--train.stages=[{FROZEN}, {EXPLODING.replace('1e30', '1e-3')}]"
+    )
     assert "loss_log.txt: line 4 is no row of this log ('a note')" in error
     assert contents(folder) == before and not (folder / "previous_runs").exists()
 
 
 @pytest.fixture
-def vanishing(photos: Callable[[int], list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[str]]:  # noqa: F811
+def vanishing(
+    photos: Callable[[int], list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., list[str]]:
     """``vanishing(3, 5)``: options of a run on 70 + 20 pictures of which these vanish after the check."""
 
     def make(*numbers: int) -> list[str]:
@@ -93,7 +103,9 @@ def test_a_few_images_that_vanish_are_named_once_and_skipped(
     out = capsys.readouterr().out
     assert sorted(re.findall(r"skipped: .*?(\d)\.jpg: no such file \(\d of 70 training images", out)) == ["3", "4", "5"]
     assert log["epoch"].tolist() == [1, 2]
-    assert log["step"][0] == 3 if batch_size == 32 else log["step"][0] in (32, 33)  # of 35: one image is too few to learn from
+    assert (
+        log["step"][0] == 3 if batch_size == 32 else log["step"][0] in (32, 33)
+    )  # of 35: one image is too few to learn from
 
 
 def test_more_than_a_twentieth_of_the_images_that_vanish(refused: Refused, vanishing: Callable[..., list[str]]) -> None:  # noqa: F811

@@ -58,9 +58,13 @@ def run_process(argv: list[str], output: str, at: At | None) -> None:
     file = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(file, 1)
     os.dup2(file, 2)
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # also where the tests run in the background, which ignores it
+    signal.signal(
+        signal.SIGINT, signal.default_int_handler
+    )  # also where the tests run in the background, which ignores it
     torch.set_num_threads(1)
-    multiprocessing.set_start_method("fork", force=True)  # for the loaders' workers, as when started from a command line
+    multiprocessing.set_start_method(
+        "fork", force=True
+    )  # for the loaders' workers, as when started from a command line
     models.model.resnet50 = functools.partial(ResNet, Bottleneck, [1, 1, 1, 1], width_per_group=8)
     if at is not None:
         _arrange(at)
@@ -111,7 +115,9 @@ def forkserver():
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([__name__])
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), str(Path(__file__).parent)]))  # before 3.13 it does not take over sys.path
+        patch.setenv(
+            "PYTHONPATH", os.pathsep.join([str(ROOT), str(Path(__file__).parent)])
+        )  # before 3.13 it does not take over sys.path
         multiprocessing.forkserver.ensure_running()
     return context
 
@@ -123,7 +129,14 @@ class Folder:
         self.forkserver, self.path = forkserver, path
         plain = path.with_name("plain.yaml")  # not config.yaml: what a stage does not say would come from there
         plain.write_text("device: cpu")
-        self.args = [f"--config={plain}", *args, "--train.batch_size=2", f"--train.stages={stages}", f"--output_dir={path}", *options]
+        self.args = [
+            f"--config={plain}",
+            *args,
+            "--train.batch_size=2",
+            f"--train.stages={stages}",
+            f"--output_dir={path}",
+            *options,
+        ]
         self.output = path.with_suffix(".txt")
 
     def start(self, at: At | None = None, *options: str) -> multiprocessing.Process:
@@ -152,7 +165,9 @@ class Folder:
         for checkpoint in (best, last):
             del checkpoint["config"]
         del last["training"]["progress"]["seconds"]
-        log = pd.read_csv(self.path / "loss_log.txt", sep="\t", keep_default_na=False).drop(columns=["seconds", "images_per_second"])
+        log = pd.read_csv(self.path / "loss_log.txt", sep="\t", keep_default_na=False).drop(
+            columns=["seconds", "images_per_second"]
+        )
         assert not list(self.path.glob(".*.tmp")), "unfinished files left behind"
         return {"best": best, "last": last, "log": log.to_dict("list")}
 
@@ -176,7 +191,9 @@ def uninterrupted(forkserver, tiny_args: list[str], tmp_path_factory: pytest.Tem
 
 
 @pytest.mark.parametrize("signal_name", ["SIGINT", "SIGTERM"])
-@pytest.mark.parametrize("call", [2, 9, 10, 14])  # in the first epoch, in the last step of an epoch, in validation, late
+@pytest.mark.parametrize(
+    "call", [2, 9, 10, 14]
+)  # in the first epoch, in the last step of an epoch, in validation, late
 def test_stopped_between_two_steps(folder, uninterrupted, signal_name: str, call: int) -> None:
     run = folder(ONE_STAGE)
     assert run.run(At("training.objectives.caption_loss", call, signal_name)) == 130
@@ -219,7 +236,10 @@ def test_killed_again_and_again_at_random_calls(folder, uninterrupted) -> None:
     run, dice = folder(ONE_STAGE, SAVE_EACH_STEP), random.Random(0)
     points = [dice.randint(2, 6) for _ in range(4)]
     for call in points:
-        assert run.run(At("training.objectives.caption_loss", call), "--resume=auto") == -signal.SIGKILL, (points, run.text())
+        assert run.run(At("training.objectives.caption_loss", call), "--resume=auto") == -signal.SIGKILL, (
+            points,
+            run.text(),
+        )
     run.resume()
     assert_same(run.result(), uninterrupted(ONE_STAGE))
 
@@ -293,7 +313,9 @@ def test_every_decoder_and_the_plain_weights(folder, uninterrupted, option: str)
 def test_ctrl_c_reaches_the_loaders_workers_too(folder, uninterrupted, signal_name: str) -> None:
     """A terminal signals the whole process group; batch systems do as well."""
     run = folder(ENCODER_STAGE, "--data.workers=2")
-    assert run.run(At("training.objectives.caption_loss", 3 * CALLS_PER_EPOCH + 2, f"group {signal_name}")) == 130, run.text()
+    assert run.run(At("training.objectives.caption_loss", 3 * CALLS_PER_EPOCH + 2, f"group {signal_name}")) == 130, (
+        run.text()
+    )
     assert run.text().count("stopping after this step") == 1 and "Traceback" not in run.text()
     run.resume()
     assert_same(run.result(), uninterrupted(ENCODER_STAGE))
@@ -321,7 +343,10 @@ def test_a_full_disk_leaves_the_last_checkpoint_and_one_clear_line(folder, unint
 def test_the_command_itself(tiny_args: list[str], tmp_path: Path) -> None:
     """``python train.py``, stopped by Ctrl-C at a random moment and resumed, against the same command left alone."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    folders = {name: Folder(None, tiny_args, tmp_path / name, ONE_STAGE, SAVE_EACH_STEP, "--resume=auto") for name in ("alone", "stopped")}
+    folders = {
+        name: Folder(None, tiny_args, tmp_path / name, ONE_STAGE, SAVE_EACH_STEP, "--resume=auto")
+        for name in ("alone", "stopped")
+    }
 
     def start(name: str) -> subprocess.Popen[str]:
         command = [sys.executable, str(ROOT / "train.py"), *folders[name].args]

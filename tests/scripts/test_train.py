@@ -81,18 +81,24 @@ def weights(folder: Path, name: str = "checkpoints_last.pth") -> dict[str, torch
 def test_the_command_writes_the_files_of_the_contract(tiny_run: Path) -> None:
     """The one test here of a whole ``python train.py``, ResNet-50 and all."""
     assert {path.name for path in tiny_run.iterdir()} == FILES
-    assert {"format_version", "config", "vocab", "transform", "model"} <= load_checkpoint(tiny_run / "checkpoints.pth").keys()
+    assert {"format_version", "config", "vocab", "transform", "model"} <= load_checkpoint(
+        tiny_run / "checkpoints.pth"
+    ).keys()
     assert list(read_log(tiny_run).columns) == COLUMNS
 
 
 def test_log(learn: Learn, capsys: pytest.CaptureFixture[str]) -> None:
     log = read_log(learn())
-    assert log["stage"].tolist() == ["frozen"] * 2 and log["epoch"].tolist() == [1, 2] and log["step"].tolist() == [2, 4]
+    assert (
+        log["stage"].tolist() == ["frozen"] * 2 and log["epoch"].tolist() == [1, 2] and log["step"].tolist() == [2, 4]
+    )
     assert log[COLUMNS[3:-1]].map(lambda value: isinstance(value, float) and value >= 0).all(axis=None)
     assert log["reward"].isna().all()  # of self-critical stages only
     out = capsys.readouterr().out
     assert re.search(
-        r"^frozen 1/2 +loss \d.* val \d.* BLEU-4 .*CIDEr .*distinct +\d+% .*img/s +\d+ min of training left", out, re.MULTILINE
+        r"^frozen 1/2 +loss \d.* val \d.* BLEU-4 .*CIDEr .*distinct +\d+% .*img/s +\d+ min of training left",
+        out,
+        re.MULTILINE,
     )
     assert out.count(".jpg: ") == 2 * 3  # sample captions
 
@@ -128,13 +134,20 @@ def test_another_seed_is_another_run(learn: Learn, tmp_path: Path) -> None:
 
 def test_two_stages(learn: Learn, tmp_path: Path) -> None:
     """The encoder stays as it is in the first, and learns from its third stage on in the second."""
-    slow, fast = FROZEN.replace("0.01", "1e-6"), LEARNING.replace("0.001", "0.02")  # so that the best epoch is one of the second
+    slow, fast = (
+        FROZEN.replace("0.01", "1e-6"),
+        LEARNING.replace("0.001", "0.02"),
+    )  # so that the best epoch is one of the second
     frozen = learn(f"--train.stages=[{slow}]", to=tmp_path / "frozen")
     both = learn(f"--train.stages=[{slow}, {fast}]")
     assert read_log(both)["stage"].tolist() == ["frozen"] * 2 + ["learning"] * 2
     pd.testing.assert_frame_equal(read_log(frozen).drop(columns=CLOCK), read_log(both).drop(columns=CLOCK)[:2])
     before, after = weights(frozen), weights(both, "checkpoints.pth")
-    changed = {name.split(".")[2] for name in before if name.startswith("encoder.") and not torch.equal(before[name], after[name])}
+    changed = {
+        name.split(".")[2]
+        for name in before
+        if name.startswith("encoder.") and not torch.equal(before[name], after[name])
+    }
     assert changed == {"3", "4"}
 
 
@@ -151,7 +164,9 @@ def test_early_stopping_ends_the_stage_not_the_run(learn: Learn) -> None:
 
 
 def test_plateau_halves_the_rate_after_two_epochs_that_are_no_better(learn: Learn) -> None:
-    folder = learn('--train.stages=[{"name": "flat", "epochs": 7, "lr": 1e-12, "patience": 9, "schedule": "plateau", "warmup": 0}]')
+    folder = learn(
+        '--train.stages=[{"name": "flat", "epochs": 7, "lr": 1e-12, "patience": 9, "schedule": "plateau", "warmup": 0}]'
+    )
     assert (read_log(folder)["lr"] / 1e-12).tolist() == pytest.approx([1, 1, 1, 0.5, 0.5, 0.25, 0.25])
 
 
@@ -209,7 +224,11 @@ def photos(tmp_path: Path) -> Callable[[int], list[str]]:
                 (folder / f"{number}.jpg").write_text("not a picture")
             rows += [(f"{number}.jpg", "a red circle", split)] * (1 + number % 4)  # 1 to 4 captions an image
         write_csv(folder / "captions.csv", rows)
-        return [f"--data.captions_file={folder / 'captions.csv'}", f"--data.image_dir={folder}", "--train.batch_size=32"]
+        return [
+            f"--data.captions_file={folder / 'captions.csv'}",
+            f"--data.image_dir={folder}",
+            "--train.batch_size=32",
+        ]
 
     return make
 
@@ -224,7 +243,9 @@ def test_a_few_bad_images_are_named_and_skipped(
     assert read_log(folder)["step"].tolist() == [3, 6]  # 67 images in steps of 32
 
 
-def test_more_than_a_twentieth_of_bad_images_stops_before_training(refused: Refused, photos: Callable[[int], list[str]]) -> None:
+def test_more_than_a_twentieth_of_bad_images_stops_before_training(
+    refused: Refused, photos: Callable[[int], list[str]]
+) -> None:
     error = refused(*photos(4))
     assert "4 of 70 images cannot be used (more than 5%)" in error and "0.jpg: not a picture" in error
 
@@ -232,7 +253,9 @@ def test_more_than_a_twentieth_of_bad_images_stops_before_training(refused: Refu
 # --- earlier runs, and resuming
 
 
-def test_a_new_run_moves_the_files_of_an_earlier_one_and_loses_nothing(learn: Learn, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_new_run_moves_the_files_of_an_earlier_one_and_loses_nothing(
+    learn: Learn, capsys: pytest.CaptureFixture[str]
+) -> None:
     before = contents(learn())
     folder = learn("--train.seed=1")
     (moved,) = (folder / "previous_runs").iterdir()
@@ -299,7 +322,8 @@ def interrupted(learn: Learn, monkeypatch: pytest.MonkeyPatch) -> Callable[..., 
         calls = itertools.count(1)
         with monkeypatch.context() as patch, pytest.raises(SystemExit) as end:
             patch.setattr(
-                "engine.caption_loss", lambda *args: (next(calls) == batch and signal.raise_signal(signal.SIGINT), loss(*args))[1]
+                "engine.caption_loss",
+                lambda *args: (next(calls) == batch and signal.raise_signal(signal.SIGINT), loss(*args))[1],
             )
             learn(*options)
         assert end.value.code == 130
@@ -318,7 +342,9 @@ def test_a_run_can_go_on_with_a_lower_learning_rate(learn: Learn, interrupted: C
 
 def test_other_layers_cannot_begin_to_learn_within_a_stage(interrupted: Callable[..., None], refused: Refused) -> None:
     interrupted(1, f"--train.stages=[{LEARNING}]")
-    assert "leave its encoder_lr and encoder_from" in refused(f"--train.stages=[{FROZEN.replace('frozen', 'learning')}]", "--resume=auto")
+    assert "leave its encoder_lr and encoder_from" in refused(
+        f"--train.stages=[{FROZEN.replace('frozen', 'learning')}]", "--resume=auto"
+    )
 
 
 def test_main_runs_in_a_thread_and_leaves_signals_as_they_were(learn: Learn) -> None:
@@ -331,7 +357,9 @@ def test_main_runs_in_a_thread_and_leaves_signals_as_they_were(learn: Learn) -> 
     assert contents(folder.with_name("thread")).keys() == FILES
 
 
-def test_best_is_found_again_where_somebody_took_it_away(learn: Learn, interrupted: Callable[..., None], folder: Path) -> None:
+def test_best_is_found_again_where_somebody_took_it_away(
+    learn: Learn, interrupted: Callable[..., None], folder: Path
+) -> None:
     interrupted(5)
     (folder / "checkpoints.pth").unlink()
     learn("--resume=auto")

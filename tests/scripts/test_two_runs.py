@@ -11,7 +11,9 @@ def test_the_second_is_refused_until_the_first_has_ended(folder, uninterrupted) 
     """It changes nothing, and may go on as soon as the first was killed, the loader's workers or not."""
     run, second = (folder(ENCODER_STAGE, "--data.workers=2") for _ in range(2))
     second.output = run.output.with_name("second.txt")  # the first may still be writing to its own
-    first = run.start(At("training.objectives.caption_loss", 3 * CALLS_PER_EPOCH + 2, "SIGSTOP"))  # when pictures are being decoded
+    first = run.start(
+        At("training.objectives.caption_loss", 3 * CALLS_PER_EPOCH + 2, "SIGSTOP")
+    )  # when pictures are being decoded
     deadline = time.monotonic() + 60
     while not (run.path / "loss_log.txt").exists() or (run.path / "loss_log.txt").read_text().count("\n") < 4:
         assert first.is_alive() and time.monotonic() < deadline, run.text()

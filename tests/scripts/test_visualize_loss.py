@@ -15,7 +15,19 @@ from tests.support.browser import Visit
 from visualize_loss import best_epoch, draw, log_names, main, read_log, save_figure, stage_spans
 
 ROOT = Path(__file__).parents[2]
-HEADER = ["stage", "epoch", "step", "train_loss", "val_loss", "val_bleu4", "val_cider", "distinct", "lr", "seconds", "images_per_second"]
+HEADER = [
+    "stage",
+    "epoch",
+    "step",
+    "train_loss",
+    "val_loss",
+    "val_bleu4",
+    "val_cider",
+    "distinct",
+    "lr",
+    "seconds",
+    "images_per_second",
+]
 
 
 def write_log(path: Path, rows: list[tuple[object, ...]], tail: str = "") -> Path:
@@ -35,7 +47,9 @@ ROWS = [
 
 
 def run(*words: str | Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, ROOT / "visualize_loss.py", *words], capture_output=True, text=True, check=False)
+    return subprocess.run(
+        [sys.executable, ROOT / "visualize_loss.py", *words], capture_output=True, text=True, check=False
+    )
 
 
 def test_script_draws_a_readable_picture_and_names_the_best_epoch(tmp_path: Path) -> None:
@@ -63,7 +77,9 @@ def test_a_stage_may_have_any_name(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["png", "svg"])
-def test_the_picture_reads_the_same_on_white_and_on_black(tmp_path: Path, visit: Callable[..., Visit], kind: str) -> None:
+def test_the_picture_reads_the_same_on_white_and_on_black(
+    tmp_path: Path, visit: Callable[..., Visit], kind: str
+) -> None:
     log, curve = write_log(tmp_path / "loss_log.txt", ROWS), tmp_path / f"curve.{kind}"
     main(["--log", str(log), "--output", str(curve)])
     seen = []
@@ -71,13 +87,17 @@ def test_the_picture_reads_the_same_on_white_and_on_black(tmp_path: Path, visit:
         page = tmp_path / f"{ground}.html"
         page.write_text(f'<body style="background: {ground}"><img src="{curve.name}" width="880">', encoding="utf-8")
         with Image.open(io.BytesIO(visit(page.as_uri()).page.locator("img").screenshot())) as picture:
-            seen.append(picture.convert("RGB").crop((1, 1, picture.width - 1, picture.height - 1)))  # the ground shines through half pixels
+            seen.append(
+                picture.convert("RGB").crop((1, 1, picture.width - 1, picture.height - 1))
+            )  # the ground shines through half pixels
     assert seen[0] == seen[1]
     assert seen[0].getpixel((3, 3)) == (255, 255, 255) and len(seen[0].getcolors(maxcolors=1 << 20) or []) > 50
 
 
 def test_torn_last_line_and_repeated_epochs(tmp_path: Path) -> None:
-    torn = write_log(tmp_path / "torn.txt", ROWS, tail="tuned\t5\t10\t2.1\t2.9\t0.3\t0.9\t0.5\t1e-3\t60\t1")  # the last cell is cut
+    torn = write_log(
+        tmp_path / "torn.txt", ROWS, tail="tuned\t5\t10\t2.1\t2.9\t0.3\t0.9\t0.5\t1e-3\t60\t1"
+    )  # the last cell is cut
     assert list(read_log(torn)["epoch"]) == [1, 2, 3, 4]
     resumed = write_log(tmp_path / "resumed.txt", [*ROWS, ("tuned", 4, 2.2, 3.1, 0.21, 0.7)])
     assert read_log(resumed)["val_cider"].tolist() == [0.1, 0.4, 0.5, 0.7]
@@ -121,7 +141,11 @@ def test_logs_are_named_by_what_differs() -> None:
         ("\t".join(HEADER) + "\n", "no epoch"),
         ("epoch,loss\n1,2\n", "no column stage, epoch, train_loss"),
         ("\t".join(HEADER) + "\nfrozen\t1\t10\tlots\t3\t0.1\t0.1\t1\t1\t1\t1\n", "line 2: train_loss is 'lots'"),
-        ("\t".join(HEADER) + "\nfrozen\t1\t10\t4\t3\t0.1\t0.1\t1\t1\t1\t1\nfrozen\t\t10\t4\t3\t0.1\t0.1\t1\t1\t1\t1\n", "line 3: epoch"),
+        (
+            "\t".join(HEADER)
+            + "\nfrozen\t1\t10\t4\t3\t0.1\t0.1\t1\t1\t1\t1\nfrozen\t\t10\t4\t3\t0.1\t0.1\t1\t1\t1\t1\n",
+            "line 3: epoch",
+        ),
         ("\t".join(HEADER) + "\n" + "frozen\t2\t10\t" * 9 + "\n", "line 2: 28 cells"),
         ("\0\x01binary\n\0\n", "no column"),
     ],
@@ -156,7 +180,10 @@ def test_the_reward_of_a_self_critical_stage_is_drawn_beside_the_cider(tmp_path:
     without = draw({"log": read_log(log)}).axes[1]
     header, *rows = log.read_text().splitlines()
     rewards = ["nan", "nan", "0.4", "0.6"]
-    log.write_text("\n".join([f"{header}\treward", *(f"{row}\t{reward}" for row, reward in zip(rows, rewards, strict=True))]) + "\n")
+    log.write_text(
+        "\n".join([f"{header}\treward", *(f"{row}\t{reward}" for row, reward in zip(rows, rewards, strict=True))])
+        + "\n"
+    )
     cider = draw({"log": read_log(log)}).axes[1]
     assert any(list(line.get_ydata()) == [0.4, 0.6] for line in cider.lines)  # type: ignore[arg-type]
     assert "reward" in cider.get_title("left") and "reward" not in without.get_title("left")

@@ -63,7 +63,9 @@ def start(*args: str, cwd: Path) -> subprocess.Popen[str]:
     """The script as a user runs it, in ``cwd`` instead of the clone."""
     command = [sys.executable, "-m", "data.prepare", *args]
     environment = {**os.environ, "PYTHONPATH": str(REPO), "no_proxy": "127.0.0.1"}
-    return subprocess.Popen(command, cwd=cwd, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(
+        command, cwd=cwd, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
 
 
 class Server(ThreadingHTTPServer):

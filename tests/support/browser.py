@@ -11,7 +11,14 @@ from playwright.sync_api import Browser, Page, sync_playwright
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
 # Without these it looks up its maker's hosts at every start.
-QUIET = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-sync"]
+QUIET = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-sync",
+]
 
 
 def find_chromium() -> str | None:
@@ -24,7 +31,9 @@ class Visit:
     """A page somebody looks at, and what it did meanwhile."""
 
     page: Page
-    errors: list[str] = field(default_factory=list)  # console messages of that level, uncaught exceptions, failed requests
+    errors: list[str] = field(
+        default_factory=list
+    )  # console messages of that level, uncaught exceptions, failed requests
     requests: list[str] = field(default_factory=list)  # addresses
 
     def __post_init__(self) -> None:

@@ -58,7 +58,9 @@ def random_weights(layers: list[Layer]) -> dict[str, np.ndarray]:
             weights[f"{name}/kernel"] *= (24 / np.prod(shape[:-1])) ** 0.5
             weights[f"{name}/bias"] = rng.normal(0, 0.3, filters)
         elif layer["class_name"] == "BatchNormalization":
-            weights[f"{name}/gamma"] = rng.uniform(0.1, 0.3, read) if name.endswith("2c") else rng.uniform(0.7, 1.3, read)
+            weights[f"{name}/gamma"] = (
+                rng.uniform(0.1, 0.3, read) if name.endswith("2c") else rng.uniform(0.7, 1.3, read)
+            )
             weights[f"{name}/beta"] = rng.normal(0, 0.3, read)
             weights[f"{name}/moving_mean"] = rng.normal(0, 0.3, read)
             weights[f"{name}/moving_variance"] = rng.uniform(0.7, 1.3, read)
@@ -98,11 +100,15 @@ def write_model(folder: Path, layers: list[Layer], weights: dict[str, np.ndarray
         (folder / name).write_bytes(data[number * SHARD : (number + 1) * SHARD])
     topology = {"model_config": {"class_name": "Model", "config": {"layers": layers}}}
     manifest = [{"paths": names, "weights": described}]
-    (folder / "model.json").write_text(json.dumps({"format": "layers-model", "modelTopology": topology, "weightsManifest": manifest}))
+    (folder / "model.json").write_text(
+        json.dumps({"format": "layers-model", "modelTopology": topology, "weightsManifest": manifest})
+    )
     return stored
 
 
-def run_keras(layers: list[Layer], weights: dict[str, np.ndarray], picture: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
+def run_keras(
+    layers: list[Layer], weights: dict[str, np.ndarray], picture: np.ndarray
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Compute a Keras model layer by layer on RGB in 0-255 (H, W, 3): grid features (1, P, D), and what the last layer gives.
 
     Of a whole ResNet-50 those are logits (1, 1000): its softmax is left out.
@@ -118,7 +124,9 @@ def run_keras(layers: list[Layer], weights: dict[str, np.ndarray], picture: np.n
             case "ZeroPadding2D":
                 x = functional.pad(x, (*config["padding"][1], *config["padding"][0]))
             case "Conv2D":
-                x = functional.conv2d(x, own["kernel"].permute(3, 2, 0, 1), own["bias"], config["strides"], config["padding"])
+                x = functional.conv2d(
+                    x, own["kernel"].permute(3, 2, 0, 1), own["bias"], config["strides"], config["padding"]
+                )
             case "BatchNormalization":
                 statistics = (own["moving_mean"], own["moving_variance"], own["gamma"], own["beta"])
                 x = functional.batch_norm(x, *statistics, eps=config["epsilon"])

@@ -48,7 +48,9 @@ def serve(cwd: Path, words: Sequence[str] = (), **options: Any) -> Iterator[Serv
         cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment, **options,
     )  # fmt: skip
     assert process.stdout
-    reader = threading.Thread(target=said.extend, args=(process.stdout,), daemon=True)  # or the server waits once the pipe is full
+    reader = threading.Thread(
+        target=said.extend, args=(process.stdout,), daemon=True
+    )  # or the server waits once the pipe is full
     reader.start()
     try:
         _wait(f"http://127.0.0.1:{port}/_stcore/health", process, said)

@@ -26,10 +26,14 @@ def test_the_command(tiny_checkpoint: Path, tiny_data: Path) -> None:
     assert all(numbers[what] > 0 for what in numbers if "second," in what or "encoded" in what)
 
 
-def test_every_image_is_captioned_as_many_at_once_as_asked(tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_image_is_captioned_as_many_at_once_as_asked(
+    tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     captioner = Captioner.load(tiny_checkpoint, torch.device("cpu"))
     sizes: list[tuple[int, int]] = []
-    monkeypatch.setattr(captioner, "caption_features", lambda features, beam_size: sizes.append((len(features), beam_size)))
+    monkeypatch.setattr(
+        captioner, "caption_features", lambda features, beam_size: sizes.append((len(features), beam_size))
+    )
     benchmark.caption_all(captioner, torch.zeros(7, 1, 2048), batch=3, beam_size=4)
     assert sizes == [(3, 4), (3, 4), (1, 4)]
 

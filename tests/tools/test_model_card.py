@@ -30,15 +30,21 @@ def test_people_counts_every_image_once() -> None:
 
 
 def test_examples_go_from_the_best_to_the_worst_at_equal_distances() -> None:
-    scored = pd.DataFrame({"image": [f"{n}.jpg" for n in range(101)], "caption": "a dog", "CIDEr": [n / 100 for n in range(101)]})
+    scored = pd.DataFrame(
+        {"image": [f"{n}.jpg" for n in range(101)], "caption": "a dog", "CIDEr": [n / 100 for n in range(101)]}
+    )
     assert examples(scored)["CIDEr"].tolist() == [n / 10 for n in range(10, -1, -1)]
     assert len(examples(scored[:1])) == 11  # few images come more than once
 
 
 def test_the_script_prints_both_tables(tmp_path: Path) -> None:
-    references = write_csv(tmp_path / "captions.csv", [("a.jpg", "A woman runs", "val"), ("b.jpg", "A man sits", "val")])
+    references = write_csv(
+        tmp_path / "captions.csv", [("a.jpg", "A woman runs", "val"), ("b.jpg", "A man sits", "val")]
+    )
     header = ("image", "caption", "CIDEr", "BLEU-4", "ROUGE-L")
-    scores = write_csv(tmp_path / "per_image.csv", [("b.jpg", "a dog", "0", "0", "0"), ("a.jpg", "a woman", "2.5", "0", "0.5")], header)
+    scores = write_csv(
+        tmp_path / "per_image.csv", [("b.jpg", "a dog", "0", "0", "0"), ("a.jpg", "a woman", "2.5", "0", "0.5")], header
+    )
     done = run_script("tools.model_card", "--per_image", scores, "--captions_file", references, "--split", "val")
     assert done.returncode == 0, done.stderr
     lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in done.stdout.splitlines() if line]

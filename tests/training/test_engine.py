@@ -32,7 +32,9 @@ CAPTIONS = {
 @pytest.fixture(scope="module")
 def captioner(tiny_config: Callable[..., Config]) -> Captioner:
     torch.manual_seed(0)
-    config = tiny_config("--decoder.embed_size=32", "--decoder.hidden_size=64", "--decoder.dropout=0.1", "--generate.beam_size=3")
+    config = tiny_config(
+        "--decoder.embed_size=32", "--decoder.hidden_size=64", "--decoder.dropout=0.1", "--generate.beam_size=3"
+    )
     return Captioner(config, Vocabulary.build([c for captions in CAPTIONS.values() for c in captions], min_count=1))
 
 
@@ -43,10 +45,14 @@ def dataset(captioner: Captioner) -> Flickr8kDataset:
     return Flickr8kDataset(CAPTIONS, lambda name, _seed: features[name], captioner.vocabulary)
 
 
-def learn(captioner: Captioner, batches: list[Batch], optimizer: torch.optim.Optimizer, stage: StageConfig, progress: Progress):
+def learn(
+    captioner: Captioner, batches: list[Batch], optimizer: torch.optim.Optimizer, stage: StageConfig, progress: Progress
+):
     scaler = torch.amp.GradScaler("cpu", enabled=False)
     objective = teacher_forcing(stage, torch.float32)
-    return train_one_epoch(captioner, captioner, objective, batches, len(batches), optimizer, scaler, stage, TrainConfig(), progress)
+    return train_one_epoch(
+        captioner, captioner, objective, batches, len(batches), optimizer, scaler, stage, TrainConfig(), progress
+    )
 
 
 def test_hidden_words_are_a_share_of_the_words_and_of_nothing_else() -> None:
@@ -74,11 +80,14 @@ def test_loss_is_torchs_cross_entropy_without_the_padding(smoothing: float) -> N
     torch.testing.assert_close(cross_entropy, functional.cross_entropy(flat, words, ignore_index=PAD_ID))
 
 
-def test_each_word_is_asked_for_the_next_one(captioner: Captioner, dataset: Flickr8kDataset, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_word_is_asked_for_the_next_one(
+    captioner: Captioner, dataset: Flickr8kDataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Teacher forcing: the decoder reads <start> w1 .. wn and is to say w1 .. wn <end>."""
     seen = []
     monkeypatch.setattr(
-        "training.objectives.caption_loss", lambda logits, targets, *_: (seen.append(targets), caption_loss(logits, targets))[1]
+        "training.objectives.caption_loss",
+        lambda logits, targets, *_: (seen.append(targets), caption_loss(logits, targets))[1],
     )
     read: list[torch.Tensor] = []
     hook = captioner.decoder.register_forward_pre_hook(lambda _, inputs: read.append(inputs[1]))
@@ -100,7 +109,9 @@ def test_average_is_the_mean_of_the_weights_with_fading_memory(captioner: Captio
         batches, scaler = [collate([dataset[0], dataset[2]])], torch.amp.GradScaler("cpu", enabled=False)
         progress.epoch = progress.step = 0
         objective = teacher_forcing(stage, torch.float32)
-        train_one_epoch(learner, averaged, objective, batches, 1, optimizer, scaler, stage, TrainConfig(ema=0.7), progress)
+        train_one_epoch(
+            learner, averaged, objective, batches, 1, optimizer, scaler, stage, TrainConfig(ema=0.7), progress
+        )
         decay = min(0.7, (1 + step) / (10 + step))
         for name, _ in learner.decoder.named_parameters(prefix="decoder"):
             expected[name] = decay * expected[name] + (1 - decay) * learner.state_dict()[name]
@@ -184,13 +195,19 @@ def test_four_images_are_learnt_by_heart(captioner: Captioner, dataset: Flickr8k
     assert numbers["val_bleu4"] > 0.99 and numbers["val_cider"] > 5 and numbers["distinct"] == 1.0
 
 
-def test_validate_scores_what_is_generated_and_the_loss_of_every_word(captioner: Captioner, dataset: Flickr8kDataset) -> None:
-    batches = list(DataLoader(dataset, batch_size=3, collate_fn=collate))  # batches of 3 and 1: the mean must be over words
+def test_validate_scores_what_is_generated_and_the_loss_of_every_word(
+    captioner: Captioner, dataset: Flickr8kDataset
+) -> None:
+    batches = list(
+        DataLoader(dataset, batch_size=3, collate_fn=collate)
+    )  # batches of 3 and 1: the mean must be over words
     scorer = Scorer(CAPTIONS)
     numbers, captions = validate(captioner, batches, scorer)
     assert not captioner.training
     features = torch.stack([dataset[i][0] for i in range(4)])
-    assert captions == dict(zip(CAPTIONS, [found[0].caption for found in captioner.caption_features(features)], strict=True))
+    assert captions == dict(
+        zip(CAPTIONS, [found[0].caption for found in captioner.caption_features(features)], strict=True)
+    )
     scores = scorer.score(captions, all_metrics=False)
     assert (numbers["val_bleu4"], numbers["val_cider"]) == (scores["BLEU-4"], scores["CIDEr"])
     assert numbers["distinct"] == len(set(captions.values())) / 4
@@ -205,7 +222,9 @@ def test_train_one_epoch_returns_the_numbers_of_the_whole_epoch(captioner: Capti
     batches = [collate([dataset[0], dataset[1]]), collate([dataset[2], dataset[3]])]
     torch.manual_seed(0)
     numbers = learn(captioner, batches, build_optimizer(captioner, stage, 0.0), stage, progress)
-    assert set(numbers) == {"train_loss", "reward", "lr", "seconds", "images_per_second"} and math.isnan(numbers["reward"])
+    assert set(numbers) == {"train_loss", "reward", "lr", "seconds", "images_per_second"} and math.isnan(
+        numbers["reward"]
+    )
     assert (progress.step, progress.total_steps, progress.image_count) == (2, 2, 4)
     assert progress.token_count == sum(len(ids) - 1 for captions in dataset.tokens for ids in captions)
     assert numbers["lr"] == pytest.approx(1e-9 * lr_factor(stage, 1, 2))
@@ -238,7 +257,9 @@ def test_what_is_not_finite_stops_before_the_step(captioner: Captioner, dataset:
         batch.visual[0, 0, 0] = math.nan
     else:
         hook = next(captioner.decoder.parameters()).register_hook(lambda gradient: gradient * math.inf)
-    with pytest.raises(FloatingPointError, match=rf"the {where} became .*epoch 1, step 1, before the weights were changed"):
+    with pytest.raises(
+        FloatingPointError, match=rf"the {where} became .*epoch 1, step 1, before the weights were changed"
+    ):
         learn(captioner, [batch], optimizer, stage, Progress())
     if hook:
         hook.remove()

@@ -66,7 +66,9 @@ def test_blank_lines_are_left_out(tmp_path: Path) -> None:
     assert log.read_text().count("\n") == 3 and pd.read_csv(log, sep="\t")["epoch"].tolist() == [1, 2]
 
 
-@pytest.mark.parametrize("line", ["a", "a\t2", "\t".join(["a", *COLUMNS[1:]]), "\t".join(["a", "b", *["1"] * (len(COLUMNS) - 1)])])
+@pytest.mark.parametrize(
+    "line", ["a", "a\t2", "\t".join(["a", *COLUMNS[1:]]), "\t".join(["a", "b", *["1"] * (len(COLUMNS) - 1)])]
+)
 def test_a_line_that_is_no_row_is_told_and_the_log_left_alone(tmp_path: Path, line: str) -> None:
     log = tmp_path / "loss_log.txt"
     append_row(log, row(1))
@@ -85,7 +87,11 @@ def test_a_log_that_is_not_there_needs_no_trimming(tmp_path: Path) -> None:
 
 
 def test_unfinished_checkpoints_of_killed_runs_are_swept_away(tmp_path: Path) -> None:
-    others = {"checkpoints.pth", "mine.tmp", ".resnet50_keras.pth.4711.tmp"}  # the last one tools.convert_keras may be writing
+    others = {
+        "checkpoints.pth",
+        "mine.tmp",
+        ".resnet50_keras.pth.4711.tmp",
+    }  # the last one tools.convert_keras may be writing
     for name in (".checkpoints_last.pth.4711.tmp", ".checkpoints.pth.4711.tmp", ".loss_log.txt.4711.tmp", *others):
         (tmp_path / name).write_bytes(b"...")
     sweep(tmp_path)
@@ -108,7 +114,9 @@ def test_a_folder_is_claimed_by_one_run_at_a_time_and_left_as_it_was(tmp_path: P
 
 
 def test_git_does_not_see_the_lock() -> None:
-    ignored = subprocess.run(["git", "check-ignore", LOCK, f"runs/a/{LOCK}"], cwd=ROOT, capture_output=True, text=True, check=False)
+    ignored = subprocess.run(
+        ["git", "check-ignore", LOCK, f"runs/a/{LOCK}"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
     if ignored.returncode == 128:
         pytest.skip("not a git checkout")
     assert ignored.stdout.split() == [LOCK, f"runs/a/{LOCK}"]
@@ -118,7 +126,11 @@ def test_find_resume(tmp_path: Path) -> None:
     assert find_resume(None, tmp_path) is None and find_resume("auto", tmp_path) is None
     (tmp_path / "checkpoints_last.pth").touch()
     assert find_resume(None, tmp_path) is None
-    assert find_resume("auto", tmp_path) == find_resume(str(tmp_path / "checkpoints_last.pth"), Path()) == tmp_path / "checkpoints_last.pth"
+    assert (
+        find_resume("auto", tmp_path)
+        == find_resume(str(tmp_path / "checkpoints_last.pth"), Path())
+        == tmp_path / "checkpoints_last.pth"
+    )
     with pytest.raises(UserError, match=r"--resume nowhere.*: no such file.*auto"):
         find_resume("nowhere", tmp_path)
 

@@ -25,7 +25,9 @@ CAPTIONS = {
 
 def make(tiny_config: Callable[..., Config], name: str) -> tuple[Captioner, Batch]:
     torch.manual_seed(0)
-    config = tiny_config(f"--decoder.name={name}", "--decoder.embed_size=16", "--decoder.hidden_size=32", "--generate.max_length=6")
+    config = tiny_config(
+        f"--decoder.name={name}", "--decoder.embed_size=16", "--decoder.hidden_size=32", "--generate.max_length=6"
+    )
     vocabulary = Vocabulary.build([c for captions in CAPTIONS.values() for c in captions], min_count=1)
     captioner = Captioner(config, vocabulary)
     captioner.set_dropout(0.0)
@@ -36,7 +38,11 @@ def make(tiny_config: Callable[..., Config], name: str) -> tuple[Captioner, Batc
 def mean_reward(captioner: Captioner, batch: Batch) -> float:
     reward, words = CiderReward(CAPTIONS), captioner.vocabulary.words
     drawn = sample(captioner.eval().decoder, batch.visual, 200, torch.Generator().manual_seed(7), 6)
-    values = [reward(name, [words[token] for token in s.tokens]) for name, all_ in zip(batch.names, drawn, strict=True) for s in all_]
+    values = [
+        reward(name, [words[token] for token in s.tokens])
+        for name, all_ in zip(batch.names, drawn, strict=True)
+        for s in all_
+    ]
     return sum(values) / len(values)
 
 
@@ -47,11 +53,15 @@ def test_reward_rises(tiny_config: Callable[..., Config], name: str) -> None:
     stage = StageConfig(epochs=1, lr=1e-2, samples=20)
     optimizer, scaler = build_optimizer(captioner, stage, 0.0), torch.amp.GradScaler("cpu", enabled=False)
     objective = self_critical(CAPTIONS, stage.samples, torch.float32)
-    numbers = train_one_epoch(captioner, captioner, objective, [batch] * 60, 60, optimizer, scaler, stage, TrainConfig(), Progress())
+    numbers = train_one_epoch(
+        captioner, captioner, objective, [batch] * 60, 60, optimizer, scaler, stage, TrainConfig(), Progress()
+    )
     assert captioner.decoder.training
     after = mean_reward(captioner, batch)
     assert after > 2 * before
-    assert before < numbers["reward"] < after and numbers["train_loss"] != numbers["train_loss"]  # NaN: nothing was forced
+    assert (
+        before < numbers["reward"] < after and numbers["train_loss"] != numbers["train_loss"]
+    )  # NaN: nothing was forced
 
 
 def test_a_sentence_that_was_cut_off_is_not_taught_to_end(tiny_config: Callable[..., Config]) -> None:
@@ -63,7 +73,9 @@ def test_a_sentence_that_was_cut_off_is_not_taught_to_end(tiny_config: Callable[
     gradient = captioner.decoder.output.bias.grad
     assert gradient is not None and gradient.any() and gradient[END_ID] == 0.0
     reward = CiderReward(CAPTIONS)
-    assert reward("dog.jpg", ["a", "brown", "dog", "runs"], ended=False) < reward("dog.jpg", ["a", "brown", "dog", "runs"])
+    assert reward("dog.jpg", ["a", "brown", "dog", "runs"], ended=False) < reward(
+        "dog.jpg", ["a", "brown", "dog", "runs"]
+    )
 
 
 def test_infinite_logits_stop_training(tiny_config: Callable[..., Config]) -> None:
@@ -73,7 +85,9 @@ def test_infinite_logits_stop_training(tiny_config: Callable[..., Config]) -> No
     optimizer, scaler = build_optimizer(captioner, stage, 0.0), torch.amp.GradScaler("cpu", enabled=False)
     objective = self_critical(CAPTIONS, stage.samples, torch.float32)
     with pytest.raises(FloatingPointError, match="logits are not finite; stopped at epoch 1, step 1"):
-        train_one_epoch(captioner, captioner, objective, [batch], 1, optimizer, scaler, stage, TrainConfig(), Progress())
+        train_one_epoch(
+            captioner, captioner, objective, [batch], 1, optimizer, scaler, stage, TrainConfig(), Progress()
+        )
 
 
 def test_sentences_that_are_worth_the_same_teach_nothing(tiny_config: Callable[..., Config]) -> None:

@@ -19,7 +19,19 @@ from tools.draw_sample.pen import RGB, SCALE, Pen, cut_out, mix
 from tools.draw_sample.scenes import AIRBORNE, COLOURS, PLURALS, THINGS, Scene, captions, names_main_thing, scenes
 from tools.draw_sample.things import DRAWERS, FEET
 
-__all__ = ["COLOURS", "PLURALS", "THINGS", "Scene", "captions", "captions_csv", "draw", "jpeg", "main", "names_main_thing", "scenes"]
+__all__ = [
+    "COLOURS",
+    "PLURALS",
+    "THINGS",
+    "Scene",
+    "captions",
+    "captions_csv",
+    "draw",
+    "jpeg",
+    "main",
+    "names_main_thing",
+    "scenes",
+]
 
 ROOT = Path(__file__).resolve().parents[2]
 IMAGES = ROOT / "data" / "sample" / "images"
@@ -96,7 +108,9 @@ def _spots(scene: Scene, left: float, right: float, rng: random.Random) -> list[
     size = min(rng.uniform(*SIZES[scene.count]), room * CROWD)
     low, high = _height(scene, size)
     slack = max(0.0, room / 2 - 1.1 * size)
-    spots = [(left + room * (i + 0.5) + rng.uniform(-slack, slack), rng.uniform(low, high), size) for i in range(scene.count)]
+    spots = [
+        (left + room * (i + 0.5) + rng.uniform(-slack, slack), rng.uniform(low, high), size) for i in range(scene.count)
+    ]
     return sorted(spots, key=lambda spot: spot[1])
 
 
@@ -119,7 +133,9 @@ def _draw_thing(layer: Image.Image, scene: Scene, spot: Spot, flip: bool, rng: r
     x, y, size = spot
     paint = PAINT[scene.colour]
     shade = rng.uniform(-1, 1)  # black gets no lighter by much, or it would be grey
-    paint = mix(paint, (255, 255, 255) if shade > 0 else (0, 0, 0), abs(shade) * (0.06 if scene.colour == "black" else 0.1))
+    paint = mix(
+        paint, (255, 255, 255) if shade > 0 else (0, 0, 0), abs(shade) * (0.06 if scene.colour == "black" else 0.1)
+    )
     tilt = rng.uniform(-4, 4)
     if scene.action in ("jump", "leap"):
         tilt += -16 if scene.action == "jump" else -34
@@ -142,7 +158,13 @@ def _wet(picture: Image.Image, place: places.Place, scene: Scene, spot: Spot) ->
         pen = Pen(picture, x * picture.width, 0.8 * picture.height, size * picture.width)
         for radius, fill in ((0.75, foam), (0.62, water), (0.4, foam), (0.3, water)):
             pen.oval(0, 0, radius, radius * 0.22, fill)
-        for dx, dy, radius in ((-0.5, -0.25, 0.07), (-0.3, -0.42, 0.05), (0.0, -0.3, 0.07), (0.3, -0.45, 0.05), (0.5, -0.22, 0.08)):
+        for dx, dy, radius in (
+            (-0.5, -0.25, 0.07),
+            (-0.3, -0.42, 0.05),
+            (0.0, -0.3, 0.07),
+            (0.3, -0.45, 0.05),
+            (0.5, -0.22, 0.08),
+        ):
             pen.oval(dx, dy, radius, radius * 1.3, foam)
 
 
@@ -173,7 +195,9 @@ def main() -> None:
         (IMAGES / scene.image).write_bytes(jpeg(draw(scene)))
     CAPTIONS_FILE.write_text(captions_csv(sample), encoding="utf-8", newline="")
     size = sum(path.stat().st_size for path in IMAGES.glob("sample_*.jpg"))
-    print(f"{len(sample)} pictures, {size / 1e6:.2f} MB in {IMAGES.relative_to(ROOT)}; captions in {CAPTIONS_FILE.name}")
+    print(
+        f"{len(sample)} pictures, {size / 1e6:.2f} MB in {IMAGES.relative_to(ROOT)}; captions in {CAPTIONS_FILE.name}"
+    )
 
 
 if __name__ == "__main__":

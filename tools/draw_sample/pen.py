@@ -20,7 +20,11 @@ CURVE_STEPS = 8  # straight pieces between two points of a curve
 
 def mix(a: RGB, b: RGB, share: float) -> RGB:
     """The colour that is `share` of the way from `a` to `b`."""
-    return (round(a[0] + (b[0] - a[0]) * share), round(a[1] + (b[1] - a[1]) * share), round(a[2] + (b[2] - a[2]) * share))
+    return (
+        round(a[0] + (b[0] - a[0]) * share),
+        round(a[1] + (b[1] - a[1]) * share),
+        round(a[2] + (b[2] - a[2]) * share),
+    )
 
 
 def lighter(colour: RGB, share: float = 0.35) -> RGB:
@@ -50,7 +54,9 @@ def curve(points: Sequence[Point], closed: bool) -> list[Point]:
     return result if closed else [*result, points[-1]]
 
 
-def ring(x: float, y: float, rx: float, ry: float, *, tilt: float = 0.0, start: float = 0.0, end: float = 360.0) -> list[Point]:
+def ring(
+    x: float, y: float, rx: float, ry: float, *, tilt: float = 0.0, start: float = 0.0, end: float = 360.0
+) -> list[Point]:
     """Points around an ellipse, or along a part of it; angles in degrees, clockwise from the right, as everywhere in Pillow."""
     turn = math.radians(tilt)
     result = []
@@ -69,7 +75,9 @@ def gradient(size: tuple[int, int], top: RGB, bottom: RGB) -> Image.Image:
 
 def cut_out(layer: Image.Image, width: float, paper: RGB) -> Image.Image:
     """The layer with a thin paper edge around what is drawn on it, so that no colour ever vanishes in its background."""
-    grown = layer.getchannel("A").filter(ImageFilter.GaussianBlur(width)).point(lambda a: min(255, max(0, (a - 40) * 8)))
+    grown = (
+        layer.getchannel("A").filter(ImageFilter.GaussianBlur(width)).point(lambda a: min(255, max(0, (a - 40) * 8)))
+    )
     edge = Image.new("RGBA", layer.size, (*paper, 255))
     edge.putalpha(grown)
     return Image.alpha_composite(edge, layer)
@@ -79,7 +87,14 @@ class Pen:
     """Draws on `image` around (x, y), in pixels of the image; one unit of the thing's coordinates is `size` pixels."""
 
     def __init__(
-        self, image: Image.Image, x: float = 0.0, y: float = 0.0, size: float = 1.0, *, flip: bool = False, tilt: float = 0.0
+        self,
+        image: Image.Image,
+        x: float = 0.0,
+        y: float = 0.0,
+        size: float = 1.0,
+        *,
+        flip: bool = False,
+        tilt: float = 0.0,
     ) -> None:
         self.paper = ImageDraw.Draw(image)
         self.x, self.y, self.size, self.flip = x, y, size, flip
@@ -102,7 +117,16 @@ class Pen:
         self.polygon(curve(points, closed=True), fill)
 
     def oval(
-        self, x: float, y: float, rx: float, ry: float, fill: RGB, *, tilt: float = 0.0, start: float = 0.0, end: float = 360.0
+        self,
+        x: float,
+        y: float,
+        rx: float,
+        ry: float,
+        fill: RGB,
+        *,
+        tilt: float = 0.0,
+        start: float = 0.0,
+        end: float = 360.0,
     ) -> None:
         """An ellipse, or the part of it between two angles, closed by a straight line."""
         self.polygon(ring(x, y, rx, ry, tilt=tilt, start=start, end=end), fill)

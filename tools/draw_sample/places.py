@@ -55,7 +55,12 @@ class Place:
                 self.pen.oval(rng.uniform(0.02, 0.98), rng.uniform(0.02, horizon - 0.1), size, size, (255, 246, 205))
         else:
             shift = rng.uniform(0, 0.25)
-            self.fill(0, horizon, mix((150, 205, 238), (186, 210, 244), shift * 4), mix((226, 242, 250), (255, 236, 214), shift * 3))
+            self.fill(
+                0,
+                horizon,
+                mix((150, 205, 238), (186, 210, 244), shift * 4),
+                mix((226, 242, 250), (255, 236, 214), shift * 3),
+            )
             for _ in range(rng.randint(1, 2)):
                 self.cloud(rng.uniform(0.1, 0.9), rng.uniform(0.07, 0.26), rng.uniform(0.05, 0.08))
         x = rng.uniform(0.13, 0.19) if self.light_on_the_left else rng.uniform(0.81, 0.87)
@@ -63,7 +68,9 @@ class Place:
         if relation == "sun":
             for i in range(12):
                 angle = math.radians(30 * i)
-                self.pen.line([(x + r * math.cos(angle), y + r * math.sin(angle)) for r in (0.12, 0.155)], 0.016, (255, 208, 92))
+                self.pen.line(
+                    [(x + r * math.cos(angle), y + r * math.sin(angle)) for r in (0.12, 0.155)], 0.016, (255, 208, 92)
+                )
             self.pen.oval(x, y, 0.097, 0.097, (255, 208, 92))
             self.pen.oval(x, y, 0.08, 0.08, (255, 226, 128))
         elif relation == "moon":
@@ -74,7 +81,10 @@ class Place:
 
     def scatter(self, count: int, top: float, bottom: float) -> list[Point]:
         """Random spots, the far ones first."""
-        return sorted(((self.rng.uniform(0.03, 0.97), self.rng.uniform(top, bottom)) for _ in range(count)), key=lambda spot: spot[1])
+        return sorted(
+            ((self.rng.uniform(0.03, 0.97), self.rng.uniform(top, bottom)) for _ in range(count)),
+            key=lambda spot: spot[1],
+        )
 
 
 def _field(place: Place) -> None:
@@ -117,26 +127,38 @@ def _street(place: Place) -> None:
     while x < 1:
         width, top = rng.uniform(0.17, 0.26), rng.uniform(0.24, 0.4)
         place.pen.polygon([(x, top), (x + width, top), (x + width, 0.7), (x, 0.7)], place.tone(rng.choice(walls)))
-        place.pen.polygon([(x, top), (x + width, top), (x + width, top + 0.02), (x, top + 0.02)], place.tone((178, 164, 160)))
+        place.pen.polygon(
+            [(x, top), (x + width, top), (x + width, top + 0.02), (x, top + 0.02)], place.tone((178, 164, 160))
+        )
         for row in range(4):
             for column in range(2):
                 left, up = x + width * (0.2 + 0.38 * column), top + 0.06 + 0.1 * row
                 glass: RGB = (250, 226, 150) if place.night and rng.random() < 0.6 else place.tone((184, 206, 216))
-                place.pen.polygon([(left, up), (left + width * 0.22, up), (left + width * 0.22, up + 0.055), (left, up + 0.055)], glass)
+                place.pen.polygon(
+                    [(left, up), (left + width * 0.22, up), (left + width * 0.22, up + 0.055), (left, up + 0.055)],
+                    glass,
+                )
         x += width
     place.fill(0.64, 0.71, place.tone((226, 220, 212)), place.tone((208, 202, 196)))
     place.fill(0.71, 1, place.tone((166, 166, 174)), place.tone((150, 150, 160)))
     start = rng.uniform(-0.2, 0)
     for i in range(5):
         left = start + 0.28 * i
-        place.pen.polygon([(left + 0.02, 0.9), (left + 0.16, 0.9), (left + 0.14, 0.925), (left, 0.925)], place.tone(WHITE, 0.3))
+        place.pen.polygon(
+            [(left + 0.02, 0.9), (left + 0.16, 0.9), (left + 0.14, 0.925), (left, 0.925)], place.tone(WHITE, 0.3)
+        )
 
 
 def _lake(place: Place) -> None:
     for x, height in ((0.1, 0.16), (0.42, 0.22), (0.8, 0.18)):
         peak = x + place.rng.uniform(-0.06, 0.06)
         place.pen.polygon([(peak - 0.3, 0.56), (peak, 0.54 - height), (peak + 0.3, 0.56)], place.tone((190, 204, 220)))
-        cap = [(peak - 0.068, 0.585 - height), (peak, 0.54 - height), (peak + 0.068, 0.585 - height), (peak + 0.02, 0.572 - height)]
+        cap = [
+            (peak - 0.068, 0.585 - height),
+            (peak, 0.54 - height),
+            (peak + 0.068, 0.585 - height),
+            (peak + 0.02, 0.572 - height),
+        ]
         place.pen.polygon(cap, place.tone(WHITE))
     place.ridge(0.53, 0.015, place.tone((178, 204, 168)), waves=2.5)
     place.fill(0.56, 1, place.tone((158, 208, 218)), place.tone((112, 178, 198)))
@@ -178,8 +200,14 @@ def fir(place: Place, x: float, y: float, size: float) -> None:
     pen.line([(x, y), (x, y - size * 0.4)], size * 0.22, place.tone((150, 120, 100)))
     for i, half in enumerate((0.75, 0.6, 0.42)):
         foot = y - size * (0.3 + 0.52 * i)
-        pen.polygon([(x - size * half, foot), (x, foot - size * 0.85), (x + size * half, foot)], place.tone((126, 168, 152)))
-        tip = [(x - size * half * 0.45, foot - size * 0.47), (x, foot - size * 0.85), (x + size * half * 0.45, foot - size * 0.47)]
+        pen.polygon(
+            [(x - size * half, foot), (x, foot - size * 0.85), (x + size * half, foot)], place.tone((126, 168, 152))
+        )
+        tip = [
+            (x - size * half * 0.45, foot - size * 0.47),
+            (x, foot - size * 0.85),
+            (x + size * half * 0.45, foot - size * 0.47),
+        ]
         pen.polygon(tip, place.tone(WHITE, 0.3))
 
 
@@ -193,7 +221,11 @@ def tree(place: Place, kind: str, x: float, y: float) -> None:
         pen.stroke([(x, y), (x + 0.01, y - 0.2), (x + 0.03, y - 0.42)], 0.04, trunk)
         for turn in (-170, -140, -95, -45, -10, 25, 155):
             dx, dy = math.cos(math.radians(turn)), math.sin(math.radians(turn))
-            leaf = [(x + 0.03, y - 0.43), (x + 0.03 + 0.1 * dx, y - 0.47 + 0.08 * dy), (x + 0.03 + 0.19 * dx, y - 0.4 + 0.14 * dy)]
+            leaf = [
+                (x + 0.03, y - 0.43),
+                (x + 0.03 + 0.1 * dx, y - 0.47 + 0.08 * dy),
+                (x + 0.03 + 0.19 * dx, y - 0.4 + 0.14 * dy),
+            ]
             pen.stroke(leaf, 0.036, place.tone((138, 182, 122)))
     else:
         pen.line([(x, y), (x, y - 0.3)], 0.05, trunk)
@@ -206,12 +238,23 @@ def house(place: Place, x: float, y: float) -> None:
     """A cottage, 0.5 wide, whose middle stands at (x, y)."""
     pen = place.pen
     roof = place.tone((176, 140, 128))
-    pen.polygon([(x + 0.1, y - 0.4), (x + 0.16, y - 0.4), (x + 0.16, y - 0.25), (x + 0.1, y - 0.25)], place.tone((190, 160, 150)))
+    pen.polygon(
+        [(x + 0.1, y - 0.4), (x + 0.16, y - 0.4), (x + 0.16, y - 0.25), (x + 0.1, y - 0.25)],
+        place.tone((190, 160, 150)),
+    )
     pen.polygon([(x - 0.22, y), (x - 0.22, y - 0.24), (x + 0.22, y - 0.24), (x + 0.22, y)], place.tone((250, 238, 216)))
     pen.polygon([(x - 0.27, y - 0.23), (x, y - 0.45), (x + 0.27, y - 0.23)], roof)
     glass: RGB = (255, 228, 140) if place.night else (200, 224, 232)
     for dx in (-0.13, 0.13):
-        pen.polygon([(x + dx - 0.055, y - 0.2), (x + dx + 0.055, y - 0.2), (x + dx + 0.055, y - 0.09), (x + dx - 0.055, y - 0.09)], glass)
+        pen.polygon(
+            [
+                (x + dx - 0.055, y - 0.2),
+                (x + dx + 0.055, y - 0.2),
+                (x + dx + 0.055, y - 0.09),
+                (x + dx - 0.055, y - 0.09),
+            ],
+            glass,
+        )
         pen.line([(x + dx, y - 0.2), (x + dx, y - 0.09)], 0.01, place.tone(WHITE, 0.3))
     pen.polygon([(x - 0.045, y), (x - 0.045, y - 0.16), (x + 0.045, y - 0.16), (x + 0.045, y)], roof)
 

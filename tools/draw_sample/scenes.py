@@ -107,7 +107,11 @@ def scenes(seed: int = 0) -> list[Scene]:
     result = []
     for number, (thing, colour, place) in enumerate(facts, start=1):
         # The first picture of a (thing, colour, place) is for training: a learner is tested on new pictures, not on new combinations.
-        split = splitter.choices(("train", "val", "test"), weights=(80, 10, 10))[0] if (thing, colour, place) in drawn else "train"
+        split = (
+            splitter.choices(("train", "val", "test"), weights=(80, 10, 10))[0]
+            if (thing, colour, place) in drawn
+            else "train"
+        )
         drawn.add((thing, colour, place))
         action = rng.choice(ACTIONS[thing][place])
         result.append(
