@@ -9,7 +9,13 @@ import torch
 from config import Config, build_parser, read_config
 from tests.support.helpers import COLOURS, SHAPES, SPLITS, draw, run_script, write_csv
 
-pytest_plugins = ["tests.support.archives", "tests.support.browser", "tests.support.demo_folder"]
+pytest_plugins = [
+    "tests.support.archives",
+    "tests.support.browser",
+    "tests.support.demo_folder",
+    "tests.support.training",
+    "tests.support.process_runs",  # imports training
+]
 
 torch.set_num_threads(1)  # on a busy machine two threads wait for each other: 50 times slower on nets this small
 

@@ -1,6 +1,5 @@
 """evaluate.py: scores of a checkpoint, and of anybody's predictions."""
 
-import functools
 import json
 import re
 from collections.abc import Callable, Iterator
@@ -10,7 +9,6 @@ from typing import IO
 import pandas as pd
 import pytest
 import torch
-from torchvision.models.resnet import Bottleneck, ResNet
 
 import evaluate
 import train
@@ -19,6 +17,7 @@ from evaluation import systems
 from evaluation.metrics import Scorer
 from evaluation.systems import System
 from tests.support.helpers import assert_refused, draw, run_script, write_csv
+from tests.support.training import thin_resnet50
 
 METRICS = ["BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4", "METEOR", "ROUGE-L", "CIDEr"]
 DESCRIBED = ["words", "vocabulary", "distinct", "copied", "intervals"]
@@ -38,7 +37,7 @@ def run(tiny_args: list[str], tmp_path_factory: pytest.TempPathFactory) -> Itera
     folder = tmp_path_factory.mktemp("evaluate")
     (folder / "plain.yaml").write_text("device: cpu")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("models.model.resnet50", functools.partial(ResNet, Bottleneck, [1, 1, 1, 1], width_per_group=8))
+        patch.setattr("models.model.resnet50", thin_resnet50)
         options = [f"--train.stages={STAGE}", "--decoder.dropout=0", "--generate.mirror=true", f"--output_dir={folder}"]
         train.main([f"--config={folder / 'plain.yaml'}", *tiny_args, *options])
         yield folder

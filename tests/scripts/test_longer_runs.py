@@ -1,21 +1,12 @@
 """Going on from a run that is finished, or from an older checkpoint of it."""
 
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
-from test_train import (
-    FROZEN,
-    LEARNING,
-    Learn,
-    contents,
-    last,
-    read_log,
-    weights,
-)
 
+from tests.support.training import FROZEN, LEARNING, Interrupted, Learn, contents, last, read_log, weights
 from utils import load_checkpoint
 
 MORE = FROZEN.replace("frozen", "more")
@@ -50,7 +41,7 @@ def test_an_older_checkpoint_beside_the_run_moves_what_came_later_away(learn: Le
 
 def test_a_run_from_before_an_option_existed_can_be_resumed(
     learn: Learn,
-    interrupted: Callable[..., None],
+    interrupted: Interrupted,
     folder: Path,
 ) -> None:
     interrupted(3)
@@ -86,7 +77,7 @@ def test_a_best_checkpoint_of_another_run_is_not_taken_over(learn: Learn, folder
 
 def test_a_run_with_fewer_stages_than_it_began_with_is_not_called_finished(
     learn: Learn,
-    interrupted: Callable[..., None],
+    interrupted: Interrupted,
     folder: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:

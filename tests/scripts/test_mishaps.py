@@ -6,29 +6,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_train import (  # noqa: F401  (five fixtures)
-    FROZEN,
-    LEARNING,
-    Learn,
-    Refused,
-    contents,
-    folder,
-    learn,
-    photos,
-    read_log,
-    refused,
-    thin_resnet,
-)  # fmt: skip
 
 from data.images import find_bad_images
+from tests.support.training import FROZEN, LEARNING, Learn, Photos, Refused, contents, read_log
 
 EXPLODING = '{"name": "exploding", "epochs": 1, "lr": 1e30, "warmup": 0}'
 
 
 @pytest.mark.parametrize("epochs", [1, 3])
 def test_a_loss_that_is_not_finite_stops_with_advice_and_leaves_no_broken_checkpoint(
-    refused: Refused,  # noqa: F811
-    folder: Path,  # noqa: F811
+    refused: Refused,
+    folder: Path,
     epochs: int,
 ) -> None:
     explode = f'--train.stages=[{{"name": "frozen", "epochs": {epochs}, "lr": 1e30, "warmup": 0}}]'
@@ -44,28 +32,28 @@ def test_a_loss_that_is_not_finite_stops_with_advice_and_leaves_no_broken_checkp
 
 
 @pytest.mark.parametrize("batch_size", [4, 8])  # the next step is the first to see the exploded weights, or validation
-def test_exploded_weights_are_never_saved(learn: Learn, refused: Refused, batch_size: int) -> None:  # noqa: F811
+def test_exploded_weights_are_never_saved(learn: Learn, refused: Refused, batch_size: int) -> None:
     """Or --resume auto would go on with them, and no lower lr could help."""
     options = ("--train.save_every=1e-9", f"--train.batch_size={batch_size}")
     learn(*options)
     for _ in range(2):
         assert "--resume auto" in refused(*options, f"--train.stages=[{FROZEN}, {EXPLODING}]", "--resume=auto")
-    folder = learn(*options, f"--train.stages=[{FROZEN}, {EXPLODING.replace('1e30', '1e-3')}]", "--resume=auto")  # noqa: F811
+    folder = learn(*options, f"--train.stages=[{FROZEN}, {EXPLODING.replace('1e30', '1e-3')}]", "--resume=auto")
     assert read_log(folder)["stage"].tolist() == ["frozen", "frozen", "exploding"]
 
 
-def test_advice_is_for_the_stage_that_exploded(refused: Refused) -> None:  # noqa: F811
+def test_advice_is_for_the_stage_that_exploded(refused: Refused) -> None:
     """--train.stages.lr would change the last one."""
     error = refused(f"--train.stages=[{EXPLODING}, {FROZEN}]")
     assert "lower lr for stage 'exploding' (its lr in the YAML)" in error and "--train.stages.lr" not in error
 
 
-def test_a_damaged_log_is_told_before_files_are_moved(learn: Learn, refused: Refused, tmp_path: Path) -> None:  # noqa: F811
+def test_a_damaged_log_is_told_before_files_are_moved(learn: Learn, refused: Refused, tmp_path: Path) -> None:
     learn()
     other = learn(to=tmp_path / "other")
     with (other / "loss_log.txt").open("a") as file:
         file.write("a note\n")
-    before = contents(folder := tmp_path / "run")  # noqa: F811
+    before = contents(folder := tmp_path / "run")
     error = refused(
         f"--resume={other / 'checkpoints_last.pth'}", f"--train.stages=[{FROZEN}, {EXPLODING.replace('1e30', '1e-3')}]"
     )
@@ -74,9 +62,7 @@ def test_a_damaged_log_is_told_before_files_are_moved(learn: Learn, refused: Ref
 
 
 @pytest.fixture
-def vanishing(
-    photos: Callable[[int], list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Callable[..., list[str]]:
+def vanishing(photos: Photos, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[str]]:
     """``vanishing(3, 5)``: options of a run on 70 + 20 pictures of which these vanish after the check."""
 
     def make(*numbers: int) -> list[str]:
@@ -94,7 +80,7 @@ def vanishing(
 
 @pytest.mark.parametrize("batch_size", [32, 2])
 def test_a_few_images_that_vanish_are_named_once_and_skipped(
-    learn: Learn,  # noqa: F811
+    learn: Learn,
     vanishing: Callable[..., list[str]],
     batch_size: int,
     capsys: pytest.CaptureFixture[str],
@@ -108,10 +94,10 @@ def test_a_few_images_that_vanish_are_named_once_and_skipped(
     )  # of 35: one image is too few to learn from
 
 
-def test_more_than_a_twentieth_of_the_images_that_vanish(refused: Refused, vanishing: Callable[..., list[str]]) -> None:  # noqa: F811
+def test_more_than_a_twentieth_of_the_images_that_vanish(refused: Refused, vanishing: Callable[..., list[str]]) -> None:
     options = vanishing(3, 4, 5, 6)
     assert "4 of 70 training images can no longer be read (more than 5%); the last: " in refused(*options)
 
 
-def test_an_image_of_validation_that_vanishes(refused: Refused, vanishing: Callable[..., list[str]]) -> None:  # noqa: F811
+def test_an_image_of_validation_that_vanishes(refused: Refused, vanishing: Callable[..., list[str]]) -> None:
     assert "75.jpg: no such file. Validation could read it before: put it back" in refused(*vanishing(75))

@@ -1,79 +1,34 @@
 """What train.py writes, refuses and keeps, on tiny data. How it resumes is in test_resume.py."""
 
-import functools
-import itertools
 import re
-import shutil
 import signal
-import sys
 import threading
-from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
 import pytest
 import torch
 import yaml
-from torchvision.models.resnet import Bottleneck, ResNet
 
 import train
-from cli import UserError, run_script
-from tests.support.helpers import draw, write_csv
-from training import engine
+from cli import UserError
+from tests.support.helpers import write_csv
+from tests.support.training import (
+    CLOCK,
+    COLUMNS,
+    FILES,
+    FROZEN,
+    LEARNING,
+    Interrupted,
+    Learn,
+    Photos,
+    Refused,
+    contents,
+    last,
+    read_log,
+    weights,
+)  # fmt: skip
 from utils import load_checkpoint
-
-FILES = {"checkpoints.pth", "checkpoints_last.pth", "loss_log.txt", "resolved_config.yaml"}
-COLUMNS = [
-    "stage", "epoch", "step", "train_loss", "val_loss", "val_bleu4", "val_cider", "distinct", "lr", "seconds", "images_per_second", "reward",
-]  # fmt: skip
-CLOCK = ["seconds", "images_per_second"]
-FROZEN = '{"name": "frozen", "epochs": 2, "lr": 0.01}'
-LEARNING = '{"name": "learning", "epochs": 2, "lr": 0.001, "encoder_lr": 0.0001, "encoder_from": 3, "crop": 0.5}'
-
-Learn = Callable[..., Path]
-Refused = Callable[..., str]
-
-
-@pytest.fixture(autouse=True)
-def thin_resnet(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One thin block a stage: checkpoints of 13 MB in place of 95."""
-    monkeypatch.setattr("models.model.resnet50", functools.partial(ResNet, Bottleneck, [1, 1, 1, 1], width_per_group=8))
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """The output folder of runs that are given no other."""
-    return tmp_path / "run"
-
-
-@pytest.fixture
-def learn(tiny_args: list[str], tmp_path: Path, folder: Path) -> Learn:
-    """``learn("--train.seed=3", ...)`` runs train.py in this process and returns the output folder."""
-    plain = tmp_path / "plain.yaml"  # not config.yaml: what a stage does not say would come from there
-    plain.write_text("device: cpu")
-
-    def run(*options: str, to: Path = folder) -> Path:
-        train.main([f"--config={plain}", *tiny_args, f"--train.stages=[{FROZEN}]", f"--output_dir={to}", *options])
-        return to
-
-    return run
-
-
-def read_log(folder: Path) -> pd.DataFrame:
-    return pd.read_csv(folder / "loss_log.txt", sep="\t")
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
-
-
-def last(folder: Path) -> dict:
-    return load_checkpoint(folder / "checkpoints_last.pth")
-
-
-def weights(folder: Path, name: str = "checkpoints_last.pth") -> dict[str, torch.Tensor]:
-    return load_checkpoint(folder / name)["model"]
-
 
 # --- what is written
 
@@ -173,22 +128,6 @@ def test_plateau_halves_the_rate_after_two_epochs_that_are_no_better(learn: Lear
 # --- what is refused: exit status 2 and one line
 
 
-@pytest.fixture
-def refused(learn: Learn, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Refused:
-    """The one line on stderr with which a run is refused."""
-
-    def run(*options: str) -> str:
-        monkeypatch.setattr(sys, "argv", ["train.py"])
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as end:
-            run_script(lambda _: learn(*options) and None)
-        error = capsys.readouterr().err
-        assert end.value.code == 2 and error.startswith("error: ") and error.count("\n") == 1
-        return error
-
-    return run
-
-
 def test_missing_or_wrong_input(refused: Refused, tmp_path: Path) -> None:
     column = write_csv(tmp_path / "column.csv", [("a.jpg", "a dog", "train")], header=("image", "text", "split"))
     assert "nowhere.csv: no such captions file" in refused("--data.captions_file=nowhere.csv")
@@ -208,34 +147,9 @@ def test_what_is_refused_leaves_an_earlier_run_alone(learn: Learn, refused: Refu
     assert contents(folder) == before and not (folder / "previous_runs").exists()
 
 
-@pytest.fixture
-def photos(tmp_path: Path) -> Callable[[int], list[str]]:
-    """``photos(bad)``: options for 70 + 20 pictures of which so many of the 70 are not pictures at all."""
-
-    def make(bad: int) -> list[str]:
-        folder = tmp_path / f"photos{bad}"
-        folder.mkdir()
-        draw(folder / "good.jpg", "circle", "red")
-        rows = []
-        for number in range(90):
-            split = "train" if number < 70 else "val"
-            shutil.copy(folder / "good.jpg", folder / f"{number}.jpg")
-            if number < bad:
-                (folder / f"{number}.jpg").write_text("not a picture")
-            rows += [(f"{number}.jpg", "a red circle", split)] * (1 + number % 4)  # 1 to 4 captions an image
-        write_csv(folder / "captions.csv", rows)
-        return [
-            f"--data.captions_file={folder / 'captions.csv'}",
-            f"--data.image_dir={folder}",
-            "--train.batch_size=32",
-        ]
-
-    return make
-
-
 @pytest.mark.parametrize("stage", [FROZEN, LEARNING], ids=["cached", "learning"])
 def test_a_few_bad_images_are_named_and_skipped(
-    learn: Learn, photos: Callable[[int], list[str]], stage: str, capsys: pytest.CaptureFixture[str]
+    learn: Learn, photos: Photos, stage: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = learn(*photos(3), f"--train.stages=[{stage}]")
     out = capsys.readouterr().out
@@ -243,9 +157,7 @@ def test_a_few_bad_images_are_named_and_skipped(
     assert read_log(folder)["step"].tolist() == [3, 6]  # 67 images in steps of 32
 
 
-def test_more_than_a_twentieth_of_bad_images_stops_before_training(
-    refused: Refused, photos: Callable[[int], list[str]]
-) -> None:
+def test_more_than_a_twentieth_of_bad_images_stops_before_training(refused: Refused, photos: Photos) -> None:
     error = refused(*photos(4))
     assert "4 of 70 images cannot be used (more than 5%)" in error and "0.jpg: not a picture" in error
 
@@ -314,25 +226,7 @@ def test_resume_refuses(learn: Learn, refused: Refused, tiny_data: Path, tmp_pat
     assert contents(folder) == before
 
 
-@pytest.fixture
-def interrupted(learn: Learn, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """``interrupted(3, "--option", ...)``: like ``learn``, but Ctrl-C comes during the third batch (of validation too)."""
-
-    def run(batch: int, *options: str) -> None:
-        calls = itertools.count(1)
-        with monkeypatch.context() as patch, pytest.raises(SystemExit) as end:
-            patch.setattr(
-                "engine.caption_loss",
-                lambda *args: (next(calls) == batch and signal.raise_signal(signal.SIGINT), loss(*args))[1],
-            )
-            learn(*options)
-        assert end.value.code == 130
-
-    loss = engine.caption_loss
-    return run
-
-
-def test_a_run_can_go_on_with_a_lower_learning_rate(learn: Learn, interrupted: Callable[..., None]) -> None:
+def test_a_run_can_go_on_with_a_lower_learning_rate(learn: Learn, interrupted: Interrupted) -> None:
     """What the advice against a loss that is not finite says."""
     stage = '{{"name": "frozen", "epochs": 3, "lr": {}, "schedule": "plateau", "warmup": 0}}'
     interrupted(4, f"--train.stages=[{stage.format(0.01)}]")
@@ -340,7 +234,7 @@ def test_a_run_can_go_on_with_a_lower_learning_rate(learn: Learn, interrupted: C
     assert read_log(folder)["lr"].tolist() == pytest.approx([0.01, 0.002, 0.002])
 
 
-def test_other_layers_cannot_begin_to_learn_within_a_stage(interrupted: Callable[..., None], refused: Refused) -> None:
+def test_other_layers_cannot_begin_to_learn_within_a_stage(interrupted: Interrupted, refused: Refused) -> None:
     interrupted(1, f"--train.stages=[{LEARNING}]")
     assert "leave its encoder_lr and encoder_from" in refused(
         f"--train.stages=[{FROZEN.replace('frozen', 'learning')}]", "--resume=auto"
@@ -357,9 +251,7 @@ def test_main_runs_in_a_thread_and_leaves_signals_as_they_were(learn: Learn) -> 
     assert contents(folder.with_name("thread")).keys() == FILES
 
 
-def test_best_is_found_again_where_somebody_took_it_away(
-    learn: Learn, interrupted: Callable[..., None], folder: Path
-) -> None:
+def test_best_is_found_again_where_somebody_took_it_away(learn: Learn, interrupted: Interrupted, folder: Path) -> None:
     interrupted(5)
     (folder / "checkpoints.pth").unlink()
     learn("--resume=auto")

@@ -2,14 +2,13 @@
 
 import time
 
-from test_resume import CALLS_PER_EPOCH, ENCODER_STAGE, At, folder, forkserver, uninterrupted  # noqa: F401  (three fixtures)
-
 from tests.support.helpers import assert_same
+from tests.support.process_runs import CALLS_PER_EPOCH, ENCODER_STAGE, At
 
 
-def test_the_second_is_refused_until_the_first_has_ended(folder, uninterrupted) -> None:  # noqa: F811
+def test_the_second_is_refused_until_the_first_has_ended(process_run, uninterrupted) -> None:
     """It changes nothing, and may go on as soon as the first was killed, the loader's workers or not."""
-    run, second = (folder(ENCODER_STAGE, "--data.workers=2") for _ in range(2))
+    run, second = (process_run(ENCODER_STAGE, "--data.workers=2") for _ in range(2))
     second.output = run.output.with_name("second.txt")  # the first may still be writing to its own
     first = run.start(
         At("training.objectives.caption_loss", 3 * CALLS_PER_EPOCH + 2, "SIGSTOP")
