@@ -1,4 +1,4 @@
-"""The house: small files, floors without circles, documented functions, nothing that belongs to one machine."""
+"""The layout of the repository: size limits, import layers, documented functions, nothing that belongs to one machine."""
 
 import ast
 import re
@@ -11,7 +11,8 @@ import yaml
 from tests.support.helpers import ROOT
 
 MAX_LINES = 350
-LAYERS = [  # the floors of the house, the ground floor first
+SOURCE = {".py", ".yaml", ".yml", ".toml", ".j2", ".css", ".js"}
+LAYERS = [  # a module imports only modules of its own folder and of the layers before its own
     ("cli",),
     ("utils", "config"),
     ("data",),
@@ -23,83 +24,77 @@ LAYERS = [  # the floors of the house, the ground floor first
 ]
 
 
-def repo_files() -> list[Path]:
-    """What is, or is about to be, committed."""
-    listing = subprocess.run(
-        ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=ROOT,
-    )
+def repo_files(*suffixes: str) -> list[Path]:
+    """The files that are, or are about to be, committed; only those with these suffixes if any are given."""
+    command = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
+    listing = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
     if listing.returncode != 0:
         pytest.skip("not a git checkout")
-    return [ROOT / name for name in listing.stdout.splitlines() if (ROOT / name).is_file()]
+    paths = [ROOT / name for name in listing.stdout.splitlines()]
+    return [path for path in paths if path.is_file() and (not suffixes or path.suffix in suffixes)]
+
+
+def name_of(path: Path) -> str:
+    """The path in the repository."""
+    return path.relative_to(ROOT).as_posix()
+
+
+def is_test(path: Path) -> bool:
+    return path.relative_to(ROOT).parts[0] == "tests"
 
 
 def python_files() -> dict[str, Path]:
-    """Module name -> file; tests are no modules of the project."""
-    paths = [path.relative_to(ROOT) for path in repo_files() if path.suffix == ".py"]
-    return {
-        ".".join(path.with_suffix("").parts).removesuffix(".__init__"): ROOT / path
-        for path in paths
-        if path.parts[0] != "tests"
-    }
+    """Module name -> file, without the tests."""
+    modules = {name_of(path): path for path in repo_files(".py") if not is_test(path)}
+    return {name.removesuffix(".py").removesuffix("/__init__").replace("/", "."): modules[name] for name in modules}
 
 
-def imports(path: Path, modules: set[str]) -> set[str]:
-    """The project's modules that a file imports, wherever in it."""
+def imported_by(path: Path) -> set[str]:
+    """The names of all modules (and of what is imported from them) that a file imports, wherever in it."""
     found = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
             found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
-    return found & modules
+    return found
 
 
 def graph() -> dict[str, set[str]]:
+    """Module -> the modules of the project that it imports."""
     files = python_files()
-    return {module: imports(path, set(files)) - {module} for module, path in files.items()}
+    return {module: (imported_by(path) & files.keys()) - {module} for module, path in files.items()}
 
 
-def scripts() -> set[str]:
-    """Modules that are run, not imported."""
-    return {
-        module
-        for module, path in python_files().items()
-        if "." not in module and 'if __name__ == "__main__"' in path.read_text("utf-8")
-    }
+# --- size
 
 
-def test_no_file_is_longer_than_a_reader_likes() -> None:
-    suffixes = {".py", ".yaml", ".toml", ".j2", ".css", ".js", ".yml"}
-    lengths = {
-        str(path.relative_to(ROOT)): len(path.read_text("utf-8").splitlines())
-        for path in repo_files()
-        if path.suffix in suffixes
-    }
+def test_no_file_is_too_long() -> None:
+    lengths = {name_of(path): len(path.read_text("utf-8").splitlines()) for path in repo_files(*SOURCE)}
     assert {name: lines for name, lines in lengths.items() if lines > MAX_LINES} == {}
 
 
-def floor(module: str) -> int:
-    """How high a module stands: it may import what is on its own floor or lower, but the folders of one floor do not know each other."""
+# --- structure
+
+
+def layer(module: str) -> int:
+    """The number of a module's layer in LAYERS."""
     folder = module.split(".", maxsplit=1)[0]
     return next(number for number, names in enumerate(LAYERS) if folder in names)
 
 
-def test_imports_run_down_the_floors_only() -> None:
+def test_modules_import_only_their_own_folder_and_earlier_layers() -> None:
     wrong = [
         f"{module} imports {imported}"
         for module, its_imports in graph().items()
         for imported in its_imports
-        if floor(imported) > floor(module)
-        or (floor(imported) == floor(module) and imported.split(".")[0] != module.split(".")[0])
+        if layer(imported) > layer(module)
+        or (layer(imported) == layer(module) and imported.split(".")[0] != module.split(".")[0])
     ]
     assert wrong == []
 
 
-def test_no_import_circles() -> None:
+def test_no_import_cycles() -> None:
     edges = graph()
 
     def visit(module: str, path: tuple[str, ...]) -> None:
@@ -111,45 +106,59 @@ def test_no_import_circles() -> None:
         visit(module, ())
 
 
-def test_every_script_can_be_imported_without_running() -> None:
-    for module in scripts():
-        body = ast.parse(python_files()[module].read_text("utf-8")).body
+def test_tests_mirror_the_source_folders_and_share_code_through_support_only() -> None:
+    tests = [path for path in repo_files(".py") if is_test(path)]
+    folders = {path.relative_to(ROOT / "tests").parts[0] for path in tests if path.parent != ROOT / "tests"}
+    assert {name for name in folders - {"scripts", "support"} if not (ROOT / name).is_dir()} == set()
+    wrong = [
+        f"{name_of(path)} imports {module}"
+        for path in tests
+        for module in imported_by(path)
+        if any(part.startswith("test_") for part in module.split(".")[:-1]) or module.startswith("test_")
+    ]
+    assert wrong == []
+
+
+def test_importing_a_script_does_not_run_it() -> None:
+    scripts = {module: path for module, path in python_files().items() if "__main__" in path.read_text("utf-8")}
+    for module, path in scripts.items():
+        body = ast.parse(path.read_text("utf-8")).body
         calls = [node for node in body if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call)]
         assert not calls, f"{module} line {calls[0].lineno} runs when imported"
 
 
-def test_everything_public_has_a_doc_string() -> None:
-    silent = []
+# --- what each file holds
 
-    def look(owner: ast.AST, where: str) -> None:
+
+def test_everything_public_has_a_doc_string() -> None:
+    undocumented = []
+
+    def check(owner: ast.AST, where: str) -> None:
         for node in ast.iter_child_nodes(owner):
-            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) and not node.name.startswith(
-                "_"
-            ):
+            definition = isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)
+            if definition and not node.name.startswith("_"):
                 if ast.get_docstring(node) is None:
-                    silent.append(f"{where}{node.name} (line {node.lineno})")
+                    undocumented.append(f"{where}{node.name} (line {node.lineno})")
                 if isinstance(node, ast.ClassDef):
-                    look(node, f"{where}{node.name}.")
+                    check(node, f"{where}{node.name}.")
 
     for module, path in python_files().items():
         tree = ast.parse(path.read_text("utf-8"))
         if tree.body and ast.get_docstring(tree) is None:
-            silent.append(module)
-        look(tree, f"{module}.")
-    assert silent == []
+            undocumented.append(module)
+        check(tree, f"{module}.")
+    assert undocumented == []
 
 
-def test_nothing_belongs_to_one_machine() -> None:
+def test_no_absolute_paths() -> None:
     absolute = re.compile(r"(?<![\w.:/])/(home|Users|root|work|mnt|scratch)/\w|\b[A-Z]:\\\\?Users")
     found = []
-    for path in repo_files():
-        if path.suffix in {".py", ".yaml", ".yml", ".toml", ".md", ".txt", ".csv", ".j2", ".sh", ".cfg", ""}:
-            text = path.read_text("utf-8", errors="replace")
-            found += [f"{path.relative_to(ROOT)}: {match.group()}" for match in absolute.finditer(text)]
+    for path in repo_files(*SOURCE, ".md", ".txt", ".csv", ".sh", ".cfg", ".cff", ""):
+        text = path.read_text("utf-8", errors="replace")
+        found += [f"{name_of(path)}: {match.group()}" for match in absolute.finditer(text)]
     assert found == []
 
 
-def test_yaml_files_are_yaml() -> None:
-    for path in repo_files():
-        if path.suffix in {".yaml", ".yml"}:
-            assert isinstance(yaml.safe_load(path.read_text("utf-8")), dict), path
+def test_yaml_files_are_valid() -> None:
+    for path in repo_files(".yaml", ".yml"):
+        assert isinstance(yaml.safe_load(path.read_text("utf-8")), dict), path
