@@ -1,0 +1,68 @@
+"""The commands in the documentation: the scripts exist and accept the options that are shown."""
+
+import importlib
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from config import build_parser, read_config
+from tests.support.helpers import ROOT
+
+DOCUMENTS = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "MODEL_CARD.md") if (ROOT / name).exists()]
+DOCUMENTS += sorted((ROOT / "docs").glob("*.md"))
+
+
+def commands(document: Path) -> list[list[str]]:
+    """The command lines in the document's code blocks, split into words, without prompts and comments."""
+    blocks = re.findall(r"^ *```\w*\n(.*?)^ *```", document.read_text("utf-8"), re.MULTILINE | re.DOTALL)
+    lines = [line.strip().removeprefix("$ ") for block in blocks for line in block.replace("\\\n", " ").splitlines()]
+    programs = ("python", "make", "streamlit", "pip", ".venv/bin/")
+    found = [part.strip() for line in lines if line.startswith(programs) for part in line.split("&&")]
+    return [shlex.split(re.split(r"\s{2,}\(", part)[0], comments=True) for part in found]
+
+
+ALL = [(document, words) for document in DOCUMENTS for words in commands(document)]
+PYTHON = [words[1:] for _, words in ALL if Path(words[0]).name.startswith("python")]
+PYTHON = [words[1:] if words[0] == "-m" else words for words in PYTHON]
+OWN = sorted({tuple(words) for words in PYTHON if words[0] not in {"pytest", "pip", "venv", "-c"}})
+
+
+def test_the_documents_have_commands() -> None:
+    assert {"train.py", "evaluate.py", "inference_visualize.py", "visualize_loss.py"} <= {words[0] for words in OWN}
+
+
+@pytest.mark.parametrize("words", OWN, ids=" ".join)
+def test_a_script_accepts_the_options_that_are_shown(
+    words: tuple[str, ...], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(ROOT)  # --config names files of the repository
+    script, *options = words
+    file = script if script.endswith(".py") else f"{script.replace('.', '/')}.py"
+    assert Path(file).is_file()
+    if script == "train.py":
+        if "--help" not in options:
+            parser = build_parser()
+            parser.add_argument("--resume")  # train.py adds it
+            read_config(parser, options)
+        return
+    main = importlib.import_module(file.removesuffix(".py").replace("/", ".")).main
+    subcommand = options[:1] if script == "data.prepare" else []
+    with pytest.raises(SystemExit) as end:
+        main([*subcommand, "--help"])
+    assert not end.value.code
+    known = re.findall(r"--[\w.]+", capsys.readouterr().out)
+    assert [name for word in options if (name := word.split("=")[0]).startswith("--") and name not in known] == []
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_make_targets_and_files_of_the_repository_exist(document: Path) -> None:
+    targets = re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE)
+    for words in commands(document):
+        if words[0] == "make":
+            assert [word for word in words[1:] if "=" not in word and word not in targets] == [], words
+        files = [
+            word for word in words if re.fullmatch(r"(requirements|constraints|configs/|pretrained/).*\.\w+", word)
+        ]
+        assert [name for name in files if not (ROOT / name).exists()] == [], words
