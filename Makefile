@@ -1,17 +1,28 @@
-# Thin: each target is a few plain commands. Without make (Windows), see "Without make" in the README.
+# Each target is a few plain commands; without make (Windows), see "Without make" in README.md.
 PYTHON ?= python3
 BIN := .venv/bin
+# Tests in as many processes as there are cores; those of one file stay together, for they share fixtures.
+PARALLEL := -n auto --dist loadfile
 
-.PHONY: demo test lint screenshots
+.PHONY: demo test test-fast test-lowest lint screenshots
 
-demo: .venv/runtime  ## learn from the bundled sample, plot, score, and write outputs/captions_result.html
+demo: .venv/runtime  ## train on the bundled sample, plot, evaluate, and write outputs/captions_result.html
 	$(BIN)/python train.py
 	$(BIN)/python visualize_loss.py
 	$(BIN)/python evaluate.py
 	$(BIN)/python inference_visualize.py
 
-test: .venv/dev  ## all tests but the slow ones
-	$(BIN)/python -m pytest
+test: .venv/dev  ## all tests except the slow ones
+	$(BIN)/python -m pytest $(PARALLEL) --durations=10
+
+test-fast: .venv/dev  ## unit tests only: no browser, no processes, no scripts from end to end
+	$(BIN)/python -m pytest $(PARALLEL) -m "not slow and not browser and not process"
+
+test-lowest:  ## all tests except the slow ones, on the lowest versions that requirements*.txt allow
+	test -x .venv-lowest/bin/python || $(PYTHON) -m venv .venv-lowest
+	.venv-lowest/bin/python -m pip install --quiet uv
+	.venv-lowest/bin/uv pip install --quiet --python .venv-lowest/bin/python --resolution lowest-direct -r requirements-dev.txt
+	.venv-lowest/bin/python -m pytest $(PARALLEL)
 
 lint: .venv/dev  ## style and types
 	$(BIN)/ruff check .

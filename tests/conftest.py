@@ -1,10 +1,13 @@
-"""Shared by all tests: a tiny data set of real pictures, the options of a tiny run, and one checkpoint really trained with them."""
+"""Shared by all tests: a tiny data set of real images, the options of a tiny run, and a checkpoint trained with them."""
 
+import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
+from filelock import FileLock
 
 from config import Config, build_parser, read_config
 from tests.support.helpers import COLOURS, SHAPES, SPLITS, draw, run_script, write_csv
@@ -18,6 +21,31 @@ pytest_plugins = [
 ]
 
 torch.set_num_threads(1)  # on a busy machine two threads wait for each other: 50 times slower on nets this small
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests that ``make test-fast`` leaves out."""
+    for item in items:
+        assert isinstance(item, pytest.Function)
+        if "chromium" in item.fixturenames:
+            item.add_marker("browser")
+        if item.path.parent.name == "scripts":
+            item.add_marker("process")
+
+
+def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Path:
+    """A folder that ``make`` fills, once for all the processes of a test run with pytest-xdist."""
+    base = factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        base = base.parent  # a worker's own folder is inside that of the test run
+    folder, complete = base / name, base / f"{name}.complete"
+    with FileLock(base / f"{name}.lock"):
+        if not complete.exists():
+            shutil.rmtree(folder, ignore_errors=True)  # what a worker that failed has left
+            folder.mkdir()
+            make(folder)
+            complete.touch()
+    return folder
 
 
 @pytest.fixture(scope="session")
@@ -38,7 +66,7 @@ def tiny_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def tiny_args(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    """Options of a run of seconds: --output_dir is not among them, so add your own."""
+    """Options of a run that takes seconds, without --output_dir."""
     options = {
         "data.captions_file": tiny_data / "captions.csv",
         "data.image_dir": tiny_data / "images",
@@ -71,14 +99,16 @@ def tiny_config(tiny_args: list[str]) -> Callable[..., Config]:
 
 @pytest.fixture(scope="session")
 def tiny_run(tiny_args: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a finished tiny run: checkpoints.pth, loss_log.txt, resolved_config.yaml. Read only: all tests share it."""
-    folder = tmp_path_factory.mktemp("tiny_run")
-    result = run_script("train.py", *tiny_args, f"--output_dir={folder}")
-    assert result.returncode == 0, result.stderr
-    return folder
+    """The output folder of a finished tiny run. Read-only: all tests share it."""
+
+    def train(folder: Path) -> None:
+        result = run_script("train.py", *tiny_args, f"--output_dir={folder}")
+        assert result.returncode == 0, result.stderr
+
+    return made_once(tmp_path_factory, "tiny_run", train)
 
 
 @pytest.fixture(scope="session")
 def tiny_checkpoint(tiny_run: Path) -> Path:
-    """A checkpoint (95 MB: ResNet-50 is in it) that ``python train.py`` made."""
+    """A checkpoint that ``python train.py`` wrote: 95 MB, with a ResNet-50."""
     return tiny_run / "checkpoints.pth"
