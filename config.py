@@ -1,356 +1,350 @@
-"""The schema of a run. The doc string under a field is its --help text; YAML gives the values, the command line wins."""
+"""The options of a training run: types, defaults, help texts and checks. YAML gives the values, the command line wins.
 
-import copy
+Each field is an ``option``: its default, its help text, and the interval that its value must lie in. Decoders and
+encoders have options of their own, listed in DECODERS and ENCODERS. How to add one: CONTRIBUTING.md.
+"""
+
 import dataclasses
-import difflib
 import re
+import sys
+from argparse import Namespace
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
-import jsonargparse
+import yaml
 
-from cli import UserError
-
-jsonargparse.set_parsing_settings(docstring_parse_attribute_docstrings=True)
+from cli import OptionParser, UserError
+from options import add_options, build, leaves, merge, nested, option, read_yaml, section, suggest
 
 DEFAULT_CONFIG = Path(__file__).with_name("config.yaml")
+ORIGINAL_LAYOUT = ("imagenet", "bundled")  # weights in the layout of the original paper
 
 
 @dataclass
 class DataConfig:
-    """What goes in."""
+    """Captions, images, and how they are read"""
 
-    captions_file: str = "captions.csv"
-    """CSV with the columns image, caption and optionally split (train / val / test)"""
-    image_dir: str = "data/sample/images"
-    """folder that the image names in the CSV are relative to"""
-    image_size: int = 224
-    """side in pixels of the square every image is resized to; a multiple of 32, the stride of ResNet-50"""
-    min_count: int = 5
-    """words seen fewer times than this in the training captions become <unk>"""
-    workers: int = 2
-    """processes that decode images where features are not cached"""
-    feature_cache: str = ".cache/features"
-    """folder of the cached features of a frozen encoder; safe to delete, about 200 KB an image at 224 px"""
+    captions_file: str = option(
+        "captions.csv", "CSV with the columns image, caption and if known split (train / val / test)"
+    )
+    image_dir: str = option("data/sample/images", "folder of the images that the captions file names")
+    image_size: int = option(224, "side in pixels of the square that every image is resized to", "[1, inf)")
+    min_count: int = option(5, "words seen fewer times than this in the training captions become <unk>", "[1, inf)")
+    workers: int = option(2, "processes that decode images", "[0, inf)")
+    feature_cache: str = option(
+        ".cache/features", "folder of the cached features of a frozen encoder; safe to delete, about 200 KB per image"
+    )
 
 
 @dataclass
 class EncoderConfig:
-    """ResNet-50, the eye."""
+    """The image encoder; what all encoders have"""
 
-    weights: str = "IMAGENET1K_V2"
-    """IMAGENET1K_V2 or IMAGENET1K_V1 (torchvision's, downloaded once), bundled (the pretrained captioner's, fine-tuned on Flickr8k),
-    none (random: learn from scratch), or a file with a ResNet-50 state_dict"""
-    layout: Literal["torchvision", "original"] = "torchvision"
-    """where a block halves the resolution: on its 3x3 convolution (torchvision) or on its first 1x1 (original paper, Caffe, Keras)"""
+    built_by: ClassVar[str]  # the class, an ``Encoder``, that takes these options
+    stride: ClassVar[int] = 1  # data.image_size must be a multiple of this
+    last_stage: ClassVar[int] = 0  # the greatest train.stages.encoder_from
+
+    name: str = option("resnet50", "the network that encodes images")
+    weights: str = option(
+        "imagenet",
+        "initial weights: imagenet (bundled, 8 bits), bundled (of the pretrained captioner), IMAGENET1K_V2 or "
+        "IMAGENET1K_V1 (torchvision's, downloaded once), none (random), or a file with a state_dict",
+    )
+
+    def problems(self) -> Iterator[str]:
+        """What is wrong with these options together."""
+        return iter(())
+
+
+@dataclass
+class ResNet50Config(EncoderConfig):
+    """ResNet-50 (He et al. 2015)."""
+
+    built_by = "models.model.EncoderCNN"
+    stride = 32
+    last_stage = 4
+
+    layout: Literal["auto", "torchvision", "original"] = option(
+        "auto",
+        "where a block halves the resolution: on its 3x3 convolution (torchvision), or on its first 1x1 (original: "
+        "paper, Caffe, Keras); auto: as the weights were trained, torchvision for a file",
+    )
+
+    def __post_init__(self) -> None:
+        if self.layout == "auto":
+            self.layout = "original" if self.weights in ORIGINAL_LAYOUT else "torchvision"
+
+    def problems(self) -> Iterator[str]:
+        """The bundled weights have a layout."""
+        if self.weights in ORIGINAL_LAYOUT and self.layout != "original":
+            yield f"encoder.layout must be original (or auto) for encoder.weights {self.weights}"
 
 
 @dataclass
 class DecoderConfig:
-    """The tongue. Defaults are Show and Tell's (Vinyals et al. 2015) as most tutorials have it."""
+    """The caption decoder; what all decoders have"""
 
-    name: Literal["lstm", "attention", "transformer"] = "lstm"
-    """lstm: the image is the first word the LSTM reads; attention: and a look at the grid for each word; transformer"""
-    embed_size: int = 256
-    """width E of word embeddings and of the projected image (transformer: hidden_size is)"""
-    hidden_size: int = 512
-    """width H of the LSTM, of attention, and of the transformer"""
-    heads: int = 8
-    """attention heads, each hidden_size / heads wide (lstm: none)"""
-    layers: int = 3
-    """layers of the transformer"""
-    dropout: float = 0.5
-    """dropout on what the decoder reads and says, and on what attention sees"""
+    built_by: ClassVar[str]  # the class, a ``WordDecoder``, that takes these options
+
+    name: str = option(
+        "lstm", "lstm (the image is its first input), attention (an LSTM that attends to the image), or transformer"
+    )
+    hidden_size: int = option(512, "width H of the LSTM, of attention, and of the Transformer", "[1, inf)")
+    dropout: float = option(0.5, "dropout probability on the decoder's inputs and outputs", "[0, 1)")
+
+    def problems(self) -> Iterator[str]:
+        """What is wrong with these options together."""
+        return iter(())
+
+
+@dataclass
+class LSTMConfig(DecoderConfig):
+    """Show and Tell (Vinyals et al. 2015)."""
+
+    built_by = "models.model.DecoderRNN"
+
+    embed_size: int = option(256, "width E of word embeddings and of the projected image", "[1, inf)")
+
+
+@dataclass
+class HeadsConfig(DecoderConfig):
+    """Decoders with multi-head attention."""
+
+    heads: int = option(8, "attention heads, each hidden_size / heads wide", "[1, inf)")
+
+    def problems(self) -> Iterator[str]:
+        """The heads share the hidden width."""
+        if self.hidden_size % self.heads:
+            yield "decoder.heads must divide decoder.hidden_size"
+
+
+@dataclass
+class AttentionConfig(HeadsConfig):
+    """Show, Attend and Tell (Xu et al. 2015)."""
+
+    built_by = "models.attention.AttentionDecoder"
+
+    embed_size: int = option(512, "width E of word embeddings", "[1, inf)")
+
+
+@dataclass
+class TransformerConfig(HeadsConfig):
+    """Attention Is All You Need (Vaswani et al. 2017)."""
+
+    built_by = "models.transformer.TransformerDecoder"
+
+    layers: int = option(3, "layers", "[1, inf)")
+
+    def problems(self) -> Iterator[str]:
+        """The position encodings come in pairs of sine and cosine."""
+        yield from super().problems()
+        if self.hidden_size % 2:
+            yield "decoder.hidden_size must be even for the sinusoidal position encodings"
+
+
+DECODERS: dict[str, type[DecoderConfig]] = {
+    "lstm": LSTMConfig,
+    "attention": AttentionConfig,
+    "transformer": TransformerConfig,
+}
+ENCODERS: dict[str, type[EncoderConfig]] = {
+    "resnet50": ResNet50Config,
+}
 
 
 @dataclass
 class GenerateConfig:
-    """How a sentence is searched for."""
+    """How captions are generated"""
 
-    beam_size: int = 5
-    """sentences kept open at each step; 1 is greedy decoding"""
-    max_length: int = 30
-    """longest caption, in words"""
-    length_penalty: float = 0.7
-    """a in score = log-probability / length**a (Wu et al. 2016 in its simple form); 0 favours short captions, 1 is the mean per word"""
-    no_repeat_ngram: int = 0
-    """a caption does not say the same so many words twice; 0: it may"""
-    mirror: bool = False
-    """look at the mirror image too: the decoder attends to twice the places, the encoder takes twice the time"""
+    beam_size: int = option(5, "hypotheses kept open at each step; 1 is greedy decoding", "[1, inf)")
+    max_length: int = option(30, "longest caption, in words", "[1, inf)")
+    length_penalty: float = option(
+        0.7,
+        "a in score = log-probability / length**a (Wu et al. 2016, without its offset); 0 favours short captions, "
+        "1 is the mean per word",
+        "[0, 2]",
+    )
+    no_repeat_ngram: int = option(
+        0, "block n-grams of this length that the caption already contains; 0: none", "[0, inf)"
+    )
+    mirror: bool = option(False, "also attend to the mirror image: the encoder takes twice the time")
 
 
 @dataclass
 class StageConfig:
-    """One stretch of training with its own schedule; a run is a list of them."""
+    """One stage of training with its own schedule; a run is a list of them"""
 
-    name: str = "frozen"
-    """what the log and the curve call the stage"""
-    epochs: int = 20
-    """passes over the training images, at most"""
-    lr: float = 1e-3
-    """peak learning rate of the decoder (AdamW)"""
-    encoder_lr: float = 0.0
-    """peak learning rate of the encoder; 0 keeps it frozen, and its features are then computed once and cached"""
-    encoder_from: int = 2
-    """first ResNet stage (1 to 4) that learns when encoder_lr > 0; 0 is everything, the stem included"""
-    crop: float = 1.0
-    """least share of a picture's area that random crops keep; 1 takes it whole. With crop, flip or jitter no features are cached"""
-    flip: bool = False
-    """mirror half of the pictures, but none with a caption that says left or right"""
-    jitter: float = 0.0
-    """change brightness, contrast and saturation by up to this share"""
-    schedule: Literal["cosine", "plateau"] = "cosine"
-    """cosine: fall to 1 % of the peak over the stage; plateau: halve after 2 epochs without a better validation CIDEr"""
-    warmup: float = 0.03
-    """share of the stage's steps in which the learning rate rises from 0"""
-    label_smoothing: float = 0.1
-    """share of the target probability spread over the whole vocabulary (Szegedy et al. 2016); cross-entropy only"""
-    word_dropout: float = 0.0
-    """share of the words a decoder reads that are hidden (<unk>), so that it looks at the picture rather than guess from the words before"""
-    dropout: float | None = None
-    """decoder's dropout in this stage; null: decoder.dropout"""
-    samples: int = 0
-    """0: learn to say each next word of people's captions (cross-entropy); 2 or more: draw so many sentences of each image and learn from their CIDEr-D (SCST)"""
-    patience: int = 5
-    """stop the stage after this many epochs without a better validation CIDEr"""
+    name: str = option("frozen", "the stage's name in the log and the curve")
+    epochs: int = option(20, "passes over the training images, at most", "[1, inf)")
+    lr: float = option(1e-3, "peak learning rate of the decoder (AdamW)", "(0, inf)")
+    encoder_lr: float = option(
+        0.0, "peak learning rate of the encoder; 0: frozen, its features are computed once and cached", "[0, inf)"
+    )
+    encoder_from: int = option(
+        2, "first encoder stage that is trained when encoder_lr > 0 (ResNet-50: 1 to 4, 0: the stem too)", "[0, inf)"
+    )
+    crop: float = option(
+        1.0,
+        "augment: random crops keep at least this share of an image's area; 1: no crops. With crop, flip or jitter "
+        "training features are not cached",
+        "(0, 1]",
+    )
+    flip: bool = option(False, "augment: flip half of the images, but none with a caption that says left or right")
+    jitter: float = option(0.0, "augment: change brightness, contrast and saturation by up to this share", "[0, 1)")
+    schedule: Literal["cosine", "plateau"] = option(
+        "cosine", "cosine: decay to 1 % of the peak; plateau: halve after 2 epochs without a better validation CIDEr"
+    )
+    warmup: float = option(0.03, "share of the stage's steps in which the learning rate rises from 0", "[0, 1)")
+    label_smoothing: float = option(
+        0.1, "share of the target probability spread over all words (Szegedy et al. 2016)", "[0, 1)"
+    )
+    word_dropout: float = option(
+        0.0, "probability of replacing an input word by <unk>, which forces the decoder to use the image", "[0, 1)"
+    )
+    dropout: float | None = option(None, "the decoder's dropout in this stage; null: decoder.dropout", "[0, 1)")
+    samples: int = option(
+        0,
+        "0: cross-entropy; 2 or more: self-critical training on the CIDEr-D of so many sampled captions per image",
+        "[0, inf)",
+    )
+    patience: int = option(5, "stop the stage after this many epochs without a better validation CIDEr", "[1, inf)")
 
     @property
     def augments(self) -> bool:
-        """Whether a picture looks different each time it is learnt from."""
+        """Whether training images are augmented."""
         return self.crop < 1 or self.flip or self.jitter > 0
 
 
 @dataclass
 class TrainConfig:
-    """How it learns."""
+    """How the model is trained"""
 
-    seed: int = 0
-    """seed of the weights, the order of the images, dropout and the split (where the CSV has none)"""
-    batch_size: int = 32
-    """images a step; each brings all its captions"""
-    weight_decay: float = 1e-2
-    """AdamW's decoupled weight decay, on matrices only"""
-    grad_clip: float = 5.0
-    """largest norm of the gradient"""
-    ema: float = 0.999
-    """decay of the weights' moving average, which is validated and saved: at most, early on it covers the last ninth of the steps; 0: none"""
-    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
-    """auto: fp16 or bf16 autocast on CUDA, bf16 on a CPU with native bf16 instructions, else fp32"""
-    save_every: float = 120.0
-    """seconds between saves of checkpoints_last.pth within an epoch: what a power cut can cost"""
-    stages: list[StageConfig] = field(default_factory=lambda: [StageConfig()])
-    """the stages, one after the other; --train.stages.KEY changes the last one"""
+    seed: int = option(
+        0, "seed of weights, order of images, dropout, and of the split where the CSV has none", "[0, 4294967296)"
+    )
+    batch_size: int = option(32, "images per step, each with all its captions", "[2, inf)")
+    weight_decay: float = option(1e-2, "AdamW's decoupled weight decay, on matrices only", "[0, inf)")
+    grad_clip: float = option(5.0, "largest norm of the gradient", "(0, inf)")
+    ema: float = option(
+        0.999,
+        "decay of the exponential moving average (EMA) of the weights, which is validated and saved; ramps up as "
+        "(1 + t) / (10 + t); 0 disables it",
+        "[0, 1)",
+    )
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = option(
+        "auto", "auto: bf16 or fp16 autocast on CUDA, bf16 on a CPU with native bf16 instructions, else fp32"
+    )
+    save_every: float = option(
+        120.0, "seconds between saves of checkpoints_last.pth within an epoch: what a power cut can cost", "(0, inf)"
+    )
+    stages: list[StageConfig] = field(
+        default_factory=lambda: [StageConfig()],
+        metadata={"help": "the stages, one after the other; --train.stages.KEY changes the last one"},
+    )
 
 
 @dataclass
 class Config:
-    """A whole run."""
+    """A whole run"""
 
-    data: DataConfig = field(default_factory=DataConfig)
-    """What goes in."""
-    encoder: EncoderConfig = field(default_factory=EncoderConfig)
-    """The eye: ResNet-50."""
-    decoder: DecoderConfig = field(default_factory=DecoderConfig)
-    """The tongue."""
-    generate: GenerateConfig = field(default_factory=GenerateConfig)
-    """How a sentence is searched for."""
-    train: TrainConfig = field(default_factory=TrainConfig)
-    """How it learns."""
-    output_dir: str = "."
-    """folder that the checkpoints, loss_log.txt and resolved_config.yaml are written to"""
-    device: str = "auto"
-    """auto (CUDA, else MPS, else CPU), or cpu, cuda, cuda:1, mps"""
+    data: DataConfig = section(DataConfig)
+    encoder: EncoderConfig = section(ResNet50Config, ENCODERS)
+    decoder: DecoderConfig = section(LSTMConfig, DECODERS)
+    generate: GenerateConfig = section(GenerateConfig)
+    train: TrainConfig = section(TrainConfig)
+    output_dir: str = option(".", "folder of the checkpoints, loss_log.txt and resolved_config.yaml")
+    device: str = option("auto", "auto (CUDA, else MPS, else CPU), or cpu, cuda, cuda:1, mps")
 
 
-def check(config: Config) -> Config:
-    """Return ``config`` if its values make sense together.
-
-    Raises:
-        UserError: all problems at once, each with the option's name.
-    """
-    problems = []
-
-    def need(condition: bool, problem: str) -> None:
-        if not condition:
-            problems.append(problem)
-
-    need(config.data.image_size >= 32 and config.data.image_size % 32 == 0, "data.image_size must be a multiple of 32")
-    need(config.data.min_count >= 1, "data.min_count must be 1 or more")
-    need(0 <= config.train.seed < 2**32, "train.seed must be in [0, 2**32)")
-    need(config.data.workers >= 0, "data.workers must be 0 or more")
-    bundled = config.encoder.weights == "bundled"
-    need(
-        not bundled or config.encoder.layout == "original",
-        "encoder.weights bundled needs encoder.layout original: it was trained in it",
-    )
-    need(
-        config.decoder.embed_size >= 1 and config.decoder.hidden_size >= 1,
-        "decoder.embed_size and decoder.hidden_size must be 1 or more",
-    )
-    name, heads, layers = config.decoder.name, config.decoder.heads, config.decoder.layers
-    need(heads >= 1 and layers >= 1, "decoder.heads and decoder.layers must be 1 or more")
-    need(
-        name == "lstm" or config.decoder.hidden_size % max(1, heads) == 0,
-        "decoder.heads must divide decoder.hidden_size",
-    )
-    need(
-        name != "transformer" or config.decoder.hidden_size % 2 == 0,
-        "decoder.hidden_size must be even for the sines of its positions",
-    )
-    need(0 <= config.decoder.dropout < 1, "decoder.dropout must be in [0, 1)")
-    need(config.generate.beam_size >= 1, "generate.beam_size must be 1 or more")
-    need(config.generate.max_length >= 1, "generate.max_length must be 1 or more")
-    need(0 <= config.generate.length_penalty <= 2, "generate.length_penalty must be in [0, 2]")
-    need(config.generate.no_repeat_ngram >= 0, "generate.no_repeat_ngram must be 0 or more")
-    need(config.train.batch_size >= 2, "train.batch_size must be 2 or more")
-    need(config.train.grad_clip > 0, "train.grad_clip must be more than 0")
-    need(0 <= config.train.ema < 1, "train.ema must be in [0, 1)")
-    need(config.train.weight_decay >= 0, "train.weight_decay must be 0 or more")
-    need(config.train.save_every > 0, "train.save_every must be more than 0")
-    need(len(config.train.stages) > 0, "train.stages must have at least one stage")
+def check(config: Config) -> list[str]:
+    """What is wrong with options that depend on each other."""
+    stride, last = config.encoder.stride, config.encoder.last_stage
+    problems = [*config.encoder.problems(), *config.decoder.problems()]
+    if config.data.image_size % stride:
+        problems.append(f"data.image_size must be a multiple of {stride}, the stride of {config.encoder.name}")
     names = [stage.name for stage in config.train.stages]
-    need(len(set(names)) == len(names), f"train.stages: names must differ, got {names}")
+    if not names or len(set(names)) < len(names):
+        problems.append(f"train.stages must be at least one stage, and names must differ, got {names}")
     for stage in config.train.stages:
-        where = f"train.stages {stage.name!r}"
-        need(
-            not re.search(r"[\x00-\x1f]", stage.name),
-            f"{where}: no tab, line break or other control character in a name, the log would tear",
-        )
-        need(stage.epochs >= 1, f"{where}: epochs must be 1 or more")
-        need(stage.lr > 0, f"{where}: lr must be more than 0")
-        need(stage.encoder_lr >= 0, f"{where}: encoder_lr must be 0 or more")
-        need(0 <= stage.encoder_from <= 4, f"{where}: encoder_from must be 0 to 4")
-        need(0 < stage.crop <= 1, f"{where}: crop must be in (0, 1]")
-        need(0 <= stage.jitter < 1, f"{where}: jitter must be in [0, 1)")
-        need(0 <= stage.warmup < 1, f"{where}: warmup must be in [0, 1)")
-        need(0 <= stage.label_smoothing < 1, f"{where}: label_smoothing must be in [0, 1)")
-        need(0 <= stage.word_dropout < 1, f"{where}: word_dropout must be in [0, 1)")
-        need(stage.dropout is None or 0 <= stage.dropout < 1, f"{where}: dropout must be in [0, 1)")
-        need(
-            stage.samples == 0 or stage.word_dropout == 0,
-            f"{where}: word_dropout hides words of people's captions; with samples there are none",
-        )
-        need(
-            stage.samples == 0 or stage.samples >= 2,
-            f"{where}: samples must be 0, or 2 or more: each is judged against the others",
-        )
-        need(stage.patience >= 1, f"{where}: patience must be 1 or more")
-    if problems:
-        raise UserError("; ".join(problems))
-    return config
+        where = f"train.stages {stage.name!r}:"
+        if re.search(r"[\x00-\x1f]", stage.name):
+            problems.append(f"{where} no tab, line break or other control character in a name, it would break the log")
+        if stage.encoder_lr > 0 and stage.encoder_from > last:
+            problems.append(f"{where} encoder_from must be 0 to {last} for {config.encoder.name}")
+        if stage.samples == 1:
+            problems.append(f"{where} samples must be 0, or 2 or more: each is compared with the others")
+        if stage.samples and stage.word_dropout:
+            problems.append(f"{where} word_dropout is for reference captions; with samples there are none")
+    return problems
 
 
-def build_parser(prog: str | None = None) -> jsonargparse.ArgumentParser:
-    """The command line of a training run: one option for every field of ``Config``, plus --config."""
-    parser = jsonargparse.ArgumentParser(
-        prog=prog,
-        exit_on_error=False,
-        allow_abbrev=False,
-        description=f"Without --config, the values of a run come from {DEFAULT_CONFIG.name}. What a YAML file leaves out takes the default shown here.",
+def build_parser(prog: str = "train.py") -> OptionParser:
+    """The command line of a training run: an option for every field of ``Config``, --config and --print_config."""
+    parser = OptionParser(
+        prog,
+        f"Without --config, the values of a run come from {DEFAULT_CONFIG.name}. What a YAML file leaves out takes the "
+        "default shown here. The command line wins.",
+        usage=f"{prog} [--config FILE] [--SECTION.OPTION VALUE ...]",
     )
-    parser.add_argument("--config", action="config", help="YAML file with the values of the run")
-    parser.add_class_arguments(Config, as_group=False)
+    parser.add_argument("--config", action="append", metavar="FILE", help="YAML file; of several, the later ones win")
+    parser.add_argument("--print_config", action="store_true", help="print the options of the run as YAML, then exit")
+    add_options(parser, Config)
     return parser
 
 
-def read_config(parser: jsonargparse.ArgumentParser, argv: Sequence[str]) -> tuple[Config, jsonargparse.Namespace]:
-    """Parse YAML, then the command line, which wins wherever it stands.
+def read_config(parser: OptionParser, argv: Sequence[str]) -> tuple[Config, Namespace]:
+    """Read YAML, then the command line, which wins wherever it stands.
 
     Returns:
         the checked config, and the namespace with the script's own options.
 
     Raises:
-        UserError: an unknown key (the nearest valid name is given), a wrong type, values that do not fit together.
+        UserError: an unknown option (the nearest valid name is given), a wrong type, values that do not fit together.
     """
-    words, files = _split_config(argv)
-    if not files:
-        files = [str(DEFAULT_CONFIG)]
+    parsed, unknown = parser.parse_known_args(argv)
+    names = [leaf.name for leaf in leaves(Config)]
+    if unknown:
+        name = unknown[0].split("=")[0].lstrip("-")
+        raise UserError(f"unknown option '{name}' on the command line{suggest(name, names)}")
+    files = parsed.config or [str(DEFAULT_CONFIG)]
+    values: dict[str, Any] = {"train": {"stages": [{}]}}
     for file in files:
-        if not Path(file).is_file():
-            raise UserError(f"--config {file}: no such file")
-    try:
-        namespace = parser.parse_args([*(f"--config={file}" for file in files), *words])
-    except Exception as error:
-        if type(error).__name__ != "ArgumentError" and not isinstance(error, TypeError | ValueError | KeyError):
-            raise
-        raise UserError(_explain(parser, str(error), files)) from error
-    return _from_namespace(parser, namespace), namespace
+        values = merge(values, read_yaml(file))
+    sections = [f.name for f in dataclasses.fields(Config)]
+    options = {name: value for name, value in vars(parsed).items() if name in names or name in sections}
+    problems: list[str] = []
+    config = build(Config, nested(options, values), problems)
+    if problems := [*problems, *check(config)]:
+        raise UserError(f"{'; '.join(problems)} (options are read from {', '.join(files)} and the command line)")
+    if parsed.print_config:
+        print(yaml.safe_dump(config_to_dict(config), sort_keys=False), end="")
+        sys.exit(0)
+    return config, parsed
 
 
 def config_from_dict(values: dict[str, Any]) -> Config:
     """The config stored in a checkpoint, checked like one that was typed.
 
+    Older versions stored the options of all decoders; those that the chosen one does not have are left out.
+
     Raises:
-        UserError: a key or a value this version does not know.
+        UserError: an option or a value that this version does not know.
     """
-    parser = build_parser()
-    try:
-        return _from_namespace(parser, parser.parse_object(copy.deepcopy(values)))  # which it would change
-    except Exception as error:
-        raise UserError(f"the checkpoint's config does not fit this version: {error}") from error
+    decoder = values.get("decoder") if isinstance(values, dict) else None
+    if isinstance(decoder, dict) and (chosen := DECODERS.get(decoder.get("name", "lstm"))):
+        own, every = (
+            {f.name for cls in each for f in dataclasses.fields(cls)} for each in ([chosen], DECODERS.values())
+        )
+        values = {**values, "decoder": {key: value for key, value in decoder.items() if key in own or key not in every}}
+    problems: list[str] = []
+    config: Config = build(Config, values, problems)
+    if problems := [*problems, *check(config)]:
+        raise UserError(f"the checkpoint's config does not fit this version: {'; '.join(problems)}")
+    return config
 
 
 def config_to_dict(config: Config) -> dict[str, Any]:
     """Plain nested dicts, lists, strings and numbers: what a checkpoint stores."""
     return dataclasses.asdict(config)
-
-
-def _from_namespace(parser: jsonargparse.ArgumentParser, namespace: jsonargparse.Namespace) -> Config:
-    problems = list(_holes(namespace.as_dict(), Config(), ""))
-    if problems:
-        raise UserError("; ".join(problems))
-    built = parser.instantiate(namespace)
-    return check(Config(**{f.name: built[f.name] for f in dataclasses.fields(Config)}))
-
-
-def _holes(values: Any, example: Any, name: str) -> Iterator[str]:
-    """What jsonargparse lets through from YAML: null for an option, or a lone value where a section should be."""
-    if dataclasses.is_dataclass(example):
-        if isinstance(values, dict):
-            for f in dataclasses.fields(example):
-                yield from _holes(values.get(f.name), getattr(example, f.name), f"{name}.{f.name}".lstrip("."))
-        else:
-            yield f"{name} must be a section of options, got {values}"
-    elif values is None and example is not None:
-        yield f"{name} has no value"
-    elif isinstance(example, list) and example:
-        for value in values:
-            yield from _holes(value, example[0], name)
-
-
-def _split_config(argv: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Take ``--config FILE`` out of the command line, so that its place there does not matter."""
-    words, files = list[str](), list[str]()
-    rest = iter(argv)
-    for word in rest:
-        if word == "--config":
-            files.append(next(rest, ""))
-        elif word.startswith("--config="):
-            files.append(word.removeprefix("--config="))
-        else:
-            words.append(word)
-    return words, files
-
-
-def _explain(parser: jsonargparse.ArgumentParser, message: str, files: Sequence[str]) -> str:
-    """Add the nearest valid name to jsonargparse's complaint about an unknown one."""
-    if message.startswith("Unexpected config"):
-        return f"--config {', '.join(files)}: not a mapping of options to values, such as 'train: {{seed: 3}}'"
-    unknown = re.search(
-        r"(?:Group '(?P<group>[\w.]+)' does not accept o|O)ption '(?P<key>.+?)'|unrecognized arguments: -*(?P<word>[^\s=]+)",
-        message,
-    )
-    if unknown is None:
-        message = re.sub(r"<class '(\w+)'>", r"\1", message).replace("Parser key", "option").replace("typing.", "")
-        return f"{message} (values from {', '.join(files)} and the command line)"
-    name = ".".join(part for part in unknown.group("group", "key", "word") if part)
-    stage_keys = [f.name for f in dataclasses.fields(StageConfig)]
-    valid = [word.lstrip("-") for action in parser._actions for word in action.option_strings]
-    valid = sorted(
-        {*valid, *(f"train.stages.{key}" for key in stage_keys), *stage_keys, *(word.split(".")[-1] for word in valid)}
-    )
-    near = difflib.get_close_matches(name, valid, n=1, cutoff=0.5)
-    hint = f"did you mean '{near[0]}'?" if near else "see --help for the valid names"
-    return f"unknown option '{name}' on the command line or in {', '.join(files)}: {hint}"

@@ -1,51 +1,61 @@
-"""captions.csv -> splits -> Flickr8kDataset -> batches of images, each with all its captions."""
+"""Flickr8kDataset and its batches: images, each with all its captions."""
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch.utils.data import Dataset, Sampler
 
 from cli import UserError
 from data.images import ImageError, load_image
+from data.packing import PackedTokens, pack
 from data.transforms import Augment, Transform
-from data.vocab import PAD_ID, Vocabulary
+from data.vocab import Vocabulary
 
 
 @dataclass
 class Batch:
-    """B images with their captions. ``visual`` holds pictures (B, 3, S, S), or grid features (B, P, D) where those are cached."""
+    """B images with their captions."""
 
-    visual: torch.Tensor
-    tokens: (
-        torch.Tensor
-    )  # (B, K, T) int64, <start> ... <end>, filled up with <pad>; K captions per image, the longest has T tokens
+    visual: torch.Tensor  # images (B, 3, H, W), or grid features (B, P, D) where those are cached
+    captions: PackedTokens
     names: list[str]
     missing: dict[str, str] = field(default_factory=dict)  # images that belong here but could not be read -> why
 
+    def pin_memory(self) -> "Batch":
+        """The same in page-locked memory; ``DataLoader(pin_memory=True)`` calls this."""
+        return replace(self, visual=self.visual.pin_memory(), captions=self.captions.pin_memory())
 
-Item = tuple[
-    torch.Tensor | ImageError, list[list[int]], str
-]  # of an image: its picture or features, or why there is none; captions; name
+
+Item = tuple[torch.Tensor | ImageError, list[np.ndarray], str]
+"""One image: its tensor, or why it could not be read; its captions as token ids; its name."""
 
 
 class Flickr8kDataset(Dataset[Item]):
-    """Images, each with all its captions as ids. Any captions.csv will do; the name is of the data set it is made for.
+    """Images, each with all its captions as token ids. Any captions.csv will do; the name is that of the default data set.
+
+    The token ids of all captions are one array: nested lists would be copied into every worker process as soon as it
+    touches them (reference counts are written next to each object).
 
     Args:
         references: image name -> its captions.
-        load: (image name, seed) -> picture tensor (3, S, S), or cached features (P, D); see ``ImageLoader``, ``FeatureCache.loader``.
-        vocabulary: turns captions into ids.
+        load: (image name, seed) -> image tensor (3, H, W), or cached features (P, D); see ``ImageLoader`` and
+            ``FeatureCache.loader``.
+        vocabulary: turns captions into token ids.
     """
 
     def __init__(
         self, references: dict[str, list[str]], load: Callable[[str, int | None], torch.Tensor], vocabulary: Vocabulary
     ) -> None:
         self.names = list(references)
-        self.tokens = [[vocabulary.encode(caption) for caption in captions] for captions in references.values()]
         self.load = load
+        encoded = [vocabulary.encode(caption) for captions in references.values() for caption in captions]
+        self.tokens = np.array([token for caption in encoded for token in caption], dtype=np.int32)
+        self.starts = np.cumsum([0, *map(len, encoded)])  # where each caption begins in ``tokens``
+        self.first = np.cumsum([0, *map(len, references.values())])  # the first caption of each image
 
     def __len__(self) -> int:
         return len(self.names)
@@ -56,52 +66,57 @@ class Flickr8kDataset(Dataset[Item]):
         visual: torch.Tensor | ImageError
         try:
             visual = self.load(self.names[index], seed)
-        except ImageError as error:  # raised in a loader's worker it would end the run, with the worker's traceback
+        except ImageError as error:  # raised in a worker it would end the run with the worker's traceback
             visual = error
-        return visual, self.tokens[index], self.names[index]
+        return visual, self.captions(index), self.names[index]
+
+    def captions(self, index: int) -> list[np.ndarray]:
+        """The captions of one image as token ids, ``<start> ... <end>``."""
+        captions = range(self.first[index], self.first[index + 1])
+        return [self.tokens[self.starts[caption] : self.starts[caption + 1]] for caption in captions]
 
 
 @dataclass(frozen=True)
 class ImageLoader:
-    """(name, seed) -> normalised picture (3, S, S), decoded afresh each time; augmented where there is a seed.
+    """(name, seed) -> normalised image tensor (3, H, W), decoded afresh each time; augmented where there is a seed.
 
-    Those named in ``sided`` are never mirrored.
+    Those named in ``left_right`` are never flipped.
     """
 
     image_dir: Path
     transform: Transform
     augment: Augment | None = None
-    sided: frozenset[str] = frozenset()
+    left_right: frozenset[str] = frozenset()
 
     def __call__(self, name: str, seed: int | None = None) -> torch.Tensor:
-        """Load one image; ImageError if it cannot be used."""
+        """Load one image.
+
+        Raises:
+            ImageError: it cannot be used.
+        """
         image = load_image(self.image_dir / name)
         if self.augment is not None and seed is not None:
-            image = self.augment(image, seed, may_flip=name not in self.sided)
+            image = self.augment(image, seed, may_flip=name not in self.left_right)
         return self.transform(image)
 
 
 def collate(items: Sequence[Item]) -> Batch:
-    """Stack images; pad captions to (B, K, T) with <pad>, also where an image has fewer captions than another.
+    """Stack the images and pack their captions, on the CPU.
 
-    Images that could not be read are left out and told in ``missing``; B may be 0.
+    Images that could not be read are left out and listed in ``missing``; B may be 0.
     """
     missing = {name: str(visual) for visual, _, name in items if isinstance(visual, ImageError)}
     visuals = [visual for visual, _, _ in items if isinstance(visual, torch.Tensor)]
     read = [(captions, name) for _, captions, name in items if name not in missing]
-    captions_each = max((len(captions) for captions, _ in read), default=0)
-    longest = max((len(caption) for captions, _ in read for caption in captions), default=0)
-    tokens = torch.full((len(read), captions_each, longest), PAD_ID, dtype=torch.long)
-    for b, (captions, _) in enumerate(read):
-        for k, caption in enumerate(captions):
-            tokens[b, k, : len(caption)] = torch.tensor(caption)
-    return Batch(torch.stack(visuals) if visuals else torch.empty(0), tokens, [name for _, name in read], missing)
+    packed = pack([captions for captions, _ in read])
+    return Batch(torch.stack(visuals) if visuals else torch.empty(0), packed, [name for _, name in read], missing)
 
 
 class EpochSampler(Sampler[list[tuple[int, int]]]):
-    """Batches of (index, seed for its augmentation), in an order that depends on (seed, epoch) alone, and that can start in the middle: what exact resuming needs.
+    """Batches of (index, seed for its augmentation).
 
-    A lone last image joins the batch before it: batch normalisation cannot learn from one image.
+    The order depends on (seed, epoch) alone and can start in the middle of an epoch, which exact resuming needs.
+    A single image left over at the end joins the batch before it: batch normalization cannot train on one image.
 
     Raises:
         UserError: fewer than two images.
@@ -114,7 +129,7 @@ class EpochSampler(Sampler[list[tuple[int, int]]]):
         self.epoch = self.first_step = 0
 
     def set_position(self, epoch: int, first_step: int) -> None:
-        """Make the next iteration that of ``epoch``, without its first ``first_step`` batches."""
+        """Start the next iteration at batch ``first_step`` of ``epoch``."""
         self.epoch, self.first_step = epoch, first_step
 
     def __len__(self) -> int:

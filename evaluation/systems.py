@@ -130,7 +130,7 @@ def caption_images(images: Mapping[str, Path], runs: Sequence[Run]) -> list[dict
             for run, its_captions in zip(runs, captions, strict=True):
                 if run.cache.folder not in features:
                     features[run.cache.folder] = torch.stack([run.cache[images[name]] for name in batch])
-                found = run.captioner.caption_features(features[run.cache.folder], run.beam_size)
+                found = run.captioner.generate(features[run.cache.folder], run.beam_size)
                 its_captions |= {name: candidates[0].caption for name, candidates in zip(batch, found, strict=True)}
                 bar.update(len(batch))
     return captions

@@ -1,6 +1,10 @@
-"""Captioner: encoder, decoder, vocabulary and transform as one thing, loaded from one checkpoint; pictures in, sentences out."""
+"""Captioner: encoder, decoder, vocabulary and transform as one model, loaded from one checkpoint; images in, captions out.
 
-import math
+Shape letters: B images, P grid positions (twice as many with ``generate.mirror``), D encoder width, M real tokens,
+V vocabulary, (h, w) the encoder's grid.
+"""
+
+import pkgutil
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -14,64 +18,64 @@ from torch import nn
 from cli import UserError
 from config import Config, DecoderConfig, config_from_dict, config_to_dict
 from data.features import FeatureCache
+from data.packing import PackedTokens
 from data.transforms import Transform
 from data.vocab import Vocabulary, word_of_token
-from models.attention import AttentionDecoder
+from models.decoder import WordDecoder
 from models.decoding import Hypothesis, attention_per_word, generate, sample
-from models.model import DecoderRNN, EncoderCNN
-from models.quantize import expand
-from models.transformer import TransformerDecoder
+from models.encoder import Encoder
 from utils import autocast, load_checkpoint, pick_precision
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A caption and its log-probability (natural logarithm, summed over words and the end)."""
+    """A caption and its log-probability (natural logarithm, summed over its words and the end)."""
 
     caption: str
     log_prob: float
-    attention: torch.Tensor | None = (
-        None  # (words of caption.split(), P), where the decoder looked; asked for, of the best, if it has any
-    )
+    attention: torch.Tensor | None = None  # (words of caption.split(), h, w); only of the best, and only if asked for
 
 
-def build_decoder(
-    config: DecoderConfig, vocab_size: int, features_size: int
-) -> DecoderRNN | AttentionDecoder | TransformerDecoder:
-    """The decoder that ``decoder.name`` asks for."""
-    if config.name == "attention":
-        return AttentionDecoder(
-            vocab_size, features_size, config.embed_size, config.hidden_size, config.heads, config.dropout
-        )
-    if config.name == "transformer":
-        return TransformerDecoder(
-            vocab_size, features_size, config.hidden_size, config.layers, config.heads, config.dropout
-        )
-    return DecoderRNN(vocab_size, features_size, config.embed_size, config.hidden_size, config.dropout)
+def build_decoder(config: DecoderConfig, vocab_size: int, features_size: int) -> WordDecoder:
+    """The decoder that ``decoder.name`` selects, see ``config.DECODERS``."""
+    decoder = pkgutil.resolve_name(config.built_by)(config, vocab_size, features_size)
+    assert isinstance(decoder, WordDecoder)
+    return decoder
 
 
-def unmirror(attention: torch.Tensor) -> torch.Tensor:
-    """Attention over a picture and its mirror image (words, 2 * P) -> over the places of the picture (words, P)."""
-    picture, mirrored = attention.chunk(2, dim=1)
-    side = math.isqrt(picture.shape[1])
-    return picture + mirrored.reshape(-1, side, side).flip(-1).flatten(1)
+def build_encoder(config: Config, *, load_weights: bool) -> Encoder:
+    """The encoder that ``encoder.name`` selects, see ``config.ENCODERS``."""
+    make = pkgutil.resolve_name(config.encoder.built_by)
+    encoder = make(config.encoder, config.data.image_size, load_weights=load_weights)
+    assert isinstance(encoder, Encoder)
+    return encoder
+
+
+def unmirror(attention: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:
+    """Attention over an image and its mirror image (words, 2 * P) -> over the positions of the image (words, h, w)."""
+    image, mirrored = attention.view(len(attention), 2, *grid).unbind(dim=1)
+    return image + mirrored.flip(-1)
 
 
 class Captioner(nn.Module):
-    """What is trained, saved and used.
+    """The model that is trained, saved and used.
 
     Args:
-        config: the whole run's config; it travels in the checkpoint.
+        config: of the whole run; it is stored in the checkpoint.
         vocabulary: the words, from the training captions.
-        weights: the encoder's start, ``config.encoder.weights`` unless a checkpoint is about to fill it.
+        load_weights: whether to load the encoder's initial weights; False where a checkpoint is loaded afterwards.
     """
 
-    def __init__(self, config: Config, vocabulary: Vocabulary, weights: str | None = None) -> None:
+    def __init__(self, config: Config, vocabulary: Vocabulary, *, load_weights: bool = True) -> None:
         super().__init__()
         self.config, self.vocabulary = config, vocabulary
-        self.transform = Transform(config.data.image_size)
-        self.encoder = EncoderCNN(config.encoder.weights if weights is None else weights, config.encoder.layout)
+        self.encoder = build_encoder(config, load_weights=load_weights)
         self.decoder = build_decoder(config.decoder, len(vocabulary), self.encoder.features_size)
+
+    @property
+    def transform(self) -> Transform:
+        """From an RGB image to the tensor that ``encode`` reads."""
+        return self.encoder.transform
 
     @property
     def device(self) -> torch.device:
@@ -80,109 +84,124 @@ class Captioner(nn.Module):
 
     @property
     def precision(self) -> torch.dtype:
-        """What the encoder computes in where it does not learn: as in training, but on a CPU what is fast there."""
+        """What a frozen encoder computes in: as in training, but on a CPU what is fast there."""
         trained = self.config.train.precision
         return pick_precision("auto" if self.device.type == "cpu" and trained != "fp32" else trained, self.device)
 
-    def encode(self, pictures: torch.Tensor, *, mirror: bool) -> torch.Tensor:
-        """Pictures (B, 3, S, S) -> features (B, P, D) in fp16, without gradients: for the cache and for captioning.
+    def features(self, visual: torch.Tensor) -> torch.Tensor:
+        """Images (B, 3, H, W), or features (B, P, D) from the cache -> features to train on (B, P, D), with gradients."""
+        visual = visual.to(self.device, non_blocking=True)
+        features: torch.Tensor = self.encoder(visual) if visual.dim() == 4 else visual.float()
+        return features
 
-        Rounded even where no cache is, so that a picture gets the same caption with and without.
+    def forward(self, visual: torch.Tensor, captions: PackedTokens) -> torch.Tensor:
+        """Images (B, 3, H, W) or features (B, P, D), and their captions -> logits (M, V), by teacher forcing."""
+        logits: torch.Tensor = self.decoder(self.features(visual), captions.to(self.device))
+        return logits
+
+    def encode(self, images: torch.Tensor, *, mirror: bool) -> torch.Tensor:
+        """Images (B, 3, H, W) -> features (B, P, D) in fp16, without gradients: for the cache and for captioning.
+
+        Rounded even where no cache is used, so that an image gets the same caption with and without.
 
         Args:
-            mirror: the grid of the mirror image comes after that of the picture: (B, 2 * P, D).
+            mirror: append the grid of the mirror image to that of the image: (B, 2 * P, D).
+
+        Raises:
+            RuntimeError: in train mode; call ``eval()`` first.
         """
-        pictures = pictures.to(self.device)
-        views = [pictures, pictures.flip(-1)] if mirror else [pictures]
+        self._check_eval("encode")
+        images = images.to(self.device)
+        views = [images, images.flip(-1)] if mirror else [images]
         with torch.inference_mode(), autocast(self.device, self.precision):
             return torch.cat([self.encoder(view) for view in views], dim=1).half()
 
     def feature_cache(self, root: str | Path, *, mirror: bool) -> FeatureCache:
-        """The cache of this encoder's features below ``root``, see ``encode``; it serves as long as the encoder does not learn."""
-        about = {**self.encoder.fingerprint(), "precision": str(self.precision), **({"mirror": True} if mirror else {})}
-        return FeatureCache(root, partial(self.eval().encode, mirror=mirror), about, self.transform)
+        """The cache of this encoder's features below ``root``, see ``encode``; valid as long as the encoder is frozen."""
+        about = {
+            **self.encoder.fingerprint(),
+            "precision": str(self.precision),
+            **({"mirror": True} if mirror else {}),
+        }
+        return FeatureCache(root, partial(self.encode, mirror=mirror), about, self.transform)
 
-    def features(self, visual: torch.Tensor) -> torch.Tensor:
-        """Pictures (B, 3, S, S), or features (B, P, D) from the cache -> features to learn from (B, P, D), with gradients."""
-        features: torch.Tensor = self.encoder(visual) if visual.dim() == 4 else visual.float()
-        return features
-
-    def forward(self, visual: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
-        """Pictures (B, 3, S, S) or cached features (B, P, D), and tokens (B, K, T) -> logits (B, K, T, V)."""
-        logits: torch.Tensor = self.decoder(self.features(visual), tokens)
-        return logits
-
-    def set_dropout(self, share: float) -> None:
-        """Change the decoder's dropout; a stage of training may want its own."""
+    def set_dropout(self, probability: float) -> None:
+        """Change the decoder's dropout; a training stage may have its own."""
         for module in self.decoder.modules():
             if isinstance(module, nn.Dropout):
-                module.p = share
+                module.p = probability
 
-    def caption_features(
+    def generate(
         self, features: torch.Tensor, beam_size: int | None = None, *, attention: bool = False
     ) -> list[list[Candidate]]:
-        """Features (B, P, D) -> for each image its candidates, the best first, and if wanted with ``attention``."""
+        """Features (B, P, D), from ``encode`` or the cache -> the candidates of each image, the best first.
+
+        Args:
+            beam_size: None: ``generate.beam_size`` of the config.
+            attention: also compute the attention of each best candidate.
+
+        Raises:
+            RuntimeError: in train mode; call ``eval()`` first.
+        """
+        self._check_eval("generate")
         options, features = self.config.generate, features.to(self.device).float()
+        beam_size = beam_size or options.beam_size
         found = generate(
-            self.decoder,
-            features,
-            beam_size or options.beam_size,
-            options.max_length,
-            options.length_penalty,
-            options.no_repeat_ngram,
+            self.decoder, features, beam_size, options.max_length, options.length_penalty, options.no_repeat_ngram
         )
         return self._candidates(found, features, attention)
-
-    def _candidates(
-        self, found: list[list[Hypothesis]], features: torch.Tensor, attention: bool
-    ) -> list[list[Candidate]]:
-        """Token ids -> captions, with ``attention`` also where the decoder looked at the words of each image's first."""
-        candidates = [
-            [Candidate(self.vocabulary.decode(h.tokens), h.log_prob) for h in hypotheses] for hypotheses in found
-        ]
-        looks = (
-            attention_per_word(self.decoder, features, [hypotheses[0].tokens for hypotheses in found])
-            if attention
-            else None
-        )
-        for best, hypotheses, weights in zip(candidates, found, looks or [], strict=looks is not None):
-            places = word_of_token([self.vocabulary.words[token] for token in hypotheses[0].tokens], best[0].caption)
-            inside = (
-                torch.arange(len(best[0].caption.split()))[:, None] == torch.tensor(places)
-            ).float()  # (words, tokens)
-            # "man's" is two tokens: where it looked is the mean of both
-            mean = inside / inside.sum(dim=1, keepdim=True)
-            best[0] = replace(
-                best[0], attention=mean @ (unmirror(weights) if self.config.generate.mirror else weights).cpu()
-            )
-        return candidates
 
     def caption(
         self, images: Sequence[Image.Image], beam_size: int | None = None, *, attention: bool = False
     ) -> list[list[Candidate]]:
-        """RGB pictures of any size -> for each its candidates, the best first, and if wanted with ``attention``."""
-        return self.caption_features(self._encode_pictures(images), beam_size, attention=attention)
+        """RGB images of any size -> the candidates of each, the best first; see ``generate``."""
+        return self.generate(self._encode_images(images), beam_size, attention=attention)
 
     def sample(
         self, images: Sequence[Image.Image], count: int, temperature: float, seed: int, *, attention: bool = False
     ) -> list[list[Candidate]]:
-        """RGB pictures of any size -> for each ``count`` sentences drawn at random, the likeliest first; see ``decoding.sample``.
+        """RGB images of any size -> ``count`` sampled captions of each, the most likely first; see ``decoding.sample``.
 
         Raises:
             ValueError: temperature is not above 0.
         """
-        features = self._encode_pictures(images).float()
+        features = self._encode_images(images).float()
         generator = torch.Generator(self.device).manual_seed(seed)
         found = sample(self.decoder, features, count, generator, self.config.generate.max_length, temperature)
         return self._candidates(found, features, attention)
 
-    def _encode_pictures(self, images: Sequence[Image.Image]) -> torch.Tensor:
+    def _encode_images(self, images: Sequence[Image.Image]) -> torch.Tensor:
         self.eval()
-        pictures = torch.stack([self.transform(image) for image in images])
-        return self.encode(pictures, mirror=self.config.generate.mirror)
+        return self.encode(torch.stack([self.transform(image) for image in images]), mirror=self.config.generate.mirror)
+
+    def _check_eval(self, method: str) -> None:
+        if self.training:  # dropout would make the result random
+            raise RuntimeError(f"Captioner.{method}() is for inference: call eval() first")
+
+    def _candidates(
+        self, found: list[list[Hypothesis]], features: torch.Tensor, attention: bool
+    ) -> list[list[Candidate]]:
+        """Token ids -> captions, with ``attention`` also that of each image's first."""
+        candidates = [[Candidate(self.vocabulary.decode(h.tokens), h.log_prob) for h in beams] for beams in found]
+        if not attention:
+            return candidates
+        attended = attention_per_word(self.decoder, features, [beams[0].tokens for beams in found])
+        for its_candidates, beams, weights in zip(candidates, found, attended or [], strict=attended is not None):
+            best = its_candidates[0]
+            its_candidates[0] = replace(best, attention=self._word_attention(best.caption, beams[0].tokens, weights))
+        return candidates
+
+    def _word_attention(self, caption: str, tokens: Sequence[int], weights: torch.Tensor) -> torch.Tensor:
+        """Attention per token (tokens, P) -> per word of the caption (words, h, w), on the CPU."""
+        places = word_of_token([self.vocabulary.words[token] for token in tokens], caption)
+        inside = (torch.arange(len(caption.split()))[:, None] == torch.tensor(places)).float()  # (words, tokens)
+        mean = inside / inside.sum(dim=1, keepdim=True)  # "man's" is two tokens: the mean of both
+        per_word = mean @ weights.cpu()
+        grid = self.encoder.grid
+        return unmirror(per_word, grid) if self.config.generate.mirror else per_word.view(-1, *grid)
 
     def checkpoint(self) -> dict[str, Any]:
-        """Everything that captioning needs, as plain things."""
+        """Everything that captioning needs, as plain values and tensors."""
         return {
             "config": config_to_dict(self.config),
             "vocab": self.vocabulary.state(),
@@ -192,18 +211,25 @@ class Captioner(nn.Module):
 
     @classmethod
     def from_checkpoint(cls, checkpoint: dict[str, Any], name: str | Path = "checkpoint") -> "Captioner":
-        """Build from ``checkpoint()``'s dict; needs no other file and no network.
+        """Build from the dict of ``checkpoint()``; needs no other file and no network.
 
         Raises:
             UserError: a part is missing or does not fit.
         """
         try:
-            captioner = cls(config_from_dict(checkpoint["config"]), Vocabulary(checkpoint["vocab"]), weights="none")
-            captioner.encoder.learns_batchnorm = captioner.config.encoder.weights == "none"
-            captioner.transform = Transform.from_dict(checkpoint["transform"])
-            captioner.load_state_dict(expand(checkpoint))
-        except (KeyError, TypeError, AttributeError, RuntimeError) as error:
-            raise UserError(f"{name}: parts of the checkpoint are missing or do not fit together ({error})") from error
+            values, words, transform = checkpoint["config"], checkpoint["vocab"], checkpoint["transform"]
+            state = checkpoint["model"]
+            config, vocabulary, transform = config_from_dict(values), Vocabulary(words), Transform.from_dict(transform)
+        except (KeyError, TypeError) as error:
+            raise UserError(f"{name}: parts of the checkpoint are missing or damaged ({error})") from error
+        with torch.device("meta"):  # the weights are about to be loaded: initialising a ResNet-50 takes 0.7 s
+            captioner = cls(config, vocabulary, load_weights=False)
+        captioner.encoder.transform = transform
+        try:
+            captioner.load_state_dict(state, assign=True)
+        except (RuntimeError, AttributeError, TypeError) as error:
+            raise UserError(f"{name}: parts of the checkpoint do not fit together ({error})") from error
+        captioner.encoder.to(memory_format=torch.channels_last)  # a quantized file's weights come in the usual format
         return captioner
 
     @classmethod

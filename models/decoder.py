@@ -1,78 +1,93 @@
-"""What all decoders have in common: teacher forcing and one step of decoding are the same reading of words."""
+"""What all decoders have in common: teacher forcing and one step of decoding read tokens in the same way.
+
+Shape letters: B images, P grid positions, D encoder width, N sequences, T tokens, M real tokens, V vocabulary, H hidden.
+"""
 
 from abc import ABC, abstractmethod
-from typing import Any
+from typing import Any, ClassVar, Protocol, Self
 
 import torch
 from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from data.vocab import END_ID, PAD_ID
+from data.packing import PackedTokens
 
 
-class Words:
-    """Which of the tokens (N, T) are read: M in all, those before <end>.
+class State(Protocol):
+    """What a decoder remembers of N sequences."""
 
-    Captions differ so much in length that half of a batch is padding. What works on each word alone gets ``rows`` (M, F) without it,
-    what looks along a sentence gets them ``padded`` (N, T, F).
-    """
+    def select(self, index: torch.Tensor, per_image: int) -> Self:
+        """The state of the sequences ``index`` (N',), in that order.
 
-    def __init__(self, tokens: torch.Tensor) -> None:
-        self.n, self.t = tokens.shape
-        self.index: torch.Tensor | None = None  # a single step has nothing to leave out
-        if self.t > 1:
-            read = ((tokens == END_ID) | (tokens == PAD_ID)).cumsum(dim=1) == 0  # (N, T)
-            read[:, 0] = True  # an image with fewer captions than another has some that are padding throughout
-            self.index = read.flatten().nonzero()[:, 0]  # (M,)
-            self.lengths = read.sum(dim=1).cpu()  # (N,)
-
-    def rows(self, x: torch.Tensor) -> torch.Tensor:
-        """(N, T, F) -> (M, F)."""
-        x = x.flatten(0, 1)
-        return x if self.index is None else x[self.index]
-
-    def padded(self, rows: torch.Tensor) -> torch.Tensor:
-        """(M, F) -> (N, T, F), 0 where no word is."""
-        if self.index is not None:
-            rows = rows.new_zeros(self.n * self.t, rows.shape[1]).index_copy(0, self.index, rows)
-        return rows.view(self.n, self.t, -1)
-
-    def through(
-        self, lstm: nn.LSTM, x: torch.Tensor, state: tuple[torch.Tensor, torch.Tensor]
-    ) -> tuple[torch.Tensor, tuple[torch.Tensor, torch.Tensor]]:
-        """Run ``lstm`` from ``state`` over x (N, T, E) -> hidden (N, T, H), and its state after each sentence's last word."""
-        if self.index is None:
-            hidden, state = lstm(x, state)
-            return hidden, state
-        packed, state = lstm(pack_padded_sequence(x, self.lengths, batch_first=True, enforce_sorted=False), state)
-        return pad_packed_sequence(packed, batch_first=True, total_length=self.t)[0], state
+        A sequence may be taken several times. Each run of ``per_image`` sequences belongs to one image, and images
+        keep their order: they may be dropped or repeated, not both at once.
+        """
+        ...
 
 
 class WordDecoder(nn.Module, ABC):
-    """A decoder that says how it starts from an image (``start``) and how it goes on reading words (``read``).
+    """A decoder defines how it starts from an image (``start``) and how it reads further tokens (``read``).
 
-    The shift that teacher forcing needs is the caller's: ``tokens`` are <start> w1 ... wn, and the logits at position t
-    are those of the word after tokens[t], so the targets are w1 ... wn <end>.
+    The shift that teacher forcing needs is made in data/packing.py: a decoder reads <start> w1 ... wn, and its logits
+    for a token are those of the token after it, so the targets are w1 ... wn <end>.
     """
+
+    attends: ClassVar[bool] = False  # whether ``read`` can return attention weights
 
     @abstractmethod
     def start(self, features: torch.Tensor) -> Any:
-        """Read the image: features (B, P, D) -> state of B sentences, before any word."""
+        """Read the image: features (B, P, D) -> ``State`` of B sequences, before any token."""
 
     @abstractmethod
-    def read(self, tokens: torch.Tensor, state: Any) -> tuple[torch.Tensor, Any, torch.Tensor | None]:
-        """Some words further: tokens (N, T) -> logits (N, T, V), 0 from <end> on, the new state, attention (N, T, P) or None."""
+    def read(
+        self, tokens: PackedTokens, state: Any, *, attention: bool = False
+    ) -> tuple[torch.Tensor, Any, torch.Tensor | None]:
+        """Read further tokens of N sequences.
 
-    def forward(self, features: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
-        """All steps at once, by teacher forcing: (B, P, D), (B, K, T) -> logits (B, K, T, V)."""
-        b, k, t = tokens.shape
-        every_caption = torch.arange(b, device=tokens.device).repeat_interleave(
-            k
-        )  # the image is read once, not K times
-        logits, _, _ = self.read(tokens.reshape(b * k, t), self.start(features).select(every_caption))
-        return logits.view(b, k, t, -1)
+        Args:
+            tokens: N sequences, of one token each while decoding.
+            state: the ``State`` of the N sequences.
+            attention: also return the attention weights; None for a decoder that does not attend.
 
-    def step(self, tokens: torch.Tensor, state: Any) -> tuple[torch.Tensor, Any, torch.Tensor | None]:
-        """One word further: tokens (N,) -> logits (N, V) of the next word, the new state, and attention (N, P) or None."""
-        logits, state, attention = self.read(tokens[:, None], state)
-        return logits[:, 0], state, None if attention is None else attention[:, 0]
+        Returns:
+            logits of the next token (M, V), the new state, attention weights (N, T, P).
+        """
+
+    def forward(self, features: torch.Tensor, captions: PackedTokens) -> torch.Tensor:
+        """All steps at once, by teacher forcing: features (B, P, D), captions of B images -> logits (M, V)."""
+        state = self.start(features).select(captions.sequence_images, captions.per_group)  # an image is read once
+        logits, _, _ = self.read(captions, state)
+        return logits
+
+    def step(
+        self, tokens: torch.Tensor, state: Any, *, attention: bool = False
+    ) -> tuple[torch.Tensor, Any, torch.Tensor | None]:
+        """One token further: tokens (N,) -> logits (N, V), the new state, attention weights (N, P) or None."""
+        logits, state, weights = self.read(PackedTokens.one_step(tokens), state, attention=attention)
+        return logits, state, None if weights is None else weights[:, 0]
+
+
+def run_lstm(
+    lstm: nn.LSTM, x: torch.Tensor, state: tuple[torch.Tensor, torch.Tensor], tokens: PackedTokens
+) -> tuple[torch.Tensor, tuple[torch.Tensor, torch.Tensor]]:
+    """Run ``lstm`` over x (N, T, E) from ``state``, two tensors (1, N, H).
+
+    Returns:
+        hidden states (N, T, H), zero at the padding, and the state after the last token of each sequence.
+    """
+    if tokens.index is None:  # a single step: nothing to pack
+        hidden, state = lstm(x, state)
+        return hidden, state
+    lengths = tokens.lengths.clamp(min=1)  # an LSTM cannot read an empty sequence; nobody reads its result
+    packed, state = lstm(pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False), state)
+    return pad_packed_sequence(packed, batch_first=True, total_length=x.shape[1])[0], state
+
+
+def open_forget_gate(lstm: nn.LSTM) -> None:
+    """Start ``lstm`` with its forget gate open (Gers et al. 2000; Jozefowicz et al. 2015, section 5).
+
+    PyTorch starts it half closed: after eight words 0.4 % of what was read of the image would be left.
+    """
+    size = lstm.hidden_size
+    with torch.no_grad():
+        lstm.get_parameter("bias_ih_l0")[size : 2 * size].fill_(2.0)

@@ -1,46 +1,24 @@
-"""generate(): from grid features to sentences. The only place that decodes, for every decoder and every script.
+"""generate() and sample(): from grid features to token ids. The only place that decodes, for every decoder and script.
 
-Shape letters: B images, S beams (sentences kept open per image), N = B x S, V vocabulary, T words so far.
+Shape letters: B images, A images whose search goes on, S beams (hypotheses kept open per image), N = A x S, V vocabulary,
+C candidates, L greatest length.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, Self
 
 import torch
 
+from data.packing import pack
 from data.vocab import END_ID, PAD_ID, START_ID, UNK_ID
+from models.decoder import WordDecoder
 
-NEVER = [PAD_ID, START_ID, UNK_ID]  # no sentence says them
-
-
-class State(Protocol):
-    """What a decoder remembers of N open sentences."""
-
-    def select(self, index: torch.Tensor) -> Self:
-        """The state of the sentences ``index`` (N',), in that order."""
-        ...
-
-
-class Decoder(Protocol):
-    """The interface all decoders share; training needs ``__call__``, decoding ``start`` and ``step``."""
-
-    def __call__(self, features: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
-        """(B, P, D), (B, K, T) -> logits (B, K, T, V)."""
-        ...
-
-    def start(self, features: torch.Tensor) -> Any:
-        """(B, P, D) -> State of B sentences."""
-        ...
-
-    def step(self, tokens: torch.Tensor, state: Any) -> tuple[torch.Tensor, Any, torch.Tensor | None]:
-        """Tokens (N,), state -> logits (N, V), state, attention (N, P) or None."""
-        ...
+NEVER = [PAD_ID, START_ID, UNK_ID]  # never generated
 
 
 @dataclass(frozen=True)
 class Hypothesis:
-    """A sentence and what the model thinks of it."""
+    """A generated caption and its probability under the model."""
 
     tokens: list[int]  # words only: no <start>, no <end>
     log_prob: float  # sum over words, <end> included; <= 0
@@ -49,7 +27,7 @@ class Hypothesis:
 
 @torch.no_grad()
 def generate(
-    decoder: Decoder,
+    decoder: WordDecoder,
     features: torch.Tensor,
     beam_size: int = 5,
     max_length: int = 30,
@@ -58,27 +36,29 @@ def generate(
 ) -> list[list[Hypothesis]]:
     """Beam search over all images at once; ``beam_size`` 1 is greedy decoding.
 
-    Never emits <pad>, <start> or <unk>. A sentence that has not ended after ``max_length`` words is made to end there, so
-    there always is one. What an image gets does not depend on the others in the batch.
+    Never generates <pad>, <start> or <unk>. A hypothesis that has not ended after ``max_length`` words is ended there,
+    so there always is one. The result for an image does not depend on the others in the batch.
 
     Args:
         features: (B, P, D).
-        length_penalty: a in score = log_prob / length**a, length counting <end> (Wu et al. 2016, eq. 14, without its offset).
-        no_repeat_ngram: no sentence says the same so many words twice (Paulus et al. 2017, section 2.5); 0: it may.
+        length_penalty: a in score = log_prob / length**a, length counting <end> (Wu et al. 2016, eq. 14, without its
+            offset).
+        no_repeat_ngram: block every n-gram that the hypothesis contains already (Paulus et al. 2017, section 2.5);
+            0 blocks none.
 
     Returns:
         for each image 1 to ``beam_size`` different hypotheses, the best first.
     """
     b, s, device = len(features), beam_size, features.device
-    images = torch.arange(b, device=device)  # (A,) those whose search goes on; all below is of these alone
-    state = decoder.start(features).select(images.repeat_interleave(s))  # N = A*S sentences
-    last = torch.full((b * s,), START_ID, device=device)  # (N,) the word each sentence ends in so far
-    words = torch.full((b, s, max_length), PAD_ID, device=device)  # (A, S, L) open sentences
+    images = torch.arange(b, device=device)  # (A,) whose search goes on; everything below is about these alone
+    state = decoder.start(features).select(images.repeat_interleave(s), s)  # N = A*S hypotheses
+    last = torch.full((b * s,), START_ID, device=device)  # (N,) the last word of each
+    words = torch.full((b, s, max_length), PAD_ID, device=device)  # (A, S, L) open hypotheses
     log_prob = torch.full((b, s), -torch.inf, device=device)
     log_prob[:, 0] = 0.0  # all beams start alike: only the first counts, or one word would win S times
-    ended = _Ended(b, s, max_length, device)
+    finished = FinishedBeams(b, s, max_length, device)
 
-    for length in range(1, max_length + 2):  # of a sentence that ends in this step, <end> included
+    for length in range(1, max_length + 2):  # of a hypothesis that ends in this step, <end> included
         logits, state, _ = decoder.step(last, state)
         step = logits.float().log_softmax(dim=-1).view(len(images), s, -1)  # (A, S, V)
         step[..., NEVER] = -torch.inf
@@ -87,68 +67,66 @@ def generate(
         if length > max_length:
             step[..., :END_ID] = step[..., END_ID + 1 :] = -torch.inf
         total = (log_prob[..., None] + step).flatten(1)  # (A, S*V)
-        # Twice as many candidates as beams: even if S of them end here, S others go on.
+        # Twice as many candidates as beams: even if S of them end here, S others go on
         best, index = total.topk(min(2 * s, total.shape[1]))  # (A, C), best first
         beam, word = index // step.shape[-1], index % step.shape[-1]  # (A, C)
         ends, row = word == END_ID, torch.arange(len(images), device=device)[:, None]
-        ended.add(images, words[row, beam], best.masked_fill(~ends, -torch.inf)[:, :s], length, length_penalty)
+        finished.add(images, words[row, beam], best.masked_fill(~ends, -torch.inf)[:, :s], length, length_penalty)
         log_prob, kept = best.masked_fill(ends, -torch.inf).topk(s)  # (A, S)
-        going_on = ~ended.certain(images, log_prob[:, 0], max_length, length_penalty)
-        if length > max_length or not going_on.any():
+        open_images = (~finished.certain(images, log_prob[:, 0], max_length, length_penalty)).nonzero()[:, 0]
+        if length > max_length or len(open_images) == 0:
             break
-        images, row, log_prob = images[going_on], row[going_on], log_prob[going_on]
-        beam, last = beam.gather(1, kept)[going_on], word.gather(1, kept)[going_on]  # (A, S)
+        images, row, log_prob, beam, last = (
+            values.index_select(0, open_images)
+            for values in (images, row, log_prob, beam.gather(1, kept), word.gather(1, kept))
+        )
         words = words[row, beam]
         words[..., length - 1] = last
-        state = state.select((row * s + beam).flatten())
+        state = state.select((row * s + beam).flatten(), s)
         last = last.flatten()
-    return ended.hypotheses()
+    return finished.hypotheses()
 
 
 def _would_repeat(words: torch.Tensor, n: int, vocab_size: int) -> torch.Tensor:
-    """Sentences so far (B, S, T), T >= n -> which next words (B, S, V) would end in an n-gram that is there already."""
-    grams = words.unfold(-1, n, 1)  # (B, S, T-n+1, n)
-    again = (grams[..., :-1] == words[..., None, words.shape[-1] - n + 1 :]).all(-1)  # begins as the sentence ends
+    """Words so far (A, S, T), T >= n -> which next words (A, S, V) would complete an n-gram that is there already."""
+    grams = words.unfold(-1, n, 1)  # (A, S, T-n+1, n)
+    again = (grams[..., :-1] == words[..., None, words.shape[-1] - n + 1 :]).all(-1)  # starts as the hypothesis ends
     return words.new_zeros(*words.shape[:-1], vocab_size).scatter_add_(-1, grams[..., -1], again.long()) > 0
 
 
 @torch.no_grad()
 def sample(
-    decoder: Decoder,
+    decoder: WordDecoder,
     features: torch.Tensor,
     count: int,
     generator: torch.Generator | None = None,
     max_length: int = 30,
     temperature: float = 1.0,
-    top_k: int = 0,
-    top_p: float = 1.0,
 ) -> list[list[Hypothesis]]:
-    """Draw ``count`` sentences for each image, word by word; log_prob is the model's own, before temperature and cuts.
+    """Sample ``count`` captions for each image, word by word; log_prob is the model's own, without the temperature.
 
-    Not for the best caption but for different ones: a beam's candidates hardly differ.
+    Not for the best caption but for varied ones: the candidates of a beam hardly differ.
 
     Args:
         features: (B, P, D).
-        generator: a seeded one gives the same sentences again; lives on the features' device. None: torch's own.
-        temperature: divides the logits; below 1 the likely gets likelier.
-        top_k: draw only from the k likeliest words (Fan et al. 2018); 0: from all.
-        top_p: draw only from the likeliest words that together have this probability (nucleus sampling, Holtzman et al. 2020).
+        generator: a seeded one gives the same captions again; on the device of the features. None: torch's default.
+        temperature: divides the logits; below 1 likely words become more likely.
 
     Raises:
-        ValueError: temperature is not above 0; generate() with one beam is what it tends to.
-        FloatingPointError: the decoder says inf or NaN.
+        ValueError: temperature is not above 0; towards 0 sampling becomes greedy decoding, generate() with one beam.
+        FloatingPointError: the logits are inf or NaN.
 
     Returns:
-        for each image ``count`` hypotheses, the likeliest first; the same sentence may come twice.
+        for each image ``count`` hypotheses, the most likely first; the same caption may come twice.
     """
     if temperature <= 0:
         raise ValueError(f"temperature {temperature}: must be more than 0")
     b, n, device = len(features), len(features) * count, features.device
-    state = decoder.start(features).select(torch.arange(b, device=device).repeat_interleave(count))
+    state = decoder.start(features).select(torch.arange(b, device=device).repeat_interleave(count), count)
     last = torch.full((n,), START_ID, device=device)
     words = torch.full((n, max_length + 1), PAD_ID, device=device)
     log_prob = torch.zeros(n, device=device)
-    open_ = torch.ones(n, dtype=torch.bool, device=device)
+    still_open = torch.ones(n, dtype=torch.bool, device=device)
     for position in range(max_length + 1):
         logits, state, _ = decoder.step(last, state)
         if not logits.isfinite().all():
@@ -158,55 +136,45 @@ def sample(
         if position == max_length:
             last = torch.full_like(last, END_ID)
         else:
-            last = torch.multinomial(_cut(own / temperature, top_k, top_p), 1, generator=generator)[:, 0]
-        last = last.masked_fill(~open_, PAD_ID)
-        log_prob += own.gather(1, last[:, None])[:, 0].masked_fill(~open_, 0.0)
+            last = torch.multinomial((own / temperature).softmax(dim=-1), 1, generator=generator)[:, 0]
+        last = last.masked_fill(~still_open, PAD_ID)
+        log_prob += own.gather(1, last[:, None])[:, 0].masked_fill(~still_open, 0.0)
         words[:, position] = last
-        open_ = open_ & (last != END_ID)
-        if not open_.any():
+        still_open = still_open & (last != END_ID)
+        if not still_open.any():
             break
     found = [
-        Hypothesis([word for word in sentence if word not in (PAD_ID, END_ID)], total, total)
-        for sentence, total in zip(words.tolist(), log_prob.tolist(), strict=True)
+        Hypothesis([word for word in caption if word not in (PAD_ID, END_ID)], total, total)
+        for caption, total in zip(words.tolist(), log_prob.tolist(), strict=True)
     ]
     return [sorted(found[first : first + count], key=lambda h: -h.score) for first in range(0, n, count)]
 
 
-def _cut(logits: torch.Tensor, top_k: int, top_p: float) -> torch.Tensor:
-    """Logits (N, V) -> probabilities (N, V), zero beyond the ``top_k`` likeliest words and beyond the nucleus of mass ``top_p``."""
-    if 0 < top_k < logits.shape[1]:
-        logits = logits.masked_fill(logits < logits.topk(top_k).values[:, -1:], -torch.inf)
-    probabilities = logits.softmax(dim=-1)
-    if top_p < 1:
-        sorted_, index = probabilities.sort(dim=-1, descending=True)
-        beyond = sorted_.cumsum(-1) - sorted_ >= top_p  # what comes before has enough; the first word always stays
-        probabilities = probabilities.masked_fill(beyond.gather(1, index.argsort(-1)), 0.0)
-    return probabilities
-
-
 @torch.no_grad()
 def attention_per_word(
-    decoder: Decoder, features: torch.Tensor, sentences: Sequence[list[int]]
+    decoder: WordDecoder, features: torch.Tensor, captions: Sequence[Sequence[int]]
 ) -> list[torch.Tensor] | None:
-    """Where the decoder looks as it says each word: features (B, P, D) and B sentences -> B tensors (words, P), rows summing to 1.
+    """What the decoder attends to when it generates each word; None for a decoder that does not attend.
 
-    The sentence is read once more, which costs one greedy pass; keeping the weights of every beam would cost memory at each step.
-    None: the decoder has no attention.
+    The caption is read once more, in one pass; keeping the weights of every hypothesis would cost memory at each step.
+
+    Args:
+        features: (B, P, D).
+        captions: one for each image, without <start> and <end>.
+
+    Returns:
+        B tensors (words, P), whose rows sum to 1.
     """
-    state, last = decoder.start(features), torch.full((len(features),), START_ID, device=features.device)
-    looks = []
-    for position in range(max([1, *map(len, sentences)])):
-        _, state, attention = decoder.step(last, state)
-        if attention is None:
-            return None
-        looks.append(attention)
-        last = torch.tensor([s[position] if position < len(s) else PAD_ID for s in sentences], device=features.device)
-    stacked = torch.stack(looks, dim=1)  # (B, T, P)
-    return [weights[: len(sentence)] for weights, sentence in zip(stacked, sentences, strict=True)]
+    if not decoder.attends:
+        return None
+    read = pack([[[START_ID, *caption, END_ID]] for caption in captions]).to(features.device)
+    _, _, weights = decoder.read(read, decoder.start(features), attention=True)
+    assert weights is not None
+    return [its_weights[: len(caption)] for its_weights, caption in zip(weights, captions, strict=True)]
 
 
-class _Ended:
-    """The best S ended sentences of each image so far, as tensors: (B, S) scores and log-probabilities, (B, S, L) words."""
+class FinishedBeams:
+    """The best S finished hypotheses of each image so far: (B, S) scores and log-probabilities, (B, S, L) words."""
 
     def __init__(self, b: int, s: int, max_length: int, device: torch.device) -> None:
         self.score = torch.full((b, s), -torch.inf, device=device)
@@ -227,9 +195,9 @@ class _Ended:
     def certain(
         self, images: torch.Tensor, open_log_prob: torch.Tensor, max_length: int, length_penalty: float
     ) -> torch.Tensor:
-        """Which of the images (A,) have S ended sentences, and no open one (best: (A,)) that can still win.
+        """Which of the images (A,) have S finished hypotheses, and no open one (best: (A,)) that can still win.
 
-        A log-probability only falls, so what an open beam can reach at most is its present one at the greatest length.
+        A log-probability only falls, so an open beam can at most reach its present one at the greatest length.
         A single beam is greedy decoding: its first <end> is the end.
         """
         score = self.score[images]
@@ -238,7 +206,7 @@ class _Ended:
         return certain
 
     def hypotheses(self) -> list[list[Hypothesis]]:
-        """Plain lists, the best first."""
+        """The hypotheses of each image as plain lists, the best first."""
         rows = zip(self.words.tolist(), self.log_prob.tolist(), self.score.tolist(), strict=True)
         return [
             [

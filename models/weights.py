@@ -1,44 +1,76 @@
-"""Where the encoder's weights come from: torchvision, a file, or the bundled captioner."""
+"""Where the weights of a ResNet-50 come from: this repository, torchvision (downloaded once), or a file.
+
+All of them become a state_dict in torchvision's names, in fp32. A file may be quantized (models/quantize.py) and may
+name the layout it was trained in; one that names none can be of either.
+"""
 
 import hashlib
 from pathlib import Path
+from typing import Any
 
 import torch
-from torch import nn
-from torchvision.models import ResNet50_Weights
+from torchvision.models import ResNet, ResNet50_Weights
 
 from cli import UserError
-from models.pretrained import PRETRAINED
-from models.quantize import expand
-from utils import load_checkpoint
+from config import ResNet50Config
+from models.pretrained import IMAGENET, PRETRAINED
+from utils import dequantize, load_checkpoint
 
 TORCHVISION_WEIGHTS = {weights.name: weights for weights in ResNet50_Weights}
+# torchvision's names of the parts that EncoderCNN keeps in ``stages``
+STAGE_NAMES = {"stages.0.0": "conv1", "stages.0.1": "bn1", **{f"stages.{n}": f"layer{n}" for n in range(1, 5)}}
 
 
-def _load_backbone(net: nn.Module, weights: str) -> None:
-    """Load a ResNet-50 state_dict into torchvision's network; its classifier may be missing."""
-    if weights in TORCHVISION_WEIGHTS:
-        state, source = _torchvision_state(weights), weights
+def load_resnet50(net: ResNet, config: ResNet50Config) -> None:
+    """Load the weights that ``config`` names into torchvision's network; their classifier may be missing.
+
+    Raises:
+        UserError: they cannot be found or downloaded, are damaged, of another network, or of the other layout.
+    """
+    name = config.weights
+    layout: str | None
+    if name in TORCHVISION_WEIGHTS:
+        state, layout = _torchvision_state(name), "torchvision"
+    elif name == "bundled":
+        state, layout = _bundled_state(), "original"
     else:
-        path = Path(weights)
-        if not path.is_file():
-            names = ", ".join([*TORCHVISION_WEIGHTS, "bundled", "none"])
-            raise UserError(f"encoder.weights {weights}: no such file, and not one of {names}")
-        state, source = _read_state(path), str(path)
+        state, layout = _file_state(Path(name) if name != "imagenet" else IMAGENET, name)
+    if layout not in (None, config.layout):
+        raise UserError(
+            f"encoder.weights {name}: trained in the layout '{layout}', not '{config.layout}'. "
+            f"Use --encoder.layout {layout}"
+        )
     state = {name: tensor for name, tensor in state.items() if not name.startswith("fc.")}
     try:
         missing, unexpected = net.load_state_dict(state, strict=False)  # fp16 is widened to the network's fp32
     except RuntimeError as error:
-        raise UserError(f"encoder.weights {source}: not a ResNet-50: {error}") from error
-    missing = [name for name in missing if not name.startswith("fc.") and not name.endswith("num_batches_tracked")]
+        raise UserError(f"encoder.weights {name}: not a ResNet-50: {error}") from error
+    missing = [key for key in missing if not key.startswith("fc.") and not key.endswith("num_batches_tracked")]
     if missing or unexpected:
         raise UserError(
-            f"encoder.weights {source}: not a ResNet-50 in torchvision's names (missing {missing[:3]}, unexpected {unexpected[:3]})"
+            f"encoder.weights {name}: not a ResNet-50 in torchvision's names "
+            f"(missing {missing[:3]}, unexpected {unexpected[:3]})"
         )
 
 
+def _bundled_state() -> dict[str, torch.Tensor]:
+    """The encoder of the pretrained captioner: a ResNet-50 fine-tuned on Flickr8k."""
+    if not PRETRAINED.is_file():
+        raise UserError(
+            f"encoder.weights bundled: {PRETRAINED} is missing. Restore it with `git checkout pretrained`, or start from "
+            "torchvision's weights: --encoder.weights IMAGENET1K_V2"
+        )
+    state = load_checkpoint(PRETRAINED)["model"]
+    return {
+        torchvision + name.removeprefix(f"encoder.{stage}"): tensor
+        for name, tensor in state.items()
+        for stage, torchvision in STAGE_NAMES.items()
+        if name.startswith(f"encoder.{stage}.")
+    }
+
+
 def _torchvision_state(name: str) -> dict[str, torch.Tensor]:
-    """torchvision's weights from torch's cache, or downloaded into it; the hash in the file's name is checked both times."""
+    """torchvision's weights from torch's cache, or downloaded into it; the hash in the file's name is always checked."""
     url = TORCHVISION_WEIGHTS[name].url
     path = Path(torch.hub.get_dir()) / "checkpoints" / url.rsplit("/", 1)[1]
     if not path.is_file():
@@ -47,40 +79,33 @@ def _torchvision_state(name: str) -> dict[str, torch.Tensor]:
             torch.hub.download_url_to_file(url, str(path), hash_prefix=path.stem.rsplit("-", 1)[1])
         except (OSError, RuntimeError) as error:
             raise UserError(
-                f"encoder.weights {name}: cannot be downloaded ({error}). Offline? Fetch {url} elsewhere and put it at {path}, "
-                "or name a ResNet-50 file you have with --encoder.weights FILE"
+                f"encoder.weights {name}: cannot be downloaded ({error}). Offline? Fetch {url} elsewhere and put it at "
+                f"{path}, or use the bundled ImageNet weights: --encoder.weights imagenet"
             ) from error
-    # torch looks at the hash of what it downloads, never at a file that is already there
+    # torch checks the hash of what it downloads, but not of a file that is already there
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     if not digest.startswith(path.stem.rsplit("-", 1)[1]):
         raise UserError(
-            f"encoder.weights {name}: {path} is damaged (sha256 {digest[:8]}...). Delete it to have it downloaded again, or replace it"
+            f"encoder.weights {name}: {path} is damaged (sha256 {digest[:8]}...). "
+            "Delete it to have it downloaded again, or replace it"
         )
-    return _read_state(path)
-
-
-def _read_state(path: Path) -> dict[str, torch.Tensor]:
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises many kinds here (zip, pickle, EOF): all mean "cannot be read"
-        raise UserError(
-            f"encoder.weights {path}: not a readable state_dict ({type(error).__name__}); replace the file"
-        ) from error
-    if not isinstance(state, dict) or not all(isinstance(tensor, torch.Tensor) for tensor in state.values()):
-        raise UserError(f"encoder.weights {path}: not a state_dict (names -> tensors)")
+    state, _ = _file_state(path, str(path))
     return state
 
 
-def bundled_encoder() -> dict[str, torch.Tensor]:
-    """The state_dict of the pretrained captioner's ``EncoderCNN``: a ResNet-50 fine-tuned on Flickr8k, layout "original".
-
-    Raises:
-        UserError: the file is missing or damaged.
-    """
-    if not PRETRAINED.is_file():
+def _file_state(path: Path, name: str) -> tuple[dict[str, torch.Tensor], str | None]:
+    """The state_dict in a file, and the layout if the file names it."""
+    if not path.is_file():
+        known = ", ".join(["imagenet", "bundled", *TORCHVISION_WEIGHTS, "none"])
+        raise UserError(f"encoder.weights {name}: no such file, and not one of {known}")
+    try:
+        content: Any = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises many kinds here (zip, pickle, EOF): all mean "cannot be read"
         raise UserError(
-            f"encoder.weights bundled: {PRETRAINED} is missing. Get it back with `git checkout pretrained`, or start from torchvision's "
-            "weights: --encoder.weights IMAGENET1K_V2"
-        )
-    state = expand(load_checkpoint(PRETRAINED))
-    return {name.removeprefix("encoder."): tensor for name, tensor in state.items() if name.startswith("encoder.")}
+            f"encoder.weights {path}: not a readable state_dict ({type(error).__name__}). Replace the file"
+        ) from error
+    layout = content.get("layout") if isinstance(content, dict) else None
+    state = dequantize(content)["model"] if isinstance(content, dict) and "scales" in content else content
+    if not isinstance(state, dict) or not all(isinstance(tensor, torch.Tensor) for tensor in state.values()):
+        raise UserError(f"encoder.weights {path}: not a state_dict (names -> tensors)")
+    return state, layout

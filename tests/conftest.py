@@ -10,7 +10,7 @@ import torch
 from filelock import FileLock
 
 from config import Config, build_parser, read_config
-from tests.support.helpers import COLOURS, SHAPES, SPLITS, draw, run_script, write_csv
+from tests.support.helpers import COLOURS, SHAPES, SPLITS, draw, run_script, tiny_decoder, write_csv
 
 pytest_plugins = [
     "tests.support.archives",
@@ -75,9 +75,7 @@ def tiny_args(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> list
         "data.workers": 0,
         "data.feature_cache": tmp_path_factory.mktemp("tiny_cache"),
         "encoder.weights": "none",
-        "decoder.name": "lstm",
-        "decoder.embed_size": 8,
-        "decoder.hidden_size": 8,
+        "decoder": tiny_decoder("lstm").removeprefix("--decoder="),
         "generate.beam_size": 2,
         "generate.max_length": 8,
         "train.batch_size": 4,

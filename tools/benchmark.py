@@ -33,7 +33,7 @@ def seconds(work: Callable[[], object]) -> float:
 def caption_all(captioner: Captioner, features: torch.Tensor, batch: int, beam_size: int) -> None:
     """Caption images from their features (B, P, D), ``batch`` at once."""
     for first in range(0, len(features), batch):
-        captioner.caption_features(features[first : first + batch], beam_size)
+        captioner.generate(features[first : first + batch], beam_size)
 
 
 def measure(captioner: Captioner, pictures: torch.Tensor, features: torch.Tensor, beam_size: int) -> dict[str, float]:

@@ -1,34 +1,66 @@
-"""Shrink a checkpoint to 8 bits a weight.
+"""Quantize a checkpoint, or the weights of a ResNet-50, to 8 bits per weight.
 
 python -m tools.quantize_checkpoint runs/flickr8k_best/checkpoints.pth pretrained/flickr8k.pth
+python -m tools.quantize_checkpoint resnet50_keras.pth pretrained/resnet50_imagenet.pth --layout original
 """
 
 from pathlib import Path
+from typing import Any
+
+import torch
 
 from cli import OptionParser, UserError, run_script
-from models.quantize import shrink
+from models.quantize import quantize, quantize_state
 from utils import load_checkpoint, save_checkpoint
 
 
-def main(argv: list[str]) -> None:
-    """Shrink a checkpoint."""
-    parser = OptionParser(
-        prog="python -m tools.quantize_checkpoint", description="Shrink a checkpoint to 8 bits a weight."
-    )
-    parser.add_argument("checkpoint", type=Path, help="of a finished run: checkpoints.pth")
-    parser.add_argument("output", type=Path, help="the small file, which scripts take like any checkpoint")
-    arguments = parser.parse_args(argv)
-    if arguments.output.suffix != ".pth" or arguments.output.resolve() == arguments.checkpoint.resolve():
-        raise UserError(
-            f"{arguments.output}: would not keep what is there. Name another file for the small one, ending in .pth"
-        )
-    checkpoint = load_checkpoint(arguments.checkpoint)
+def quantized_checkpoint(path: Path) -> dict[str, Any]:
+    """A run's best checkpoint, quantized.
+
+    Raises:
+        UserError: it is quantized already, or holds the state of training.
+    """
+    checkpoint = load_checkpoint(path, keep_quantized=True)
     if "training" in checkpoint or "scales" in checkpoint:
-        kind = "already small" if "scales" in checkpoint else "for going on with training"
-        raise UserError(f"{arguments.checkpoint}: {kind}. Name the checkpoints.pth of a run")
-    save_checkpoint(arguments.output, shrink(checkpoint))
-    before, after = (path.stat().st_size / 1e6 for path in (arguments.checkpoint, arguments.output))
-    print(f"wrote {arguments.output}: {after:.1f} MB, was {before:.1f} MB")
+        kind = "quantized already" if "scales" in checkpoint else "for resuming training"
+        raise UserError(f"{path}: {kind}. Name the checkpoints.pth of a run")
+    return quantize(checkpoint)
+
+
+def quantized_weights(path: Path, layout: str) -> dict[str, Any]:
+    """A ResNet-50's state_dict in torchvision's names, quantized, without its classifier.
+
+    Raises:
+        UserError: no such file, or not a state_dict.
+    """
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        state = {name: tensor for name, tensor in state.items() if not name.startswith("fc.")}
+        return {**quantize_state(state), "layout": layout}
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: no such file") from error
+    except Exception as error:  # torch raises many kinds here (zip, pickle, EOF): all mean "cannot be read"
+        raise UserError(f"{path}: not a readable state_dict ({type(error).__name__})") from error
+
+
+def main(argv: list[str]) -> None:
+    """Quantize one file."""
+    parser = OptionParser("python -m tools.quantize_checkpoint", "Quantize a file to 8 bits per weight.")
+    parser.add_argument("source", type=Path, help="checkpoints.pth of a finished run; with --layout a state_dict")
+    parser.add_argument("output", type=Path, help="the quantized file, ending in .pth")
+    parser.add_argument(
+        "--layout",
+        choices=("torchvision", "original"),
+        help="source is a bare ResNet-50 state_dict, trained in this layout (encoder.layout)",
+    )
+    arguments = parser.parse_args(argv)
+    source, output = arguments.source, arguments.output
+    if output.suffix != ".pth" or output.resolve() == source.resolve():
+        raise UserError(f"{output}: would overwrite {source} or is not a .pth file. Name another output file")
+    content = quantized_weights(source, arguments.layout) if arguments.layout else quantized_checkpoint(source)
+    save_checkpoint(output, content)
+    before, after = (path.stat().st_size / 1e6 for path in (source, output))
+    print(f"wrote {output}: {after:.1f} MB, was {before:.1f} MB")
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ from tqdm import tqdm
 
 from config import StageConfig, TrainConfig
 from data.dataset import Batch
-from data.vocab import PAD_ID
 from evaluation.metrics import Scorer
 from models.captioner import Captioner
 from training.objectives import Objective, caption_loss
@@ -74,7 +73,7 @@ def train_one_epoch(
         scaler.step(optimizer)
         scaler.update()
 
-        progress.loss_sum += step.shown * step.count
+        progress.loss_sum += step.shown.item() * step.count
         progress.token_count += step.count
         progress.image_count += len(batch.names)
         progress.step += 1
@@ -99,10 +98,8 @@ def _check_finite(value: float, what: str, where: str) -> None:
 
 
 def _features(captioner: Captioner, visual: torch.Tensor) -> torch.Tensor:
-    """What captioning would see of ``Batch.visual``."""
-    if visual.dim() == 4:
-        return captioner.encode(visual, mirror=captioner.config.generate.mirror)
-    return visual.to(captioner.device)
+    """What captioning would read of ``Batch.visual``."""
+    return captioner.encode(visual, mirror=captioner.config.generate.mirror) if visual.dim() == 4 else visual
 
 
 @torch.no_grad()
@@ -114,7 +111,7 @@ def check_weights(captioner: Captioner, batch: Batch) -> None:
     """
     was_learning = captioner.training
     captioner.eval()
-    logits = captioner(_features(captioner, batch.visual[:4]), batch.tokens[:4, :, :-1].to(captioner.device))
+    logits = captioner(_features(captioner, batch.visual), batch.captions)
     captioner.train(was_learning)
     if not logits.float().log_softmax(dim=-1).isfinite().all():
         raise FloatingPointError("the logits became inf or nan; stopped before these weights were saved")
@@ -133,13 +130,12 @@ def validate(captioner: Captioner, batches: Iterable[Batch], scorer: Scorer) -> 
     captioner.eval()
     loss_sum, words, captions = 0.0, 0, dict[str, str]()
     for batch in tqdm(batches, desc="validating", leave=False, disable=None):
-        tokens = batch.tokens.to(captioner.device)
+        packed = batch.captions.to(captioner.device)
         features = _features(captioner, batch.visual)
-        _, cross_entropy = caption_loss(captioner(features, tokens[..., :-1]), tokens[..., 1:])
+        _, cross_entropy = caption_loss(captioner(features, packed), packed.targets)
         _check_finite(cross_entropy.item(), "loss", "in validation, before these weights were saved")
-        count = int((tokens[..., 1:] != PAD_ID).sum())
-        loss_sum, words = loss_sum + cross_entropy.item() * count, words + count
-        best = [candidates[0].caption for candidates in captioner.caption_features(features)]
+        loss_sum, words = loss_sum + cross_entropy.item() * packed.count, words + packed.count
+        best = [candidates[0].caption for candidates in captioner.generate(features)]
         captions |= dict(zip(batch.names, best, strict=True))
     scores = scorer.score(captions, all_metrics=False)
     numbers = {

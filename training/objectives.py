@@ -1,7 +1,10 @@
-"""What a training step minimises."""
+"""What a training step minimises.
+
+Shape letters: N sequences, T tokens, M real tokens, V vocabulary.
+"""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -14,11 +17,11 @@ from utils import autocast
 
 @dataclass
 class StepLoss:
-    """What an objective makes of a batch."""
+    """The result of an objective for one batch."""
 
-    loss: torch.Tensor  # to minimise
-    shown: float  # what is logged: the mean over words of the cross-entropy, or over sentences of the reward
-    count: int  # of words, or of sentences
+    loss: torch.Tensor  # to minimise, a scalar
+    shown: torch.Tensor  # logged: mean cross-entropy per token, or mean reward per sampled caption; a scalar
+    count: int  # tokens, or sampled captions
 
 
 Objective = Callable[[Captioner, Batch], StepLoss]
@@ -27,42 +30,43 @@ Objective = Callable[[Captioner, Batch], StepLoss]
 def caption_loss(
     logits: torch.Tensor, targets: torch.Tensor, label_smoothing: float = 0.0
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Cross-entropy per word; padding does not count.
+    """Cross-entropy per token.
 
     Args:
-        logits: (B, K, T, V).
-        targets: (B, K, T), the word after each input word.
+        logits: (M, V).
+        targets: (M,), the token after each input token.
         label_smoothing: share e of the target spread over all words (Szegedy et al. 2016, section 7).
 
     Returns:
-        the loss to minimise, and the plain cross-entropy that train and validation are compared by.
+        the loss to minimise, and the plain cross-entropy by which training and validation are compared.
     """
-    real = targets != PAD_ID
-    log_prob = logits[real].float().log_softmax(dim=-1)  # (M, V), M real words
-    cross_entropy = -log_prob.gather(1, targets[real][:, None]).mean()
+    log_prob = logits.float().log_softmax(dim=-1)  # (M, V)
+    cross_entropy = -log_prob.gather(1, targets[:, None]).mean()
     if label_smoothing == 0:
         return cross_entropy, cross_entropy.detach()
     uniform = -log_prob.mean()
     return (1 - label_smoothing) * cross_entropy + label_smoothing * uniform, cross_entropy.detach()
 
 
-def hide_words(tokens: torch.Tensor, share: float) -> torch.Tensor:
-    """Turn a random ``share`` of the words in ``tokens`` into <unk>; <start>, <end> and padding stay (Bowman et al. 2016)."""
+def drop_words(tokens: torch.Tensor, probability: float) -> torch.Tensor:
+    """Word dropout (Bowman et al. 2016, section 3.1): replace random words of ``tokens`` (N, T) by <unk>.
+
+    <start>, <end> and padding stay.
+    """
     special = (tokens == PAD_ID) | (tokens == START_ID) | (tokens == END_ID)
-    return tokens.masked_fill((torch.rand(tokens.shape, device=tokens.device) < share) & ~special, UNK_ID)
+    return tokens.masked_fill((torch.rand(tokens.shape, device=tokens.device) < probability) & ~special, UNK_ID)
 
 
 def teacher_forcing(stage: StageConfig, dtype: torch.dtype) -> Objective:
-    """The objective that makes people's captions likely: at each of their words, predict the next one."""
+    """The cross-entropy objective: at each token of the reference captions, predict the next one."""
 
     def objective(captioner: Captioner, batch: Batch) -> StepLoss:
-        tokens = batch.tokens.to(captioner.device, non_blocking=True)
-        inputs, targets = tokens[..., :-1], tokens[..., 1:]
+        captions = batch.captions.to(captioner.device)
         if stage.word_dropout > 0:
-            inputs = hide_words(inputs, stage.word_dropout)
+            captions = replace(captions, tokens=drop_words(captions.tokens, stage.word_dropout))
         with autocast(captioner.device, dtype):
-            logits = captioner(batch.visual.to(captioner.device, non_blocking=True), inputs)
-        loss, cross_entropy = caption_loss(logits, targets, stage.label_smoothing)
-        return StepLoss(loss, cross_entropy.item(), int((targets != PAD_ID).sum()))
+            logits = captioner(batch.visual, captions)
+        loss, cross_entropy = caption_loss(logits, captions.targets, stage.label_smoothing)
+        return StepLoss(loss, cross_entropy, captions.count)
 
     return objective

@@ -18,7 +18,7 @@ def build_optimizer(captioner: Captioner, stage: StageConfig, weight_decay: floa
     if stage.encoder_lr > 0:
         captioner.encoder.learn_from(stage.encoder_from)
     else:
-        captioner.encoder.freeze()
+        captioner.encoder.learn_from(None)
     embeddings = {id(m.weight) for m in captioner.modules() if isinstance(m, nn.Embedding)}
 
     def groups(module: nn.Module, lr: float) -> list[dict[str, Any]]:

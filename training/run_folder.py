@@ -15,7 +15,6 @@ from filelock import FileLock, Timeout
 
 from cli import UserError, atomic_open
 from config import Config, config_from_dict, config_to_dict
-from models.quantize import expand
 from training.loss_log import read_log
 from utils import load_checkpoint
 
@@ -112,7 +111,7 @@ def load_best(folder: Path, epoch: int, cider: float) -> dict[str, torch.Tensor]
     if not (folder / BEST).exists():
         return None
     checkpoint = load_checkpoint(folder / BEST)
-    return expand(checkpoint) if checkpoint.get("scores") == {"val_cider": cider, "epoch": epoch} else None
+    return checkpoint["model"] if checkpoint.get("scores") == {"val_cider": cider, "epoch": epoch} else None
 
 
 def fingerprint(table: pd.DataFrame) -> str:

@@ -1,71 +1,79 @@
-"""Self-critical training (Rennie et al. 2017, https://arxiv.org/abs/1612.00563): draw sentences, see what each is worth, and make those likelier that
-were worth more than the others about the same image."""
+"""Self-critical training (Rennie et al. 2017, https://arxiv.org/abs/1612.00563): sample captions, compute the reward of
+each, and make those more likely that earned more than the others of the same image.
+
+Shape letters: B images, K sampled captions per image, M tokens of all of them.
+"""
 
 from collections.abc import Mapping, Sequence
 
 import torch
-from torch.nn.utils.rnn import pad_sequence
 
 from data.dataset import Batch
-from data.vocab import END_ID, PAD_ID, START_ID
+from data.packing import PackedTokens, pack
+from data.vocab import END_ID, START_ID
 from evaluation.cider import CiderReward
 from models.captioner import Captioner
-from models.decoding import NEVER, sample
+from models.decoding import NEVER, Hypothesis, sample
 from training.objectives import Objective, StepLoss
 from utils import autocast
 
 
 def self_critical(references: Mapping[str, Sequence[str]], samples: int, dtype: torch.dtype) -> Objective:
-    """An objective for ``engine.train_one_epoch``: maximise the expected CIDEr-D of drawn sentences.
+    """An objective that maximises the expected CIDEr-D of sampled captions.
 
-        loss = - mean over words of (r - b) log p(word),   b = mean reward of the other sentences drawn for the image
+        loss = - mean over tokens of (r - b) log p(token),   b = mean reward of the other captions of the image
 
-    That baseline (Kool et al. 2019; Luo 2020, https://arxiv.org/abs/2003.09971) costs nothing, where the paper's needs a greedy caption more.
+    This baseline (Kool et al. 2019; Luo 2020, https://arxiv.org/abs/2003.09971) is free, where the paper's needs a
+    greedy caption per image.
 
     Args:
-        references: the training images' captions; the reward's document frequencies are theirs.
-        samples: sentences drawn for an image, 2 or more.
+        references: captions of the training images, which also give the document frequencies of the reward.
+        samples: captions sampled per image, 2 or more.
     """
     reward = CiderReward(references)
 
     def objective(captioner: Captioner, batch: Batch) -> StepLoss:
-        words, longest = captioner.vocabulary.words, captioner.config.generate.max_length
-        visual = batch.visual.to(captioner.device, non_blocking=True)
         with autocast(captioner.device, dtype):
-            features = captioner.features(visual)
-        # Drawn as captions are, without dropout and with batch norm's kept statistics; learnt with both, or it learns by heart.
-        captioner.decoder.eval()
-        with autocast(captioner.device, dtype):
-            drawn = sample(captioner.decoder, features.detach(), samples, None, longest)
-        captioner.decoder.train()
-        # A sentence that reached the greatest length was cut off: it chose no end, and must not be praised or blamed for one.
-        said = [
-            (name, s.tokens, len(s.tokens) < longest)
-            for name, sentences in zip(batch.names, drawn, strict=True)
-            for s in sentences
-        ]
+            features = captioner.features(batch.visual)
+        sampled = sample_captions(captioner, features.detach(), samples, dtype)
         rewards = torch.tensor(
-            [reward(name, [words[token] for token in tokens], ended=ended) for name, tokens, ended in said]
-        )
-        rewards = rewards.view(-1, samples)  # (B, K)
+            [score(captioner, reward, name, its) for name, its in zip(batch.names, sampled, strict=True)]
+        )  # (B, K)
         baseline = (rewards.sum(dim=1, keepdim=True) - rewards) / (samples - 1)  # (B, K), of the others
-        advantage = (rewards - baseline).to(captioner.device)
-
-        sequences = [torch.tensor([START_ID, *tokens, *[END_ID] * ended]) for _, tokens, ended in said]
-        tokens = (
-            pad_sequence(sequences, batch_first=True, padding_value=PAD_ID)
-            .view(*rewards.shape, -1)
-            .to(captioner.device)
-        )  # (B, K, T)
-        targets = tokens[..., 1:]
+        captions = pack_sampled(sampled, captioner.config.generate.max_length)
+        advantage = (rewards - baseline).flatten().repeat_interleave(captions.lengths).to(captioner.device)  # (M,)
+        captions = captions.to(captioner.device)
         with autocast(captioner.device, dtype):
-            logits = captioner.decoder(features, tokens[..., :-1])
-        real = targets != PAD_ID
-        possible = (
-            logits[real].float().index_fill(1, torch.tensor(NEVER, device=captioner.device), -torch.inf)
-        )  # as they were drawn
-        log_prob = possible.log_softmax(dim=-1).gather(1, targets[real][:, None])[:, 0]  # (M,)
-        loss = -(advantage[..., None].expand_as(targets)[real] * log_prob).mean()
-        return StepLoss(loss, float(rewards.mean()), rewards.numel())
+            logits = captioner(features, captions)
+        never = torch.tensor(NEVER, device=captioner.device)
+        possible = logits.float().index_fill(1, never, -torch.inf)  # the distribution that was sampled from
+        log_prob = possible.log_softmax(dim=-1).gather(1, captions.targets[:, None])[:, 0]  # (M,)
+        return StepLoss(-(advantage * log_prob).mean(), rewards.mean(), rewards.numel())
 
     return objective
+
+
+def sample_captions(
+    captioner: Captioner, features: torch.Tensor, samples: int, dtype: torch.dtype
+) -> list[list[Hypothesis]]:
+    """Sample from the model as it generates: without dropout and with the running statistics of batch normalization.
+
+    The training pass uses dropout and batch statistics, or it overfits.
+    """
+    captioner.decoder.eval()
+    with autocast(captioner.device, dtype):
+        sampled = sample(captioner.decoder, features, samples, None, captioner.config.generate.max_length)
+    captioner.decoder.train()
+    return sampled
+
+
+def score(captioner: Captioner, reward: CiderReward, name: str, sampled: Sequence[Hypothesis]) -> list[float]:
+    """The reward of each caption sampled for the image ``name``."""
+    words, longest = captioner.vocabulary.words, captioner.config.generate.max_length
+    return [reward(name, [words[token] for token in s.tokens], ended=len(s.tokens) < longest) for s in sampled]
+
+
+def pack_sampled(sampled: Sequence[Sequence[Hypothesis]], longest: int) -> PackedTokens:
+    """Sampled captions as training reads them. One of the greatest length was cut off there: the model did not choose
+    to end it, and must be neither rewarded nor punished for an end."""
+    return pack([[[START_ID, *s.tokens, *[END_ID] * (len(s.tokens) < longest)] for s in its] for its in sampled])

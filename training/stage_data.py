@@ -58,6 +58,7 @@ def prepare_data(captioner: Captioner, table: pd.DataFrame, stage: StageConfig) 
 
     Validation sees images as captioning does, so with ``generate.mirror`` their mirror images too.
     """
+    captioner.eval()  # as features are computed
     config = captioner.config
     image_dir = Path(config.data.image_dir)
     references = {split: references_of(table, split) for split in ("train", "val")}

@@ -126,7 +126,7 @@ def test_a_file_without_splits_can_stay_whole(tmp_path: Path) -> None:
     assert set(read_captions(write_csv(path, [(*row, "val") for row in rows]), seed=None)["split"]) == {"val"}
 
 
-def test_collate_pads_captions_and_missing_captions() -> None:
+def test_collate_stacks_images_and_packs_captions() -> None:
     items = [
         (torch.ones(3, 4, 4), [[START_ID, 4, END_ID], [START_ID, 4, 5, 6, END_ID]], "a.jpg"),
         (torch.zeros(3, 4, 4), [[START_ID, END_ID]], "b.jpg"),
@@ -134,12 +134,13 @@ def test_collate_pads_captions_and_missing_captions() -> None:
     batch = collate(items)
     assert isinstance(batch, Batch) and batch.names == ["a.jpg", "b.jpg"]
     assert batch.visual.shape == (2, 3, 4, 4) and batch.visual[0].min() == 1 and batch.visual[1].max() == 0
-    pad = PAD_ID
-    assert batch.tokens.dtype == torch.int64
-    assert batch.tokens.tolist() == [
-        [[START_ID, 4, END_ID, pad, pad], [START_ID, 4, 5, 6, END_ID]],
-        [[START_ID, END_ID, pad, pad, pad], [pad] * 5],
+    assert batch.captions.tokens.tolist() == [
+        [START_ID, 4, PAD_ID, PAD_ID],
+        [START_ID, 4, 5, 6],
+        [START_ID, PAD_ID, PAD_ID, PAD_ID],
+        [PAD_ID] * 4,
     ]
+    assert batch.captions.targets.tolist() == [4, END_ID, 4, 5, 6, END_ID, END_ID]
 
 
 def test_what_can_no_longer_be_read_is_left_out_of_its_batch(tmp_path: Path) -> None:
@@ -147,10 +148,10 @@ def test_what_can_no_longer_be_read_is_left_out_of_its_batch(tmp_path: Path) -> 
     references = {"a.png": ["a dog"], "gone.png": ["a dog", "a dog in the snow"]}
     dataset = Flickr8kDataset(references, ImageLoader(tmp_path, Transform(32)), Vocabulary.build(["a dog"], 1))
     batch = collate([dataset[0], dataset[1]])
-    assert batch.names == ["a.png"] and batch.visual.shape == (1, 3, 32, 32) and batch.tokens.shape == (1, 1, 4)
+    assert batch.names == ["a.png"] and batch.visual.shape == (1, 3, 32, 32) and batch.captions.count == 3
     assert list(batch.missing) == ["gone.png"] and batch.missing["gone.png"].endswith("gone.png: no such file")
     empty = collate([dataset[1]])
-    assert empty.names == [] and len(empty.tokens) == len(empty.visual) == 0 and list(empty.missing) == ["gone.png"]
+    assert empty.names == [] and empty.captions.count == len(empty.visual) == 0 and list(empty.missing) == ["gone.png"]
 
 
 def test_dataset_gives_each_image_with_all_its_captions(tiny_data: Path) -> None:

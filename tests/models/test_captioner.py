@@ -15,10 +15,11 @@ from PIL import Image, ImageOps
 from cli import UserError
 from config import Config
 from data.images import load_image
+from data.packing import pack
 from data.vocab import SPECIAL, Vocabulary
 from models.captioner import Candidate, Captioner, unmirror
 from models.decoding import Hypothesis, attention_per_word
-from tests.support.helpers import DECODERS, ROOT
+from tests.support.helpers import DECODERS, ROOT, tiny_decoder
 from utils import load_checkpoint, pick_precision
 
 CPU = torch.device("cpu")
@@ -137,9 +138,7 @@ def test_what_a_gpu_trained_in_16_bits_is_not_emulated_on_a_cpu(
 
 @pytest.mark.parametrize("name", DECODERS)
 def test_round_trip_of_every_decoder(tiny_config: Callable[..., Config], images: list[Image.Image], name: str) -> None:
-    made = Captioner(
-        tiny_config(f"--decoder.name={name}"), Vocabulary.build(["a red circle", "a blue square"], 1)
-    ).eval()
+    made = Captioner(tiny_config(tiny_decoder(name)), Vocabulary.build(["a red circle", "a blue square"], 1)).eval()
     again = Captioner.from_checkpoint(made.checkpoint()).eval()
     assert again.caption(images[:2]) == made.caption(images[:2])
     assert again.config == made.config and again.transform == made.transform
@@ -151,16 +150,16 @@ def test_attention_is_told_for_each_word_of_the_caption(
 ) -> None:
     tokens = [["a", "man", "'s", "hat"], [], ["a", "hat"]]
     captioner = Captioner(
-        tiny_config(f"--decoder.name={name}", "--data.image_size=64"), Vocabulary([*SPECIAL, "a", "man", "'s", "hat"])
+        tiny_config(tiny_decoder(name), "--data.image_size=64"), Vocabulary([*SPECIAL, "a", "man", "'s", "hat"])
     )
     found = [
         [Hypothesis([captioner.vocabulary.words.index(token) for token in sentence], -1.0, -1.0)] for sentence in tokens
     ]
     monkeypatch.setattr("models.captioner.generate", lambda *_: found)
     features = 3 * torch.randn(3, 4, captioner.encoder.features_size)
-    best = [candidates[0] for candidates in captioner.eval().caption_features(features, attention=True)]
+    best = [candidates[0] for candidates in captioner.eval().generate(features, attention=True)]
     assert [candidate.caption for candidate in best] == ["a man's hat", "", "a hat"]
-    assert all(candidates[0].attention is None for candidates in captioner.caption_features(features))  # not asked for
+    assert all(candidates[0].attention is None for candidates in captioner.generate(features))  # not asked for
     if name == "lstm":
         assert all(candidate.attention is None for candidate in best)
         return
@@ -168,13 +167,13 @@ def test_attention_is_told_for_each_word_of_the_caption(
     assert looks is not None
     wanted = [torch.stack([looks[0][0], looks[0][1:3].mean(0), looks[0][3]]), looks[1], looks[2]]
     for candidate, weights in zip(best, wanted, strict=True):
-        torch.testing.assert_close(candidate.attention, weights)
+        torch.testing.assert_close(candidate.attention, weights.view(-1, 2, 2))
 
 
 def test_cached_features_and_pictures_give_the_same_logits(captioner: Captioner, images: list[Image.Image]) -> None:
     captioner.eval()
     pictures = torch.stack([captioner.transform(image) for image in images])
-    tokens = torch.tensor([[captioner.vocabulary.encode("a red circle")]] * len(images))
+    tokens = pack([[captioner.vocabulary.encode("a red circle")]] * len(images))
     with torch.no_grad():
         from_pictures = captioner(pictures, tokens)
         from_features = captioner(captioner.encoder(pictures).half(), tokens)
@@ -191,7 +190,7 @@ def test_a_fresh_picture_is_seen_exactly_as_a_cached_one(captioner: Captioner, t
     assert torch.equal(
         captioner.encode(torch.stack([captioner.transform(picture) for picture in pictures]), mirror=False), cached
     )
-    assert captioner.caption(pictures) == captioner.caption_features(cached)
+    assert captioner.caption(pictures) == captioner.generate(cached)
 
 
 @pytest.mark.parametrize("part", ["config", "vocab", "transform", "model"])
@@ -234,9 +233,10 @@ def test_with_the_mirror_image_a_picture_and_its_mirror_image_are_the_same(
     both, alone = (cache[path] for cache in caches if cache.build([path]) == {})
     assert caches[0].folder != caches[1].folder
     assert torch.equal(both[: len(alone)], alone) and len(both) == 2 * len(alone)
-    assert mirroring.caption(images[:1]) == mirroring.caption_features(both[None])
+    assert mirroring.caption(images[:1]) == mirroring.generate(both[None])
 
 
 def test_attention_to_the_mirror_image_is_shown_where_the_picture_has_it() -> None:
     picture, mirrored = torch.tensor([[0.1, 0.2, 0.0, 0.0]]), torch.tensor([[0.3, 0.0, 0.0, 0.4]])  # grids of 2 x 2
-    torch.testing.assert_close(unmirror(torch.cat([picture, mirrored], dim=1)), torch.tensor([[0.1, 0.5, 0.4, 0.0]]))
+    both = unmirror(torch.cat([picture, mirrored], dim=1), (2, 2))
+    torch.testing.assert_close(both, torch.tensor([[[0.1, 0.5], [0.4, 0.0]]]))

@@ -1,4 +1,4 @@
-"""models/pretrained.py: a checkpoint made small says the same."""
+"""models/pretrained.py: quantized checkpoints, and the files that ship with the repository."""
 
 import hashlib
 import json
@@ -10,16 +10,17 @@ from pathlib import Path
 
 import pytest
 import torch
+from torchvision.models import resnet50
 
 from cli import UserError
-from config import Config
+from config import Config, ResNet50Config
 from data.images import load_image
 from models.captioner import Captioner
 from models.model import EncoderCNN
-from models.pretrained import PRETRAINED
-from models.quantize import GROUP, expand, shrink
+from models.pretrained import IMAGENET, PRETRAINED
+from models.quantize import quantize
 from tests.support.helpers import ROOT
-from utils import load_checkpoint
+from utils import GROUP, dequantize, load_checkpoint
 
 CPU = torch.device("cpu")
 
@@ -44,19 +45,19 @@ def test_weights_come_back_within_half_a_step_of_their_group() -> None:
         "bias": torch.randn(9),
         "count": torch.tensor(3),
     }
-    small = shrink(
+    small = quantize(
         {"model": model, "vocab": ["a"], "config": {"encoder": {"weights": "folder/resnet.pth", "layout": "original"}}}
     )
     assert small["vocab"] == ["a"] and small["config"] == {"encoder": {"weights": "resnet.pth", "layout": "original"}}
     assert small["model"]["matrix"].dtype == small["model"]["kernel"].dtype == torch.int8
-    back = expand(small)
+    back = dequantize(small)["model"]
     assert back.keys() == model.keys() and all(back[name].dtype == tensor.dtype for name, tensor in model.items())
     for name in ("matrix", "kernel", "nothing"):
         step = model[name].reshape(-1, GROUP).abs().amax(dim=1) / 127
         # half a step, and where the scale was rounded down, what the greatest weight is cut by
         assert ((back[name] - model[name]).reshape(-1, GROUP).abs().amax(dim=1) <= 0.9 * step).all(), name
     assert all(torch.equal(back[name], model[name]) for name in ("odd", "bias", "count"))
-    assert expand({"model": model}) == model  # one that was not shrunk stays as it is
+    assert dequantize({"model": model}) == {"model": model}  # one that was not quantized stays as it is
 
 
 def test_the_small_file_is_a_checkpoint_like_any_other(tiny_checkpoint: Path, tiny_data: Path, tmp_path: Path) -> None:
@@ -74,15 +75,15 @@ def test_the_small_file_is_a_checkpoint_like_any_other(tiny_checkpoint: Path, ti
 def test_only_a_runs_best_checkpoint_is_made_small(tiny_run: Path, tiny_checkpoint: Path, tmp_path: Path) -> None:
     small = tmp_path / "small.pth"
     assert run(tiny_checkpoint, small).returncode == 0
-    for wrong, reason in ((tiny_run / "checkpoints_last.pth", "going on with training"), (small, "already small")):
+    for wrong, reason in ((tiny_run / "checkpoints_last.pth", "for resuming training"), (small, "quantized already")):
         done = run(wrong, tmp_path / "other.pth")
         assert done.returncode == 2 and reason in done.stderr and "Traceback" not in done.stderr
     assert not (tmp_path / "other.pth").exists()
     for output in (tiny_checkpoint, tmp_path / "captions.csv"):  # neither the only copy nor somebody's data
         done = run(tiny_checkpoint, output)
-        assert done.returncode == 2 and "Name another file" in done.stderr
-    assert "scales" not in load_checkpoint(tiny_checkpoint)
-    assert load_checkpoint(small)["scales"]
+        assert done.returncode == 2 and "Name another output file" in done.stderr
+    assert "scales" not in load_checkpoint(small)
+    assert load_checkpoint(small, keep_quantized=True)["scales"]
 
 
 def test_the_bundled_file_is_the_one_that_the_readme_names() -> None:
@@ -119,14 +120,37 @@ def test_a_fresh_clone_captions_a_photograph_without_network(tiny_data: Path, tm
 
 
 def test_the_bundled_encoder_is_the_pretrained_captioners() -> None:
-    encoder = EncoderCNN("bundled", "original").eval()
+    encoder = EncoderCNN(ResNet50Config(weights="bundled")).eval()
     wanted = Captioner.load(PRETRAINED, CPU).encoder
     pictures = torch.rand(2, 3, 64, 64)
     with torch.no_grad():
         assert torch.equal(encoder(pictures), wanted(pictures))
-    assert not encoder.learns_batchnorm
+    assert not encoder.train_batchnorm and encoder.layout == "original"
 
 
 def test_the_bundled_encoder_has_one_layout(tiny_config: Callable[..., Config]) -> None:
-    with pytest.raises(UserError, match="bundled needs encoder"):
+    with pytest.raises(UserError, match=r"encoder\.layout must be original .*encoder\.weights bundled"):
         tiny_config("--encoder.weights=bundled", "--encoder.layout=torchvision")
+
+
+def test_weights_of_the_other_layout_are_refused(tmp_path: Path) -> None:
+    """The file knows its layout: loaded into the other one it would run, and be 2 CIDEr points worse."""
+    with pytest.raises(UserError, match="trained in the layout 'original', not 'torchvision'"):
+        EncoderCNN(ResNet50Config(weights=str(IMAGENET)))
+    assert EncoderCNN(ResNet50Config(weights=str(IMAGENET), layout="original")).layout == "original"
+
+
+def test_the_imagenet_file_is_what_the_quantizer_makes_of_a_state_dict(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    state = {name: tensor.half() for name, tensor in resnet50().state_dict().items() if tensor.dim() != 1}
+    torch.save({**resnet50().state_dict(), **state}, tmp_path / "resnet.pth")
+    done = run(tmp_path / "resnet.pth", tmp_path / "small.pth", "--layout", "torchvision")
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "small.pth").stat().st_size < 27e6
+    encoder = EncoderCNN(ResNet50Config(weights=str(tmp_path / "small.pth"))).eval()
+    wanted = EncoderCNN(ResNet50Config(weights=str(tmp_path / "resnet.pth"))).eval()
+    images = torch.rand(2, 3, 64, 64)
+    with torch.no_grad():
+        assert (encoder(images) - wanted(images)).norm() < 0.1 * wanted(images).norm()
+    assert run(tmp_path / "small.pth", tmp_path / "small.pth", "--layout", "torchvision").returncode == 2
+    assert "no such file" in run(tmp_path / "none.pth", tmp_path / "other.pth", "--layout", "original").stderr

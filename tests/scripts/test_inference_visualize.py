@@ -21,6 +21,7 @@ from gallery.page import Entry, csp_hash, render_page
 from gallery.pictures import file_name, save_pictures, with_caption
 from inference_visualize import main, own_photos
 from models.captioner import Captioner
+from tests.support.helpers import tiny_decoder
 from tests.support.hostile import HOSTILE
 from utils import save_checkpoint
 
@@ -369,7 +370,7 @@ def test_hostile_words_show_as_words_with_attention_too(tmp_path: Path) -> None:
 @pytest.fixture(scope="module")
 def attention_checkpoint(tiny_config: Callable[..., Config], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A decoder with attention that learned nothing, but always says something."""
-    config = tiny_config("--decoder.name=attention", "--data.image_size=96")
+    config = tiny_config(tiny_decoder("attention"), "--data.image_size=96")
     captioner = Captioner(config, Vocabulary.build(["a red circle", "one blue square"], min_count=1))
     with torch.no_grad():
         captioner.decoder.output.bias[END_ID] = -5

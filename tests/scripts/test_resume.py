@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.helpers import ROOT, assert_same
+from tests.support.helpers import ROOT, assert_same, tiny_decoder
 from tests.support.process_runs import (
     CALLS_PER_EPOCH,
     ENCODER_STAGE,
@@ -138,7 +138,7 @@ def test_killed_while_sentences_are_drawn(process_run, uninterrupted) -> None:
     assert_same(run.result(), uninterrupted(SCST_STAGE))
 
 
-@pytest.mark.parametrize("option", ["--decoder.name=attention", "--decoder.name=transformer", "--train.ema=0"])
+@pytest.mark.parametrize("option", [tiny_decoder("attention"), tiny_decoder("transformer"), "--train.ema=0"])
 def test_every_decoder_and_the_plain_weights(process_run, uninterrupted, option: str) -> None:
     run = process_run(ENCODER_STAGE, option)
     assert run.run(At("training.objectives.caption_loss", 8), SAVE_EACH_STEP) == -signal.SIGKILL

@@ -10,7 +10,8 @@ from PIL import Image
 from config import Config
 from data.vocab import SPECIAL, Vocabulary
 from models.captioner import Captioner
-from models.quantize import shrink
+from models.quantize import quantize
+from tests.support.helpers import tiny_decoder
 from utils import save_checkpoint
 
 WORDS = ["a", "red", "circle", "two", "blue", "squares", "beside", "yellow", "ball"]
@@ -30,18 +31,18 @@ HOSTILE_NAME = "<script>alert(1)</script> \"'&amp; \u202e \U0001f469 ![x](http:e
 
 def save(path: Path, config: Config, words: list[str]) -> None:
     torch.manual_seed(1)
-    save_checkpoint(path, shrink(Captioner(config, Vocabulary([*SPECIAL, *words])).checkpoint()))
+    save_checkpoint(path, quantize(Captioner(config, Vocabulary([*SPECIAL, *words])).checkpoint()))
 
 
 @pytest.fixture(scope="session")
 def demo_folder(tiny_config: Callable[..., Config], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of four models (25 MB each), as train.py would leave them. Read only: all tests share it."""
     folder = tmp_path_factory.mktemp("demo")
-    attention = tiny_config("--decoder.name=attention", "--data.image_size=64", "--generate.beam_size=3")
+    attention = tiny_config(tiny_decoder("attention"), "--data.image_size=64", "--generate.beam_size=3")
     save(folder / "checkpoints.pth", attention, WORDS)
     save(folder / "runs/drawings/checkpoints.pth", tiny_config("--data.image_dir=data/sample/images"), WORDS)
     every_word_once = [f"--generate.{option}" for option in ("no_repeat_ngram=1", "max_length=9", "length_penalty=2")]
-    hostile = tiny_config("--decoder.name=attention", "--data.image_size=64", *every_word_once)
+    hostile = tiny_config(tiny_decoder("attention"), "--data.image_size=64", *every_word_once)
     save(folder / "runs/hostile/checkpoints.pth", hostile, HOSTILE_WORDS)
     (folder / "runs/broken").mkdir()
     (folder / "runs/broken/checkpoints.pth").write_bytes(b"secret words of a library")

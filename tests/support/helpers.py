@@ -1,22 +1,31 @@
 """What tests of all kinds use: run a script as a user would, draw pictures, write captions files, compare checkpoints."""
 
 import csv
+import dataclasses
+import json
 import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any, get_args, get_type_hints
+from typing import Any
 
 import torch
 from PIL import Image, ImageDraw
 
-from config import DecoderConfig
+import config
 
 ROOT = Path(__file__).parents[2]
-DECODERS: tuple[str, ...] = get_args(get_type_hints(DecoderConfig)["name"])  # every decoder there is
+DECODERS = tuple(config.DECODERS)  # the name of every decoder
 COLOURS = ("red", "blue", "green", "yellow")
 SHAPES = ("circle", "square")
 SPLITS = ("train", "train", "val", "test")  # two pictures in four are for training
+
+
+def tiny_decoder(name: str, **options: Any) -> str:
+    """The option of train.py that selects a small decoder: ``--decoder={"name": ..., ...}``."""
+    own = {f.name for f in dataclasses.fields(config.DECODERS[name])}
+    sizes = {"embed_size": 8, "hidden_size": 8, "heads": 2, "layers": 2, **options}
+    return f"--decoder={json.dumps({'name': name, **{key: size for key, size in sizes.items() if key in own}})}"
 
 
 def run_script(*args: str | Path, cwd: Path = ROOT, timeout: float = 120) -> subprocess.CompletedProcess[str]:

@@ -7,10 +7,12 @@ import torch
 
 from config import Config, StageConfig, TrainConfig
 from data.dataset import Batch
+from data.packing import pack
 from data.vocab import END_ID, Vocabulary
 from evaluation.cider import CiderReward
 from models.captioner import Captioner
 from models.decoding import sample
+from tests.support.helpers import DECODERS, tiny_decoder
 from training.engine import train_one_epoch
 from training.optim import build_optimizer
 from training.progress import Progress
@@ -25,14 +27,12 @@ CAPTIONS = {
 
 def make(tiny_config: Callable[..., Config], name: str) -> tuple[Captioner, Batch]:
     torch.manual_seed(0)
-    config = tiny_config(
-        f"--decoder.name={name}", "--decoder.embed_size=16", "--decoder.hidden_size=32", "--generate.max_length=6"
-    )
+    config = tiny_config(tiny_decoder(name, embed_size=16, hidden_size=32), "--generate.max_length=6")
     vocabulary = Vocabulary.build([c for captions in CAPTIONS.values() for c in captions], min_count=1)
     captioner = Captioner(config, vocabulary)
     captioner.set_dropout(0.0)
     features = torch.randn(3, 4, captioner.encoder.features_size)
-    return captioner, Batch(features, torch.zeros(3, 1, 2, dtype=torch.long), list(CAPTIONS))
+    return captioner, Batch(features, pack([[]]), list(CAPTIONS))  # the references are not read
 
 
 def mean_reward(captioner: Captioner, batch: Batch) -> float:
@@ -46,7 +46,7 @@ def mean_reward(captioner: Captioner, batch: Batch) -> float:
     return sum(values) / len(values)
 
 
-@pytest.mark.parametrize("name", ["lstm", "attention", "transformer"])
+@pytest.mark.parametrize("name", DECODERS)
 def test_reward_rises(tiny_config: Callable[..., Config], name: str) -> None:
     captioner, batch = make(tiny_config, name)
     before = mean_reward(captioner, batch)

@@ -1,0 +1,242 @@
+"""Options as dataclasses: built from nested dicts (YAML, checkpoints), checked, and offered on the command line.
+
+A field made by ``option`` carries its help text and the interval of its value; one made by ``section`` holds another
+dataclass, or one of several that the option ``name`` in it selects. What there is to set: config.py.
+"""
+
+import argparse
+import contextlib
+import copy
+import dataclasses
+import difflib
+import math
+import types
+import typing
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from cli import UserError
+
+KINDS = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
+
+
+def option(default: Any, text: str, within: str = "") -> Any:
+    """A field with its default and help text; ``within`` is an interval such as "[0, 1)" or "[1, inf)"."""
+    return field(default=default, metadata={"help": text, "within": within})
+
+
+def section(default: Callable[[], Any], choices: Mapping[str, type[Any]] | None = None) -> Any:
+    """A field that holds another dataclass of options: of the class that the option ``name`` in it selects in ``choices``;
+    without a name, or without choices, of the class of the ``default``."""
+    return field(default_factory=default, metadata={"default": default, "choices": choices or {}})
+
+
+@dataclass(frozen=True)
+class Leaf:
+    """One option as the command line knows it."""
+
+    name: str  # such as train.seed
+    hint: Any  # its type
+    default: Any
+    text: str
+
+
+def build(cls: type[Any], values: Any, problems: list[str], name: str = "", whose: str = "") -> Any:
+    """Make the dataclass ``cls`` from nested dicts; nothing is ignored.
+
+    Args:
+        problems: what is wrong is appended here, and the default takes its place.
+        name: of the section, such as "train".
+        whose: added to the message about an unknown option, where another choice would have had it.
+    """
+    if not isinstance(values, dict):
+        problems.append(f"{name or 'the config'} must be a section of options, got {values!r}")
+        return cls()
+    hints, made = typing.get_type_hints(cls), {}
+    fields = {f.name: f for f in dataclasses.fields(cls)}
+    own = [f"{name}.{key}".lstrip(".") for key in fields]
+    for key, value in values.items():
+        full = f"{name}.{key}".lstrip(".")
+        if key not in fields:
+            problems.append(f"unknown option '{full}'{whose}{suggest(full, own)}")
+            continue
+        hint, metadata = hints[key], fields[key].metadata
+        try:
+            if dataclasses.is_dataclass(hint):
+                made[key] = _section(value, metadata, problems, full)
+            elif typing.get_origin(hint) is list:
+                (item,) = typing.get_args(hint)
+                made[key] = [build(item, each, problems, f"{full}[{n}]") for n, each in enumerate(_list(value))]
+            else:
+                made[key] = _leaf(hint, value, metadata["within"])
+        except ValueError as error:
+            problems.append(f"{full} {error}, got {value!r}")
+    return cls(**made)
+
+
+def suggest(name: str, names: list[str]) -> str:
+    """ ": did you mean ...?" with the nearest of ``names``, or where to look."""
+    near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    if not near:  # in the wrong section, or without one
+        last = difflib.get_close_matches(name.rsplit(".", maxsplit=1)[-1], [each.split(".")[-1] for each in names], n=1)
+        near = [each for each in names if last and each.split(".")[-1] == last[0]]
+    return f": did you mean '{near[0]}'?" if near else ": see --help for the valid names"
+
+
+def _section(value: Any, metadata: Mapping[str, Any], problems: list[str], name: str) -> Any:
+    choices, default = metadata["choices"], metadata["default"]
+    if not choices or not isinstance(value, dict):
+        return build(default, value, problems, name)
+    chosen = value.get("name", default().name)
+    if chosen not in choices:
+        problems.append(f"{name}.name must be one of {', '.join(choices)}, got {chosen!r}")
+        return default()
+    return build(choices[chosen], value, problems, name, f" for {name}.name '{chosen}'")
+
+
+def _list(value: Any) -> list[Any]:
+    if not isinstance(value, list):
+        raise ValueError("must be a list")
+    return value
+
+
+def _leaf(hint: Any, value: Any, interval: str) -> Any:
+    """The value of one option.
+
+    Raises:
+        ValueError: of the wrong type, or outside its interval.
+    """
+    kinds = _kinds(hint)
+    if value is None and types.NoneType in kinds:
+        return None
+    kind = kinds[0]
+    if typing.get_origin(kind) is Literal:
+        if value not in typing.get_args(kind):
+            raise ValueError(f"must be one of {', '.join(typing.get_args(kind))}")
+        return value
+    if kind is float and type(value) in (int, str):
+        with contextlib.suppress(ValueError):  # reported below
+            value = float(value)  # YAML takes 1e-3 for text
+    if type(value) is not kind or (kind is float and not math.isfinite(value)):
+        raise ValueError(f"must be {KINDS[kind]}")
+    if interval and not _inside(value, interval):
+        raise ValueError(f"must be in {interval}" if "inf" not in interval else _at_least(interval))
+    return value
+
+
+def _kinds(hint: Any) -> tuple[Any, ...]:
+    return typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+
+
+def _inside(value: float, interval: str) -> bool:
+    low, high = map(float, interval[1:-1].split(","))
+    above = value > low if interval[0] == "(" else value >= low
+    return above and (value < high if interval[-1] == ")" else value <= high)
+
+
+def _at_least(interval: str) -> str:
+    low = interval[1:].split(",", maxsplit=1)[0]
+    return f"must be more than {low}" if interval[0] == "(" else f"must be {low} or more"
+
+
+def leaves(cls: type[Any], prefix: str = "") -> Iterator[Leaf]:
+    """Every option of a dataclass and its sections; those of a list's items under the list's name."""
+    hints = typing.get_type_hints(cls)
+    for f in dataclasses.fields(cls):
+        name, hint = prefix + f.name, hints[f.name]
+        if dataclasses.is_dataclass(hint):
+            choices: Mapping[str, type[Any]] = f.metadata["choices"] or {"": typing.cast(type[Any], hint)}
+            yield from _choices(choices, f"{name}.")
+            continue
+        default = f.default if f.default is not dataclasses.MISSING else None
+        yield Leaf(name, hint, default, f.metadata["help"])
+        if typing.get_origin(hint) is list:
+            yield from leaves(typing.get_args(hint)[0], f"{name}.")
+
+
+def _choices(choices: Mapping[str, type[Any]], prefix: str) -> Iterator[Leaf]:
+    """The options of all choices, each once; which choices have one is added to its text where not all have it."""
+    found: dict[str, list[tuple[str, Leaf]]] = {}
+    for kind, cls in choices.items():
+        for leaf in leaves(cls, prefix):
+            found.setdefault(leaf.name, []).append((kind, leaf))
+    for its in found.values():
+        text = its[0][1].text + ("" if len(its) == len(choices) else f" ({', '.join(kind for kind, _ in its)} only)")
+        yield dataclasses.replace(its[0][1], text=text)
+
+
+def add_options(parser: argparse.ArgumentParser, cls: type[Any]) -> None:
+    """Command-line options for every option of ``cls``, and one for each section, which takes all of it as YAML.
+
+    What was parsed is text or what YAML makes of it; ``nested`` collects it for ``build``.
+    """
+    for name in (f.name for f in dataclasses.fields(cls) if "choices" in f.metadata):
+        parser.add_argument(f"--{name}", type=_yaml, default=argparse.SUPPRESS, help=argparse.SUPPRESS)
+    for leaf in leaves(cls):
+        kind = _kinds(leaf.hint)[0]
+        is_choice = typing.get_origin(kind) is Literal
+        shown = " | ".join(typing.get_args(kind)) if is_choice else getattr(kind, "__name__", "list")
+        default = "null" if leaf.default is None else leaf.default
+        parser.add_argument(
+            f"--{leaf.name}",
+            type=str if is_choice or kind is str else _yaml,
+            metavar=leaf.name.rsplit(".", 1)[-1].upper(),
+            default=argparse.SUPPRESS,
+            help=f"{leaf.text} (type: {shown}, default: {default})".replace("%", "%%"),
+        )
+
+
+def _yaml(text: str) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError:
+        return text  # not of the type that is wanted, which ``build`` reports by name
+
+
+def merge(values: dict[str, Any], others: dict[str, Any]) -> dict[str, Any]:
+    """``values`` with those of ``others``, which win, section by section; lists are taken whole."""
+    merged = dict(values)
+    for key, other in others.items():
+        mine = merged.get(key)
+        merged[key] = merge(mine, other) if isinstance(mine, dict) and isinstance(other, dict) else other
+    return merged
+
+
+def nested(parsed: Mapping[str, Any], values: dict[str, Any]) -> dict[str, Any]:
+    """``values``, nested dicts, with the parsed options such as "train.seed", which win.
+
+    A whole section replaces what was there, then its single options are set. An option of a list's items, such as
+    "train.stages.lr", is set in the last of them.
+    """
+    result = copy.deepcopy(values)
+    for name in sorted(parsed, key=lambda name: name.count(".")):
+        *path, last = name.split(".")
+        place: Any = result
+        for part in path:
+            place = place.setdefault(part, {}) if isinstance(place, dict) else None
+            place = place[-1] if isinstance(place, list) and place else place
+        if isinstance(place, dict):  # else the section is not one, which ``build`` reports
+            place[last] = parsed[name]
+    return result
+
+
+def read_yaml(file: str) -> dict[str, Any]:
+    """The options in a YAML file.
+
+    Raises:
+        UserError: no such file, not YAML, or not a mapping.
+    """
+    path = Path(file)
+    if not path.is_file():
+        raise UserError(f"--config {file}: no such file")
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"--config {file}: not a YAML file ({error})") from error
+    if not isinstance(values, dict):
+        raise UserError(f"--config {file}: not a mapping of options to values, such as 'train: {{seed: 3}}'")
+    return values
