@@ -258,7 +258,8 @@ def main() -> None:
     )
     if MODEL_CARD.exists():
         with st.expander("Model card of the pretrained captioner"):
-            card = re.sub(r"^!\[.*\n", "", MODEL_CARD.read_text("utf-8"), flags=re.MULTILINE)
+            card = re.sub(r"\A---\n.*?\n---\n+", "", MODEL_CARD.read_text("utf-8"), flags=re.DOTALL)  # metadata
+            card = re.sub(r"^!\[.*\n", "", card, flags=re.MULTILINE)
             card = re.sub("^#", "##", re.sub(RELATIVE_LINK, r"\1", card), flags=re.MULTILINE)  # the page has its title
             st.markdown(card)
 
