@@ -91,7 +91,8 @@ def _would_repeat(words: torch.Tensor, n: int, vocab_size: int) -> torch.Tensor:
     """Words so far (A, S, T), T >= n -> which next words (A, S, V) would complete an n-gram that is there already."""
     grams = words.unfold(-1, n, 1)  # (A, S, T-n+1, n)
     again = (grams[..., :-1] == words[..., None, words.shape[-1] - n + 1 :]).all(-1)  # starts as the hypothesis ends
-    return words.new_zeros(*words.shape[:-1], vocab_size).scatter_add_(-1, grams[..., -1], again.long()) > 0
+    found = torch.zeros(*words.shape[:-1], vocab_size, device=words.device)  # float: not all devices scatter integers
+    return found.scatter_add_(-1, grams[..., -1], again.float()) > 0
 
 
 @torch.no_grad()

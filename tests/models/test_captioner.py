@@ -84,6 +84,31 @@ def test_captioning_changes_nothing_in_the_model(captioner: Captioner, images: l
     assert all(torch.equal(before[name], tensor) for name, tensor in captioner.state_dict().items())
 
 
+def test_inference_in_train_mode_is_refused_and_a_cache_changes_no_mode(captioner: Captioner, tmp_path: Path) -> None:
+    """With dropout on, the same features gave different captions; and asking for a cache switched dropout off."""
+    features = torch.randn(2, 1, captioner.encoder.features_size)
+    captioner.train()
+    captioner.feature_cache(tmp_path, mirror=False)
+    assert captioner.training
+    with pytest.raises(RuntimeError, match=r"generate\(\) is for inference"):
+        captioner.generate(features)
+    with pytest.raises(RuntimeError, match=r"encode\(\) is for inference"):
+        captioner.encode(torch.randn(2, 3, 32, 32), mirror=False)
+    captioner.eval()
+    assert captioner.generate(features) == captioner.generate(features)
+
+
+def test_a_mistake_in_the_code_of_a_decoder_is_not_called_a_damaged_checkpoint(
+    checkpoint: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(self: object, *_: object) -> None:
+        self.no_such_attribute  # type: ignore[attr-defined]  # noqa: B018
+
+    monkeypatch.setattr("models.model.DecoderRNN.__init__", broken)
+    with pytest.raises(AttributeError, match="no_such_attribute"):
+        Captioner.from_checkpoint(checkpoint, "my.pth")
+
+
 USE = """
 import json, sys
 sys.path.insert(0, sys.argv[1])
