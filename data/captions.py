@@ -1,4 +1,4 @@
-"""captions.csv: rows, splits, and the captions of each image."""
+"""captions.csv: its rows, the splits, and the reference captions of each image."""
 
 import csv
 import hashlib
@@ -11,31 +11,34 @@ import pandas as pd
 from cli import UserError
 
 SPLITS = ("train", "val", "test")
+ALL = "all"  # the only split of a table that is not divided
 
 
-ALL = "all"  # the one split of a file that is not to be divided
+def read_captions(captions_file: str | Path, seed: int | None) -> pd.DataFrame:
+    """Read a CSV with the columns image, caption and optionally split, one row per caption.
 
+    Quoted commas, a byte order mark, CRLF and UTF-8 are supported.
 
-def read_captions(captions_file: str | Path, seed: int | None = 0) -> pd.DataFrame:
-    """Read ``image,caption[,split]``: one row a caption; quoted commas, BOM, CRLF and UTF-8 are fine.
-
-    Without a split column, *images* (never rows) go to train / val / test, 80 / 10 / 10, by a seeded hash of their names,
-    so that adding images never moves the others; where ``seed`` is None they stay together, in a split called "all".
+    Args:
+        seed: used if there is no split column. *Images* (never rows) are then divided into train / val / test
+            (80 / 10 / 10) by a seeded hash of their names, so that adding images never moves the others to another
+            split. A model must be tested with the seed it was trained with. None: all images stay in the split "all".
 
     Returns:
         a table with the columns image, caption and split, in file order.
 
     Raises:
-        UserError: no such file, no such column, an empty cell, an unknown split, an image in two splits; with the row's number.
+        UserError: no such file, a column is missing, a cell is empty, a split is unknown, or an image is in two splits;
+            the message names the row.
     """
     path = Path(captions_file)
     if not path.is_file():
         raise UserError(f"{path}: no such captions file. Name yours with --data.captions_file (or --captions_file)")
-    table = _read_table(path)  # its index: the row in the file, as an editor counts
+    table = _read_table(path)  # its index is the line in the file, as an editor counts
     for column in ("image", "caption"):
         empty = table.index[table[column] == ""]
         if len(empty):
-            raise UserError(f"{path}: row {empty[0]}: empty {column} ({len(empty)} such rows). Fill or delete")
+            raise UserError(f"{path}: row {empty[0]}: empty {column} ({len(empty)} such rows). Fill in or delete")
     if "split" not in table:
         split_of = {image: ALL if seed is None else _hashed_split(image, seed) for image in table["image"].unique()}
         table["split"] = table["image"].map(split_of)
@@ -45,17 +48,17 @@ def read_captions(captions_file: str | Path, seed: int | None = 0) -> pd.DataFra
         raise UserError(
             f"{path}: row {wrong[0]}: split '{table['split'][wrong[0]]}' must be one of {', '.join(SPLITS)}"
         )
-    torn = table.index[table["split"] != table.groupby("image")["split"].transform("first")]
-    if len(torn):
+    twice = table.index[table["split"] != table.groupby("image")["split"].transform("first")]
+    if len(twice):
         raise UserError(
-            f"{path}: row {torn[0]}: image {table['image'][torn[0]]} is in more than one split; "
-            "a model must not be tested on what it has seen"
+            f"{path}: row {twice[0]}: image {table['image'][twice[0]]} is in more than one split. Keep it in one, "
+            "because a model must not be tested on training images"
         )
     return table[["image", "caption", "split"]].reset_index(drop=True)
 
 
 def _read_table(path: Path) -> pd.DataFrame:
-    """The cells as stripped text. Not pandas.read_csv: it drops what follows an unquoted comma, and loses count of the rows."""
+    """The cells as stripped text. pandas.read_csv drops what follows an unquoted comma and does not report lines."""
     content = path.read_bytes()
     rows, number = dict[int, list[str]](), 1
     try:
@@ -67,7 +70,7 @@ def _read_table(path: Path) -> pd.DataFrame:
         number = content.count(b"\n", 0, error.start) + 1
         raise UserError(f"{path}: row {number}: not UTF-8 ({error.reason}). Save the file as CSV UTF-8") from error
     except csv.Error as error:
-        raise UserError(f"{path}: row {number}: not a readable CSV ({error}). Look at the double quotes") from error
+        raise UserError(f"{path}: row {number}: not a readable CSV ({error}). Check the double quotes") from error
     rows = {number: cells for number, cells in rows.items() if any(cells)}
     if not rows:
         raise UserError(f"{path}: empty. The first line must read image,caption")
@@ -79,11 +82,12 @@ def _read_table(path: Path) -> pd.DataFrame:
                 f"{path}: {found} in the header ({', '.join(header)}). The first line must read image,caption"
             )
     if not rows:
-        raise UserError(f"{path}: no captions in it, only the header")
+        raise UserError(f"{path}: no captions, only the header")
     for number, cells in rows.items():
         if len(cells) < len(header) or any(cells[len(header) :]):
             raise UserError(
-                f"{path}: row {number}: {len(cells)} cells, the header has {len(header)}. A caption with commas needs double quotes around it"
+                f"{path}: row {number}: {len(cells)} cells, but the header has {len(header)}. "
+                "Put double quotes around a caption that contains commas"
             )
     return pd.DataFrame([cells[: len(header)] for cells in rows.values()], columns=header, index=list(rows), dtype=str)
 
@@ -94,7 +98,7 @@ def _hashed_split(image: str, seed: int) -> str:
 
 
 def references_of(table: pd.DataFrame, split: str) -> dict[str, list[str]]:
-    """The captions of each image of a split, in file order: {image name: [caption, ...]}.
+    """The captions of every image of a split, in file order: {image name: [caption, ...]}.
 
     Raises:
         UserError: the split is empty.
@@ -103,13 +107,16 @@ def references_of(table: pd.DataFrame, split: str) -> dict[str, list[str]]:
     if rows.empty:
         raise UserError(
             f"no image is in the split '{split}' (there are: {', '.join(sorted(table['split'].unique()))}). "
-            f"Write {split} into the split column of the captions file for some images, or use another split or captions file"
+            f"Assign images to {split} in the captions file's split column, or use another split or captions file"
         )
-    return {str(image): list(captions) for image, captions in rows.groupby("image", sort=False)["caption"]}
+    references: dict[str, list[str]] = {}
+    for image, caption in zip(rows["image"], rows["caption"], strict=True):
+        references.setdefault(image, []).append(caption)
+    return references
 
 
-def find_sided(references: dict[str, list[str]]) -> frozenset[str]:
-    """The images with a caption that says left or right: their mirror images would make it wrong."""
+def find_left_right(references: dict[str, list[str]]) -> frozenset[str]:
+    """The names of the images with a caption that mentions left or right, which flipping would make wrong."""
     return frozenset(
         name
         for name, captions in references.items()

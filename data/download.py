@@ -1,4 +1,4 @@
-"""Get archives onto the disk and images out of them: resumable downloads checked by md5, safe unpacking."""
+"""Resumable downloads checked by md5, and safe extraction of images from archives."""
 
 import hashlib
 import http.client
@@ -19,21 +19,27 @@ from tqdm import tqdm
 
 from cli import UserError, atomic_open
 
-ATTEMPTS = 5  # connections a file before giving up; running the command again goes on from there
-TIMEOUT = 30.0  # seconds without a byte before a connection counts as dropped
-CHUNK = 1 << 18  # bytes a read: small enough for a lively bar, large enough not to be the bottleneck
-MAX_BYTES = 50 * 2**20  # an image of 50 megapixels stays below this; a zip bomb does not
+ATTEMPTS = 5  # connections per file before giving up; running the command again resumes there
+TIMEOUT = 30.0  # seconds without a byte before a connection counts as lost
+CHUNK = 1 << 18  # bytes per read: small enough for a smooth progress bar, large enough not to be the bottleneck
+MAX_MEMBER_BYTES = 50 * 2**20  # an image of 50 megapixels is smaller; a zip bomb is not
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png"}
 
 
 class Dropped(Exception):
-    """The connection broke or the server is busy: trying again may help."""
+    """The connection was lost or the server is busy: trying again may help."""
 
 
 def download_all(base_url: str, md5s: Mapping[str, str], folder: Path, pause: float = 1.0) -> list[Path]:
-    """Download each file of ``md5s`` (name -> md5 in hex) from ``base_url`` into ``folder`` and return their paths.
+    """Download each file of ``md5s`` (name -> md5 in hex) from ``base_url`` into ``folder``.
 
-    Files that are there and whole are kept. ``pause`` is the first wait in seconds before trying again; it doubles.
+    Complete files are not downloaded again.
+
+    Args:
+        pause: seconds before the second attempt; it doubles with every further one.
+
+    Returns:
+        the paths of the files.
 
     Raises:
         UserError: no such file on the server, connection lost ``ATTEMPTS`` times, wrong md5.
@@ -45,7 +51,7 @@ def download_all(base_url: str, md5s: Mapping[str, str], folder: Path, pause: fl
 
 
 def download(url: str, path: Path, md5: str, pause: float = 1.0) -> Path:
-    """Download ``url`` to ``path`` by way of ``path.part``, which a later call goes on with. Errors as ``download_all``."""
+    """Download ``url`` to ``path`` via ``path.part``, which a later call resumes. Errors as ``download_all``."""
     if path.exists():
         if md5_of(path) != md5:
             raise UserError(f"{path}: not the expected file (md5 is not {md5}). Delete it to download it again")
@@ -58,27 +64,25 @@ def download(url: str, path: Path, md5: str, pause: float = 1.0) -> Path:
         except Dropped as error:
             if attempt == ATTEMPTS:
                 raise UserError(
-                    f"{url}: {error}, {ATTEMPTS} times. Run the same command again to go on where it stopped, "
-                    "or download the file in another way and name it with --source"
+                    f"{url}: {error}, {ATTEMPTS} times. Run the same command again to resume, "
+                    "or download the file in another way and pass it with --source"
                 ) from error
             wait = pause * 2 ** (attempt - 1)
             print(f"{path.name}: {error}; trying again in {wait:g} s", file=sys.stderr)
             time.sleep(wait)
     found = md5_of(part)
     if found != md5:
-        part.unlink()  # going on from damaged bytes would never end well
-        raise UserError(
-            f"{url}: wrong md5 ({found}, expected {md5}), so what was downloaded is removed. Run the same command again"
-        )
+        part.unlink()  # resuming from damaged bytes could never succeed
+        raise UserError(f"{url}: wrong md5 ({found}, expected {md5}); the download was removed. Run the command again")
     part.replace(path)
     return path
 
 
 def fetch_rest(url: str, part: Path) -> None:
-    """One connection: append to ``part`` what it still lacks, or start again when the server cannot go on midway.
+    """One connection: append the missing bytes to ``part``, or start again if the server does not support ranges.
 
     Raises:
-        Dropped: the connection ended before the file did; what came is kept in ``part``.
+        Dropped: the connection ended before the file did; the bytes received are kept in ``part``.
         UserError: the server refuses the file (HTTP 4xx).
     """
     have = part.stat().st_size if part.exists() else 0
@@ -88,8 +92,8 @@ def fetch_rest(url: str, part: Path) -> None:
     except urllib.error.HTTPError as error:
         error.close()
         if error.code == 416 and have:
-            return  # the server has nothing after `have`: the file is whole, or wrong, which its md5 will tell
-        if error.code < 500 and error.code not in (408, 429):  # those two mean "later"
+            return  # nothing follows after `have` bytes: the file is complete, or wrong, which the md5 will show
+        if error.code < 500 and error.code not in (408, 429):  # these two ask to try again later
             raise UserError(
                 f"{url}: HTTP {error.code} {error.reason}. Check --base_url, or use local copies with --source"
             ) from error
@@ -97,7 +101,7 @@ def fetch_rest(url: str, part: Path) -> None:
     except (OSError, http.client.HTTPException) as error:
         raise Dropped(f"no connection ({getattr(error, 'reason', error)})") from error
     with response:
-        if response.status != 206:  # 206 Partial Content; 200 sends the whole file whatever the Range asked for
+        if response.status != 206:  # 206: partial content; 200: the server ignores Range and sends the whole file
             have = 0
         length = response.headers["Content-Length"]
         total = have + int(length) if length else None
@@ -111,9 +115,13 @@ def fetch_rest(url: str, part: Path) -> None:
 
 
 def read_chunk(response: http.client.HTTPResponse) -> bytes:
-    """What has arrived, ``b""`` at the end. A network error becomes ``Dropped``, unlike a full disk, which trying again cannot mend."""
+    """The bytes that have arrived, ``b""`` at the end.
+
+    Raises:
+        Dropped: a network error. Not raised for a full disk, where trying again would not help.
+    """
     try:
-        return response.read1(CHUNK)  # read() would wait for a full chunk and lose what it has when the line breaks
+        return response.read1(CHUNK)  # read() would wait for a full chunk and lose its bytes if the connection breaks
     except (OSError, http.client.HTTPException) as error:
         raise Dropped(f"connection lost ({error})") from error
 
@@ -125,28 +133,28 @@ def md5_of(path: Path) -> str:
 
 
 @dataclass(frozen=True)
-class Entry:
-    """One file in a folder or in a zip: its name without folders, size in bytes, place for messages, and how to read it."""
+class ArchiveMember:
+    """One file in a folder or in a zip."""
 
-    name: str
-    size: int
-    place: str
+    name: str  # without folders
+    size: int  # in bytes
+    place: str  # path for messages
     read: Callable[[], bytes]
-    problem: str = ""  # why it must not be used; empty when it may
+    problem: str = ""  # why it must not be used; empty if it may
 
 
 def is_image(name: str) -> bool:
-    """Whether a file's name is that of an image."""
+    """Whether a file name has the suffix of an image."""
     return PurePosixPath(name).suffix.lower() in IMAGE_SUFFIXES
 
 
-def walk(sources: Iterable[Path]) -> Iterator[Entry]:
-    """Every file of the given files, folders (with all below) and zips (given or found in a folder), in a fixed order.
+def walk(sources: Iterable[Path]) -> Iterator[ArchiveMember]:
+    """All files in ``sources`` (files, folders with subfolders, zips; also zips in folders), in a fixed order.
 
-    Hidden files and ``__MACOSX`` are passed over. Read an entry before taking the next: its zip is open only until then.
+    Hidden files and ``__MACOSX`` are skipped. Read a member before advancing: its zip is open only until then.
 
     Raises:
-        UserError: a source does not exist, a zip is damaged or encrypted.
+        UserError: a source does not exist, or a zip is damaged or encrypted.
     """
     for source in sources:
         if not source.exists():
@@ -158,70 +166,70 @@ def walk(sources: Iterable[Path]) -> Iterator[Entry]:
                 yield from walk_zip(path)
             else:
                 size = path.stat().st_size
-                yield Entry(path.name, size, str(path), path.read_bytes, too_large(size))
+                yield ArchiveMember(path.name, size, str(path), path.read_bytes, too_large(size))
 
 
-def walk_zip(path: Path) -> Iterator[Entry]:
-    """The files of one zip; see ``walk``. Members that try to leave the folder, links and huge ones carry a ``problem``."""
+def walk_zip(path: Path) -> Iterator[ArchiveMember]:
+    """The files of one zip, see ``walk``. Paths out of the folder, links and huge files are marked as a ``problem``."""
     try:
         archive = zipfile.ZipFile(path)
     except zipfile.BadZipFile as error:
-        raise UserError(f"{path}: not a whole zip file ({error}). Download it again") from error
+        raise UserError(f"{path}: not a complete zip file ({error}). Download it again") from error
     with archive:
-        for member in archive.infolist():
-            parts = member.filename.replace("\\", "/").split("/")  # some Windows tools write backslashes
-            if is_hidden(parts) or not parts[-1]:  # a folder's name ends in a slash
+        for info in archive.infolist():
+            parts = info.filename.replace("\\", "/").split("/")  # some Windows tools write backslashes
+            if is_hidden(parts) or not parts[-1]:  # the name of a folder ends in a slash
                 continue
-            # Only the last part is ever used as a file's name, so these could do no harm; but no honest archive has them.
-            unsafe = (
-                parts[0] == "" or ".." in parts or ":" in member.filename or stat.S_ISLNK(member.external_attr >> 16)
-            )
-            problem = "archive entries with an unsafe path" if unsafe else too_large(member.file_size)
-            yield Entry(
-                parts[-1], member.file_size, f"{path}/{member.filename}", partial(read_member, archive, member), problem
-            )
+            # Only the last part is ever used as a file name, so these are harmless; but a genuine archive has none.
+            link = stat.S_ISLNK(info.external_attr >> 16)
+            unsafe = parts[0] == "" or ".." in parts or ":" in info.filename or link
+            problem = "archive members with an unsafe path" if unsafe else too_large(info.file_size)
+            read = partial(read_member, archive, info)
+            yield ArchiveMember(parts[-1], info.file_size, f"{path}/{info.filename}", read, problem)
 
 
-def read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
-    """The bytes of one member, its checksum compared; never more than the size it declares."""
+def read_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
+    """The bytes of one member, at most as many as it declares, verified by its checksum."""
     try:
-        return archive.read(member)
+        return archive.read(info)
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
         raise UserError(
-            f"{archive.filename}: {member.filename} cannot be read ({error}). Download the archive again"
+            f"{archive.filename}: {info.filename} cannot be read ({error}). Download the archive again"
         ) from error
 
 
 def is_hidden(parts: Iterable[str]) -> bool:
-    """Whether a path leads through the clutter of an operating system: ``__MACOSX``, ``.DS_Store``, ``._a.jpg``."""
+    """Whether a path belongs to the operating system's own files: ``__MACOSX``, ``.DS_Store``, ``._a.jpg``."""
     return any(part == "__MACOSX" or (part.startswith(".") and part not in (".", "..")) for part in parts)
 
 
 def too_large(size: int) -> str:
-    """The ``problem`` of an entry of ``size`` bytes."""
-    return f"files over {MAX_BYTES // 2**20} MB" if size > MAX_BYTES else ""
+    """The ``problem`` of a member of ``size`` bytes."""
+    return f"files over {MAX_MEMBER_BYTES // 2**20} MB" if size > MAX_MEMBER_BYTES else ""
 
 
 def unpack_images(sources: Iterable[Path], image_dir: Path) -> dict[str, list[str]]:
-    """Bring every image of ``sources`` into the flat folder ``image_dir``; return what was left out, reason -> names.
+    """Copy every image in ``sources`` into the flat folder ``image_dir``.
 
-    An image appears whole or not at all, and one that is there with the right size is passed over: an interrupted call can be
-    repeated. Of several images of one name the first is taken. Errors as ``walk``.
+    Images are written atomically, and those already there with the right size are skipped, so an interrupted call can
+    be repeated. Of several images with the same name the first is used. Errors as ``walk``.
+
+    Returns:
+        what was left out: reason -> names.
     """
     sources = list(sources)
     image_dir.mkdir(parents=True, exist_ok=True)
     sizes: dict[str, int] = {}
     left_out: dict[str, list[str]] = defaultdict(list)
-    total = sum(is_image(entry.name) for entry in walk(sources))
-    for entry in tqdm(
-        (entry for entry in walk(sources) if is_image(entry.name)), desc="images", total=total, unit="img"
-    ):
-        target = image_dir / entry.name
-        if entry.problem:
-            left_out[entry.problem].append(entry.name)
-        elif sizes.setdefault(entry.name, entry.size) != entry.size:
-            left_out["images of a name already taken by a different image"].append(entry.name)
-        elif not (target.is_file() and target.stat().st_size == entry.size):
+    total = sum(is_image(member.name) for member in walk(sources))
+    images = (member for member in walk(sources) if is_image(member.name))
+    for image in tqdm(images, desc="images", total=total, unit="img"):
+        target = image_dir / image.name
+        if image.problem:
+            left_out[image.problem].append(image.name)
+        elif sizes.setdefault(image.name, image.size) != image.size:
+            left_out["images whose name another image has"].append(image.name)
+        elif not (target.is_file() and target.stat().st_size == image.size):
             with atomic_open(target, "wb") as file:
-                file.write(entry.read())
+                file.write(image.read())
     return dict(left_out)

@@ -1,17 +1,23 @@
-"""A frozen encoder says the same of an image every epoch: compute its grid features once, keep them on disk in fp16.
+"""The feature cache: a frozen encoder yields the same features every epoch, so they are computed once and kept on disk.
 
-One folder for each (encoder, transform) holds shards ``features-N.npy``, memory-mapped (n, P, D) arrays, and ``index.json``,
-which tells the row of every image by the hash of its bytes. A changed image is a new image; a changed encoder, layout or
-transform is a new folder. The index is written while the work goes on, so an interrupted run loses seconds, and a lock
-lets two runs that need the same features share the work.
+There is one folder per (encoder, transform). It holds shards ``features-N.npy``, memory-mapped fp16 arrays (n, P, D),
+and ``index.json``, which gives the row of every image by the hash of its bytes. A changed image counts as a new image;
+another encoder, layout or transform gets another folder. The index is written during the computation, so that an
+interrupted run loses little of it, and a lock lets two runs that need the same features share the work.
+
+Nothing is ever deleted here: ``python -m tools.feature_cache`` lists the folders and removes old ones.
 """
 
 import contextlib
 import hashlib
 import json
+import os
 import shutil
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +27,13 @@ from filelock import FileLock, Timeout
 from tqdm import tqdm
 
 from cli import UserError, atomic_open
-from data.images import ImageError, load_image_bytes
+from data.file_records import FileRecords
+from data.images import ImageError, load_image
 from data.transforms import Transform
 
-BATCH = 16  # images a forward pass; larger is no faster on a CPU and needs more memory
-SAVE_EVERY = 20  # batches between two writes of the index
+ENCODE_BATCH = 16  # images per forward pass; more is no faster on a CPU and needs more memory
+SAVE_EVERY = 20  # least number of batches between two writes of the index
+SAVES = 50  # most writes of the index in one computation: each writes all of it
 
 
 class FeatureCache:
@@ -33,9 +41,10 @@ class FeatureCache:
 
     Args:
         root: folder of all caches (``data.feature_cache``).
-        encode: pictures (B, 3, S, S) -> features (B, P, D); the frozen encoder.
-        fingerprint: plain values that tell this encoder from others (weights' hash, layout).
-        transform: the preprocessing; part of the key.
+        encode: images (B, 3, S, S) -> features (B, P, D); the frozen encoder.
+        fingerprint: plain values that identify the encoder (hash of its weights, layout).
+        transform: the preprocessing; also part of the key.
+        workers: threads that hash and decode images.
     """
 
     def __init__(
@@ -44,58 +53,74 @@ class FeatureCache:
         encode: Callable[[torch.Tensor], torch.Tensor],
         fingerprint: dict[str, Any],
         transform: Transform,
+        workers: int = 2,
     ) -> None:
-        self.encode, self.transform = encode, transform
+        self.encode, self.transform, self.workers = encode, transform, max(workers, 1)
         self.about = {"encoder": fingerprint, "transform": transform.to_dict()}
         key = hashlib.sha256(json.dumps(self.about, sort_keys=True).encode()).hexdigest()[:16]
         self.folder = Path(root) / key
         self.rows: dict[str, tuple[int, int]] = {}  # content hash -> (shard, row)
         self.shards: list[np.ndarray] = []
-        self.digests: dict[Path, str] = {}  # file -> content hash, for the files that were asked for
+        self.digests: dict[Path, str] = {}  # content hashes of the files passed to ``build``
 
     def build(self, paths: Sequence[Path]) -> dict[Path, str]:
-        """Make sure that the features of all ``paths`` are there.
+        """Compute the features of those ``paths`` whose features are not there yet.
 
         Returns:
-            the files that cannot be used, with the reason.
+            the files that cannot be used -> the reason.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
-        bad: dict[Path, str] = {}
+        bad = self._hash(paths)
         with self._lock():
+            os.utime(self.folder)  # when the cache was last used, for tools.feature_cache
             self._read_index()
-            missing: dict[str, Path] = {}
-            for path in tqdm(paths, desc="hashing images", unit="img", leave=False, disable=None):
-                try:
-                    self.digests[path] = digest = hashlib.sha256(path.read_bytes()).hexdigest()[:32]
-                except OSError as error:
-                    bad[path] = f"{path}: {error.strerror or error}"
-                    continue
-                if digest not in self.rows:
-                    missing[digest] = path
+            missing = {self.digests[path]: path for path in paths if path not in bad}
+            missing = {digest: path for digest, path in missing.items() if digest not in self.rows}
             if missing:
                 broken = self._compute(missing)
                 for path, digest in self.digests.items():
-                    if digest in broken:  # the same bytes may stand under several names
+                    if digest in broken:  # files of different names may have the same bytes
                         bad[path] = broken[digest].replace(str(missing[digest]), str(path))
         return bad
 
     def __getitem__(self, path: Path) -> torch.Tensor:
-        """Features (P, D), fp16, of a file that ``build`` was given and did not call bad."""
+        """Features (P, D) in fp16 of a file that was passed to ``build`` and is not in its result."""
         shard, row = self.rows[self.digests[path]]
         return torch.from_numpy(np.array(self.shards[shard][row]))
 
-    def loader(self, image_dir: Path) -> Callable[[str, int | None], torch.Tensor]:
-        """The function (name, seed) -> features (P, D) that ``Flickr8kDataset`` asks for; the seed is for augmentation, of which there is none."""
-        return lambda name, _seed: self[image_dir / name]
+    def loader(self, image_dir: Path) -> "FeatureLoader":
+        """Reads the features of files passed to ``build`` by name; for ``Flickr8kDataset`` and its workers."""
+        rows = {str(path): self.rows[digest] for path, digest in self.digests.items() if digest in self.rows}
+        return FeatureLoader(image_dir, [self._shard_path(number) for number in range(len(self.shards))], rows)
+
+    def _hash(self, paths: Sequence[Path]) -> dict[Path, str]:
+        """Fill ``digests`` and return why files cannot be read. Files that did not change are not read again."""
+        records, bad = FileRecords(self.folder.parent / "image_hashes.json"), dict[Path, str]()
+        known = {path: records.recall(path) for path in paths}
+        self.digests |= {path: digest for path, digest in known.items() if digest is not None}
+        unknown = [path for path, digest in known.items() if digest is None]
+        with ThreadPoolExecutor(self.workers) as pool:
+            results = pool.map(_digest, unknown)
+            bar = tqdm(results, total=len(unknown), desc="hashing images", unit="img", leave=False, disable=None)
+            for path, result in zip(unknown, bar, strict=True):
+                if isinstance(result, OSError):
+                    bad[path] = f"{path}: {result.strerror or result}"
+                else:
+                    self.digests[path] = result
+                    records.remember(path, result)
+        records.save()
+        return bad
 
     @contextlib.contextmanager
     def _lock(self) -> Iterator[None]:
-        """A second run waits here, which may take minutes, then finds the work done."""
+        """Wait until no other run computes these features, which may take minutes."""
         lock = FileLock(self.folder / "lock")
         try:
             lock.acquire(blocking=False)
         except Timeout:
-            tqdm.write(f"another run computes these features, waiting for it ({self.folder / 'lock'})", file=sys.stderr)
+            tqdm.write(
+                f"waiting for another run that computes these features ({self.folder / 'lock'})", file=sys.stderr
+            )
             lock.acquire()
         try:
             yield
@@ -103,57 +128,82 @@ class FeatureCache:
             lock.release()
 
     def _compute(self, missing: dict[str, Path]) -> dict[str, str]:
-        """Append a shard with the features of the missing images; return the reasons of the unreadable ones by hash."""
-        digests, reasons, done = list(missing), dict[str, str](), list[str]()
-        shard: np.ndarray | None = None
+        """Write a shard with the features of ``missing`` (hash -> file); return why files cannot be used, by hash."""
+        reasons, done = dict[str, str](), list[str]()
+        shard: np.memmap | None = None
         number = len(self.shards)
-        with tqdm(total=len(digests), desc="computing features", unit="img", disable=None) as bar:
-            for first in range(0, len(digests), BATCH):
-                pictures, names = [], []
-                for digest in digests[first : first + BATCH]:
-                    path = missing[digest]
-                    try:
-                        pictures.append(self.transform(load_image_bytes(path.read_bytes(), str(path))))
-                        names.append(digest)
-                    except ImageError as error:
-                        reasons[digest] = str(error)
-                if pictures:
-                    features = self.encode(torch.stack(pictures)).to("cpu", torch.float16).numpy()  # (B, P, D)
-                    if not np.isfinite(features).all():
-                        raise UserError(
-                            f"the encoder gives values outside fp16 for {missing[names[0]]}: check encoder.weights and encoder.layout"
-                        )
-                    if shard is None:  # sparse on disk: rows that are never reached cost nothing
-                        shape = (len(digests), *features.shape[1:])
-                        self._check_room(len(digests) * features[0].nbytes)
-                        shard = np.lib.format.open_memmap(
-                            self._shard_path(number), mode="w+", dtype=np.float16, shape=shape
-                        )
+        save_every = max(SAVE_EVERY, len(missing) // (SAVES * ENCODE_BATCH))
+        decoded = zip(missing, self._decode(missing.values()), strict=True)
+        batches = iter(lambda: list(islice(decoded, ENCODE_BATCH)), [])
+        with tqdm(total=len(missing), desc="computing features", unit="img", disable=None) as bar:
+            for step, batch in enumerate(batches, start=1):
+                reasons |= {digest: str(image) for digest, image in batch if isinstance(image, ImageError)}
+                images = {missing[digest]: image for digest, image in batch if isinstance(image, torch.Tensor)}
+                if images:
+                    features = self._encode(images)
+                    if shard is None:
+                        shard = self._new_shard(number, (len(missing), *features.shape[1:]))
                     shard[len(done) : len(done) + len(features)] = features
-                    done += names
-                bar.update(min(BATCH, len(digests) - first))
-                if shard is not None and (first // BATCH + 1) % SAVE_EVERY == 0:
+                    done += [digest for digest, _ in batch if digest not in reasons]
+                bar.update(len(batch))
+                if shard is not None and step % save_every == 0:
                     self._write_index(shard, number, done)
         if shard is not None:
             self._write_index(shard, number, done)
             self._read_index()
         return reasons
 
-    def _check_room(self, needed: int) -> None:
-        """A memory map that meets a full disk kills the process without a word (SIGBUS), so ask before."""
-        free = shutil.disk_usage(self.folder).free
+    def _encode(self, images: dict[Path, torch.Tensor]) -> np.ndarray:
+        """Features (B, P, D) in fp16 of images (3, S, S).
+
+        Raises:
+            UserError: they are not finite.
+        """
+        features = self.encode(torch.stack(list(images.values()))).to("cpu", torch.float16).numpy()
+        if not np.isfinite(features).all():
+            raise UserError(
+                f"the encoder's output for {next(iter(images))} or an image after it is outside the range of fp16. "
+                "Check encoder.weights and encoder.layout"
+            )
+        return features
+
+    def _decode(self, paths: Iterable[Path]) -> Iterator[torch.Tensor | ImageError]:
+        """Decode in threads (Pillow and NumPy release the GIL), in order, two batches ahead of the encoder."""
+
+        def decode(path: Path) -> torch.Tensor | ImageError:
+            try:
+                return self.transform(load_image(path))
+            except ImageError as error:
+                return error
+
+        ahead: deque[Future[torch.Tensor | ImageError]] = deque()
+        with ThreadPoolExecutor(self.workers) as pool:
+            for path in paths:
+                ahead.append(pool.submit(decode, path))
+                if len(ahead) > 2 * ENCODE_BATCH + self.workers:  # bounded: 0.6 MB each
+                    yield ahead.popleft().result()
+            while ahead:
+                yield ahead.popleft().result()
+
+    def _new_shard(self, number: int, shape: tuple[int, ...]) -> np.memmap:
+        """A memory map of that shape; it is sparse, so rows that are never written take no room on the disk.
+
+        Raises:
+            UserError: it would not fit. Without this check, a full disk would kill the process (SIGBUS).
+        """
+        needed, free = 2 * int(np.prod(shape)), shutil.disk_usage(self.folder).free
         if free < needed:
             raise UserError(
-                f"{self.folder}: the features need {needed / 1e9:.1f} GB, the disk has {free / 1e9:.1f} GB left. "
-                "Make room, or name another disk with --data.feature_cache"
+                f"{self.folder}: the features need {needed / 1e9:.1f} GB, but the disk has {free / 1e9:.1f} GB left. "
+                "Delete old features (python -m tools.feature_cache), or use another disk with --data.feature_cache"
             )
+        return np.lib.format.open_memmap(self._shard_path(number), mode="w+", dtype=np.float16, shape=shape)
 
     def _shard_path(self, number: int) -> Path:
         return self.folder / f"features-{number}.npy"
 
-    def _write_index(self, shard: np.ndarray, number: int, done: list[str]) -> None:
-        """Rows first, then the index that vouches for them."""
-        assert isinstance(shard, np.memmap)
+    def _write_index(self, shard: np.memmap, number: int, done: list[str]) -> None:
+        """First the rows, then the index that declares them valid."""
         shard.flush()
         shards: list[list[str]] = [[] for _ in range(number + 1)]
         for digest, (its_shard, _) in self.rows.items():
@@ -169,11 +219,41 @@ class FeatureCache:
             lists = json.loads(index.read_text())["shards"] if index.exists() else []
             self.shards = [np.load(self._shard_path(number), mmap_mode="r") for number in range(len(lists))]
             if any(len(digests) > len(shard) for digests, shard in zip(lists, self.shards, strict=True)):
-                raise ValueError("a shard is shorter than the index says")
+                raise ValueError("a shard has fewer rows than the index")
         except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
             raise UserError(
-                f"{self.folder}: damaged feature cache ({error}). Delete the folder; it will be computed again"
+                f"{self.folder}: damaged feature cache ({error}). Delete the folder; its features will be recomputed"
             ) from error
         self.rows = {
             digest: (number, row) for number, digests in enumerate(lists) for row, digest in enumerate(digests)
         }
+
+
+class FeatureLoader:
+    """(image name, seed) -> cached features (P, D) in fp16. Small to pickle: a worker process opens the shards itself.
+
+    Args:
+        image_dir: folder that the names are relative to.
+        shards: files with memory-mapped arrays (n, P, D).
+        rows: file -> (shard, row).
+    """
+
+    def __init__(self, image_dir: Path, shards: Sequence[Path], rows: dict[str, tuple[int, int]]) -> None:
+        self.image_dir, self.shards, self.rows = image_dir, shards, rows
+        self._maps = [np.load(path, mmap_mode="r") for path in shards]
+
+    def __call__(self, name: str, _seed: int | None = None) -> torch.Tensor:
+        """Read one image's features; the seed is for augmentation, which cached features cannot have."""
+        shard, row = self.rows[str(self.image_dir / name)]
+        return torch.from_numpy(np.array(self._maps[shard][row]))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return FeatureLoader, (self.image_dir, self.shards, self.rows)
+
+
+def _digest(path: Path) -> str | OSError:
+    """The hash of a file's bytes, or why it cannot be read."""
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()[:32]
+    except OSError as error:
+        return error

@@ -1,4 +1,4 @@
-"""From a file of any kind to an upright RGB picture, or the reason why it cannot be used."""
+"""Image files of any kind -> upright RGB images, or the reason why they cannot be used; how large they may be."""
 
 import contextlib
 import io
@@ -13,67 +13,64 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from tqdm import tqdm
 
 from cli import UserError
+from data.file_records import FileRecords
 
-MAX_BAD_SHARE = 0.05  # more bad images than this is a wrong folder or a broken download, not bad luck
-MAX_PIXELS = (
-    100_000_000  # more is refused before it is decoded: a few kilobytes can claim gigabytes ("decompression bomb")
-)
-
-
+MAX_BAD_SHARE = 0.05  # more unreadable images than this mean a wrong folder or a broken download
+# A larger image is refused before it is decoded: a file of a few kilobytes can claim gigabytes ("decompression bomb").
+MAX_PIXELS = 100_000_000
 SUFFIXES = {".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff"}
 
 
 class ImageError(UserError):
-    """A picture that cannot be used, and why."""
+    """An image that cannot be used, and why."""
 
 
 def load_image(source: str | Path | IO[bytes], formats: tuple[str, ...] | None = None) -> Image.Image:
-    """Decode any picture to 8-bit RGB, upright as its EXIF tag says; the first frame of an animation.
+    """Decode an image to 8-bit RGB, rotated as its EXIF tag demands; the first frame of an animation.
 
-    Transparent pixels are laid on white, 16-bit and floating-point greys are scaled to 8 bits. Comments and tags are left behind, or Pillow
-    would write them into every copy.
+    Transparent pixels become white, 16-bit and floating-point greys are scaled to 8 bits. Comments and tags are
+    removed, or Pillow would write them into every copy.
 
     Args:
-        formats: Pillow's names of those that are read; None: all.
+        formats: Pillow's names of the formats to accept; None: all.
 
     Raises:
-        ImageError: not a picture, damaged, cut short, or more than 100 megapixels.
+        ImageError: not an image, damaged, truncated, or more than 100 megapixels.
     """
-    name = source if isinstance(source, str | Path) else getattr(source, "name", "picture")
+    name = source if isinstance(source, str | Path) else getattr(source, "name", "image")
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Pillow warns of large pictures; the check below decides
+            warnings.simplefilter("ignore")  # Pillow warns about large images; the check below decides
             with Image.open(source, formats=formats) as image:
                 if image.width * image.height > MAX_PIXELS:
-                    raise ImageError(
-                        f"{name}: {image.width} x {image.height} pixels, more than {MAX_PIXELS // 10**6} megapixels. Scale it down"
-                    )
+                    size = f"{image.width} x {image.height} pixels"
+                    raise ImageError(f"{name}: {size}, more than {MAX_PIXELS // 10**6} megapixels. Scale it down")
                 image.load()
-                with contextlib.suppress(Exception):  # a broken EXIF block is no reason to refuse a sound picture
+                with contextlib.suppress(Exception):  # a damaged EXIF block is no reason to refuse an intact image
                     ImageOps.exif_transpose(image, in_place=True)
-                picture = _to_rgb(image)
-                picture.info = {}
-                return picture
+                rgb = _to_rgb(image)
+                rgb.info = {}
+                return rgb
     except ImageError:
         raise
-    except Image.DecompressionBombError as error:  # Pillow's own limit, met before the size is known here
+    except Image.DecompressionBombError as error:  # Pillow's own limit, which it applies before the check above
         raise ImageError(f"{name}: more than {MAX_PIXELS // 10**6} megapixels. Scale it down") from error
     except FileNotFoundError as error:
         raise ImageError(f"{name}: no such file") from error
     except Exception as error:  # Pillow's decoders raise OSError, SyntaxError, ValueError, struct.error, ...
         if isinstance(error, UnidentifiedImageError):
-            reason = "not a picture"
-        elif isinstance(error, OSError) and error.strerror:  # its text would tell the path again
+            reason = "not an image"
+        elif isinstance(error, OSError) and error.strerror:  # str(error) would repeat the path
             reason = f"cannot be read ({error.strerror})"
         else:
-            reason = f"damaged picture ({error})"
+            reason = f"damaged image ({error})"
         raise ImageError(f"{name}: {reason}") from error
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode in {"I", "F"} or image.mode.startswith(
         "I;16"
-    ):  # Pillow's own convert() clips these at 255: all white
+    ):  # Pillow's convert() would clip these at 255: all white
         grey = np.asarray(image, dtype=np.float32)
         if image.mode.startswith("I;16") or (image.mode == "I" and grey.max(initial=0) > 255):
             grey = grey / 257.0
@@ -87,10 +84,10 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 
 
 def find_images(paths: Sequence[Path]) -> list[Path]:
-    """The picture files among ``paths``: files as they are named, folders searched through, sorted, each file once.
+    """The image files among ``paths``: files as given, folders searched recursively and sorted; each file once.
 
     Raises:
-        UserError: a path that does not exist, or no picture at all.
+        UserError: a path does not exist, or there is no image at all.
     """
     found: dict[Path, None] = {}
     for path in paths:
@@ -102,19 +99,28 @@ def find_images(paths: Sequence[Path]) -> list[Path]:
         else:
             raise UserError(f"{path}: no such file or folder")
     if not found:
-        raise UserError(f"{', '.join(map(str, paths))}: no picture there (looked for {', '.join(sorted(SUFFIXES))})")
+        raise UserError(f"{', '.join(map(str, paths))}: no images found (looked for {', '.join(sorted(SUFFIXES))})")
     return list(found)
 
 
 def load_image_bytes(data: bytes, name: str, formats: tuple[str, ...] | None = None) -> Image.Image:
-    """``load_image`` for bytes already read (and hashed, say); ``name`` is for the message."""
+    """``load_image`` for bytes that were already read; ``name`` is for error messages."""
     file = io.BytesIO(data)
     file.name = name
     return load_image(file, formats)
 
 
-def find_bad_images(paths: Sequence[Path], workers: int = 2) -> dict[Path, str]:
-    """Decode every image once, before hours are spent, and say which cannot be used and why."""
+def find_bad_images(paths: Sequence[Path], workers: int = 2, cache_dir: Path | None = None) -> dict[Path, str]:
+    """Decode every image once, before hours of training, to find those that cannot be used.
+
+    Args:
+        workers: threads; Pillow releases the GIL while it decodes.
+        cache_dir: folder in which the images that could be decoded are recorded (``sound_images.json``). While they do
+            not change, they are not decoded again: not by the next stage, nor when the run is resumed.
+
+    Returns:
+        file -> why it cannot be used.
+    """
 
     def reason(path: Path) -> str | None:
         try:
@@ -123,15 +129,24 @@ def find_bad_images(paths: Sequence[Path], workers: int = 2) -> dict[Path, str]:
             return str(error)
         return None
 
-    with ThreadPoolExecutor(max(workers, 1)) as pool:  # Pillow decodes outside the GIL
-        reasons = tqdm(
-            pool.map(reason, paths), total=len(paths), desc="checking images", unit="img", leave=False, disable=None
-        )
-        return {path: text for path, text in zip(paths, reasons, strict=True) if text is not None}
+    records = FileRecords(cache_dir / "sound_images.json") if cache_dir else None
+    unknown = [path for path in paths if records is None or records.recall(path) is None]
+    bad: dict[Path, str] = {}
+    with ThreadPoolExecutor(max(workers, 1)) as pool:
+        reasons = pool.map(reason, unknown)
+        bar = tqdm(reasons, total=len(unknown), desc="checking images", unit="img", leave=False, disable=None)
+        for path, text in zip(unknown, bar, strict=True):
+            if text is not None:
+                bad[path] = text
+            elif records is not None:
+                records.remember(path, "decoded")
+    if records is not None:
+        records.save()
+    return bad
 
 
 def drop_bad_images(references: dict[str, list[str]], image_dir: Path, bad: dict[Path, str]) -> dict[str, list[str]]:
-    """Leave out the images in ``bad``, each named with its reason.
+    """Leave out the images in ``bad`` and print why.
 
     Raises:
         UserError: more than 5 % of the images are bad.
@@ -140,8 +155,8 @@ def drop_bad_images(references: dict[str, list[str]], image_dir: Path, bad: dict
     if len(here) > MAX_BAD_SHARE * len(references):
         first = next(iter(here.values()))
         raise UserError(
-            f"{len(here)} of {len(references)} images cannot be used (more than {MAX_BAD_SHARE:.0%}); the first: {first}. "
-            f"Check --data.image_dir, or --image_dir ({image_dir})"
+            f"{len(here)} of {len(references)} images cannot be used (more than {MAX_BAD_SHARE:.0%}); "
+            f"the first: {first}. Check --data.image_dir or --image_dir ({image_dir})"
         )
     for reason in here.values():
         tqdm.write(f"skipped: {reason}")

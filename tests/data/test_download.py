@@ -1,4 +1,4 @@
-"""data.download: resumable, checked downloads and safe unpacking."""
+"""data/download.py: resumable downloads with checksums, and safe extraction of archives."""
 
 import hashlib
 import socket
@@ -15,11 +15,11 @@ from data.download import download_all, md5_of, unpack_images
 from data.prepare import prepare_flickr8k
 from tests.support.archives import DATA, TRAIN, Server, image, images_zip, make_zip, names_in, tokens, write
 
-# --- unpacking -----------------------------------------------------------------------------------------------------------
+# --- unpacking -------------------------------------------------------------------------------------------------------
 
 
 def test_unsafe_members_are_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(download, "MAX_BYTES", 1000)
+    monkeypatch.setattr(download, "MAX_MEMBER_BYTES", 1000)
     unsafe = ["/etc/absolute.jpg", "../up.jpg", "in/../../up2.jpg", "..\\up3.jpg", "C:\\up4.jpg"]
     members = dict.fromkeys(unsafe, b"evil") | {
         "good.jpg": image("good"),
@@ -39,14 +39,14 @@ def test_unsafe_members_are_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyP
     left_out = unpack_images([path], tmp_path / "out" / "images")
     assert names_in(tmp_path / "out" / "images") == ["good.jpg", "windows.jpg"]
     assert left_out == {
-        "archive entries with an unsafe path": ["absolute.jpg", "up.jpg", "up2.jpg", "up3.jpg", "up4.jpg", "link.jpg"],
+        "archive members with an unsafe path": ["absolute.jpg", "up.jpg", "up2.jpg", "up3.jpg", "up4.jpg", "link.jpg"],
         "files over 0 MB": ["huge.jpg"],
     }
     assert names_in(tmp_path) == ["in", "out"]
 
 
-def test_a_member_that_lies_about_its_size_is_refused(tmp_path: Path) -> None:
-    """A bomb that declares few bytes: no more than those are read, and then the checksum is wrong."""
+def test_a_member_with_a_false_size_is_refused(tmp_path: Path) -> None:
+    """A zip bomb that declares few bytes: only those are read, and then the checksum is wrong."""
     path = tmp_path / "bomb.zip"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("a.jpg", bytes(5_000_000))
@@ -60,7 +60,7 @@ def test_a_member_that_lies_about_its_size_is_refused(tmp_path: Path) -> None:
 def test_captions_at_an_unsafe_path_are_refused(tmp_path: Path) -> None:
     path = make_zip(tmp_path / "text.zip", {"../captions.txt": b"image,caption\na.jpg,A dog .\n"})
     with pytest.raises(
-        UserError, match=r"text\.zip/\.\./captions\.txt: refused, like all archive entries with an unsafe path"
+        UserError, match=r"text\.zip/\.\./captions\.txt: refused, like all archive members with an unsafe path"
     ):
         prepare_flickr8k([path], tmp_path / "out")
 
@@ -90,16 +90,16 @@ def test_unpacking_again_writes_only_what_is_missing_or_of_another_size(tmp_path
     }
 
 
-def test_of_two_different_images_of_one_name_the_first_is_kept(tmp_path: Path) -> None:
+def test_of_two_images_with_the_same_name_the_first_is_kept(tmp_path: Path) -> None:
     first = make_zip(tmp_path / "1.zip", {"a.jpg": image("first", 10)})
     second = make_zip(tmp_path / "2.zip", {"a.jpg": image("second", 20)})
     for _ in range(2):
         left_out = unpack_images([first, first, second], tmp_path / "images")
-        assert left_out == {"images of a name already taken by a different image": ["a.jpg"]}
+        assert left_out == {"images whose name another image has": ["a.jpg"]}
         assert (tmp_path / "images" / "a.jpg").read_bytes() == image("first", 10)
 
 
-# --- downloading ---------------------------------------------------------------------------------------------------------
+# --- downloading -----------------------------------------------------------------------------------------------------
 
 
 MD5 = {"a.zip": hashlib.md5(DATA).hexdigest()}
@@ -110,7 +110,7 @@ def test_download_checks_and_keeps(tmp_path: Path, server: Server, capfd: pytest
     for _ in range(2):
         assert download_all(server.url + "/", MD5, tmp_path / "downloads") == [tmp_path / "downloads" / "a.zip"]
     assert (tmp_path / "downloads" / "a.zip").read_bytes() == DATA
-    assert server.requests == [("a.zip", None)]  # the second call found it whole
+    assert server.requests == [("a.zip", None)]  # the second call found it complete
     assert names_in(tmp_path / "downloads") == ["a.zip"]
     assert "a.zip: 100%" in capfd.readouterr().err
 
@@ -124,7 +124,7 @@ def test_dropped_connections_are_resumed(tmp_path: Path, server: Server, reset: 
     assert starts == [100_000, 100_000, 150_000]
 
 
-def test_a_later_run_goes_on_from_the_part(tmp_path: Path, server: Server) -> None:
+def test_a_later_run_resumes_the_part(tmp_path: Path, server: Server) -> None:
     server.files, server.drops = {"a.zip": DATA}, [1000] * download.ATTEMPTS
     with pytest.raises(
         UserError, match=r"a\.zip: connection closed at 5,000 of 640,000 bytes, 5 times\. Run the same command again"
@@ -137,7 +137,7 @@ def test_a_later_run_goes_on_from_the_part(tmp_path: Path, server: Server) -> No
 
 
 def test_redirects_are_resumed_too(tmp_path: Path, server: Server) -> None:
-    """GitHub sends every release download on to another address."""
+    """GitHub redirects every release download."""
     server.files, server.drops = {"a.zip": DATA}, [100_000]
     download_all(f"{server.url}/moved", MD5, tmp_path, pause=0.001)
     assert [wanted for name, wanted in server.requests if name == "a.zip"] == [None, "bytes=100000-"]
@@ -149,8 +149,8 @@ def test_a_server_without_range_starts_again(tmp_path: Path, server: Server) -> 
     assert (tmp_path / "a.zip").read_bytes() == DATA
 
 
-def test_a_part_that_is_already_whole_is_taken(tmp_path: Path, server: Server) -> None:
-    """Stopped between the last byte and the renaming: the server answers 416 Range Not Satisfiable."""
+def test_a_complete_part_is_used(tmp_path: Path, server: Server) -> None:
+    """Interrupted between the last byte and the renaming: the server answers 416 Range Not Satisfiable."""
     server.files = {"a.zip": DATA}
     write(tmp_path, {"a.zip.part": DATA})
     download_all(server.url, MD5, tmp_path)
@@ -167,7 +167,7 @@ def test_wrong_md5_removes_the_part(tmp_path: Path, server: Server) -> None:
     assert md5_of(tmp_path / "a.zip") == MD5["a.zip"]
 
 
-def test_a_file_of_the_users_is_not_replaced(tmp_path: Path, server: Server) -> None:
+def test_a_file_of_the_user_is_not_replaced(tmp_path: Path, server: Server) -> None:
     server.files = {"a.zip": DATA}
     write(tmp_path, {"a.zip": b"mine"})
     with pytest.raises(UserError, match=r"a\.zip: not the expected file .*Delete it"):
@@ -175,7 +175,7 @@ def test_a_file_of_the_users_is_not_replaced(tmp_path: Path, server: Server) -> 
     assert ((tmp_path / "a.zip").read_bytes(), server.requests) == (b"mine", [])
 
 
-def test_busy_servers_are_asked_again_and_refusals_are_not(tmp_path: Path, server: Server) -> None:
+def test_busy_servers_are_retried_and_refusals_are_not(tmp_path: Path, server: Server) -> None:
     server.files, server.statuses = {"a.zip": DATA}, [503, 429]
     download_all(server.url, MD5, tmp_path, pause=0.001)
     assert len(server.requests) == 3
@@ -186,7 +186,7 @@ def test_busy_servers_are_asked_again_and_refusals_are_not(tmp_path: Path, serve
         download_all("file:///etc", {"passwd": "0" * 32}, tmp_path)
 
 
-def test_no_network_is_one_line(tmp_path: Path) -> None:
+def test_no_network_is_reported(tmp_path: Path) -> None:
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{closed.getsockname()[1]}"
@@ -195,7 +195,7 @@ def test_no_network_is_one_line(tmp_path: Path) -> None:
 
 
 def test_downloaded_archives_become_the_csv(tmp_path: Path, server: Server) -> None:
-    """The whole way of `data.prepare flickr8k` without --source, with archives of our own."""
+    """All of `data.prepare flickr8k` without --source, with small archives."""
     images = images_zip(tmp_path / "i.zip", "a.jpg").read_bytes()
     text = make_zip(
         tmp_path / "t.zip", {"Flickr8k.token.txt": tokens("a.jpg").encode(), TRAIN: b"a.jpg\n"}

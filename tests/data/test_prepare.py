@@ -1,14 +1,16 @@
-"""data.prepare: every format trap of the public archives, Karpathy JSON, and the command itself."""
+"""data/prepare.py: the quirks of the public archives, Karpathy JSON, and the command itself."""
 
 import json
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
 import pytest
 
 from cli import UserError
-from data.prepare import Prepared, main, prepare_flickr8k, prepare_karpathy, read_captions, summary
+from data.prepare import Prepared, main, prepare_flickr8k, prepare_karpathy, summary
 from tests.support.archives import (
     DATA,
     TEST,
@@ -24,12 +26,13 @@ from tests.support.archives import (
     tokens,
     write,
 )
+from tests.support.helpers import ROOT
 
-# --- captions and splits -------------------------------------------------------------------------------------------------
+# --- captions and splits ---------------------------------------------------------------------------------------------
 
 
-def test_public_archives_with_every_trap(tmp_path: Path) -> None:
-    """The layout of the two public zips in small: the phantom entry, images in no split, without captions, lists of absent images."""
+def test_public_archives_with_all_their_quirks(tmp_path: Path) -> None:
+    """The two public zips in small: captions without an image, images without a caption or split, missing images."""
     images_zip(tmp_path / "Flickr8k_Dataset.zip", "a.jpg", "b.jpg", "c.jpg", "loose.jpg", "silent.jpg")
     make_zip(
         tmp_path / "Flickr8k_text.zip",
@@ -60,7 +63,7 @@ def test_public_archives_with_every_trap(tmp_path: Path) -> None:
         "empty captions": ["a.jpg"],
         "images without a caption": ["silent.jpg"],
         "images in no split": ["loose.jpg"],
-        "images of the test split that are not there": ["gone.jpg"],
+        "images of the test split that do not exist": ["gone.jpg"],
     }
     text = summary(prepared)
     assert "5 captions without an image (2258277193_586949ec62.jpg.1)" in text
@@ -131,43 +134,6 @@ def test_without_any_split_list_the_column_is_left_to_training(tmp_path: Path) -
 
 
 @pytest.mark.parametrize(
-    ("data", "expected"),
-    [
-        (b"a.jpg#0\tA dog .\nb.jpg#12\t A cat . \n", [("a.jpg", "A dog ."), ("b.jpg", "A cat .")]),
-        (b"\xef\xbb\xbfa.jpg#0\tA dog .\r\n\r\na.jpg#1\tA\ttab\r\n", [("a.jpg", "A dog ."), ("a.jpg", "A\ttab")]),
-        ("a.jpg#0\tA café .\n".encode(), [("a.jpg", "A café .")]),
-        ("a.jpg#0\tA café .\n".encode("latin-1"), [("a.jpg", "A café .")]),
-        (b"p.jpg.1#0\tA man .", [("p.jpg.1", "A man .")]),
-        (b"a.jpg#0\t\n", [("a.jpg", "")]),
-        (b'\xef\xbb\xbfimage,caption\r\na.jpg,"A "" sign "" , red ."\r\n', [("a.jpg", 'A " sign " , red .')]),
-        (b'"image","caption"\n"a.jpg","  A dog . "\n\n', [("a.jpg", "A dog .")]),
-        (b"id, Caption ,image\n1,A dog .,a.jpg\n", [("a.jpg", "A dog .")]),
-        ("image,caption\na.jpg,A café .\n".encode("latin-1"), [("a.jpg", "A café .")]),
-        (b"", []),
-    ],
-)
-def test_read_captions(data: bytes, expected: list[tuple[str, str]]) -> None:
-    assert read_captions(data, "captions.txt") == expected
-
-
-@pytest.mark.parametrize(
-    ("data", "message"),
-    [
-        (b"image,caption\na.jpg,A dog .\nb.jpg,A dog , running .\n", "captions.txt, line 3: a row must have 2 columns"),
-        (b'image,caption\na.jpg,"A dog .\nb.jpg,A cat .\n', "captions.txt, line 3: .* be on one line"),
-        (b"image,caption\na.jpg\n", "captions.txt, line 2"),
-        (b'image,caption\na.jpg,"' + b"x" * 200_000, "captions.txt, line 2: field larger"),
-        (b"a.jpg#0\tA dog .\na.jpg A cat .\n", "captions.txt, line 2: 'a.jpg A cat .'"),
-        (b"\x00\xff" * 100_000, "captions.txt, line 1"),
-        (b"name,text\na.jpg,A dog .\n", "line 1: .*write 'image,caption' as the first line"),
-    ],
-)
-def test_malformed_captions_are_refused_by_line(data: bytes, message: str) -> None:
-    with pytest.raises(UserError, match=message):
-        read_captions(data, "captions.txt")
-
-
-@pytest.mark.parametrize(
     ("files", "message"),
     [
         ({"a.jpg": "x"}, "no captions found"),
@@ -177,18 +143,21 @@ def test_malformed_captions_are_refused_by_line(data: bytes, message: str) -> No
         ),
         (
             {"captions.txt": "image,caption\na.jpg,A dog .\n", "a.jpg": "x", TRAIN: "a.jpg\n", VAL: "a.jpg\n"},
-            "a.jpg is in val here but in train",
+            "a.jpg is in val here, but in train",
         ),
         (
             {"captions.txt": "image,caption\na.jpg,A\n", "old/captions.txt": "image,caption\na.jpg,B\n", "a.jpg": "x"},
             "captions.txt differ",
         ),
-        ({"captions.txt": "image,caption\na.jpg,A\n", "broken.zip": "PK but cut short"}, "broken.zip: not a whole zip"),
+        (
+            {"captions.txt": "image,caption\na.jpg,A\n", "broken.zip": "PK but cut short"},
+            "broken.zip: not a complete zip",
+        ),
         ({"dataset_flickr8k.json": "{"}, "dataset_flickr8k.json: not a Karpathy JSON"),
         ({"dataset_flickr8k.json": '{"images": 5}'}, "not a Karpathy JSON"),
         (
             {"dataset_flickr8k.json": '{"images": [{"filename": "a.jpg", "split": "val"}]}'},
-            r"images\[0\] lacks a field .*sentences",
+            r"images\[0\] lacks a field, .*sentences",
         ),
     ],
 )
@@ -206,7 +175,7 @@ def test_a_source_that_is_missing_or_unknown_is_named(tmp_path: Path) -> None:
         prepare_flickr8k([tmp_path / "my_captions.docx"], tmp_path / "out")
 
 
-# --- Karpathy JSON -------------------------------------------------------------------------------------------------------
+# --- Karpathy JSON ---------------------------------------------------------------------------------------------------
 
 
 def karpathy(*images: tuple[str, str, str | None, list[str]]) -> str:
@@ -254,7 +223,7 @@ def test_karpathy(tmp_path: Path) -> None:
         "captions without an image": ["val2014/gone.jpg"],
         "images without a caption": ["6.jpg"],
         "images in no split": ["5.jpg"],
-        "images of the test split that are not there": ["val2014/gone.jpg"],
+        "images of the test split that do not exist": ["val2014/gone.jpg"],
     }
 
 
@@ -274,7 +243,7 @@ def test_karpathy_errors(tmp_path: Path) -> None:
         (
             "dataset.json",
             "images",
-            r"--image_dir .*images: of 1 images in .*dataset\.json, none .* is there \(1\.jpg\)",
+            r"--image_dir .*images: of 1 images in .*dataset\.json, none .* exists there \(1\.jpg\)",
         ),
         ("empty.json", "images", r"of 0 images in .*empty\.json"),
     ]:
@@ -283,10 +252,10 @@ def test_karpathy_errors(tmp_path: Path) -> None:
     assert (tmp_path / "captions.csv").read_text() == "mine"
 
 
-# --- the script ----------------------------------------------------------------------------------------------------------
+# --- the script ------------------------------------------------------------------------------------------------------
 
 
-def test_script_stopped_by_ctrl_c_goes_on_when_run_again(tmp_path: Path) -> None:
+def test_script_stopped_by_ctrl_c_resumes_when_run_again(tmp_path: Path) -> None:
     names = [f"{i:05}.jpg" for i in range(1500)]
     images_zip(tmp_path / "in" / "images.zip", *names)
     write(
@@ -294,7 +263,7 @@ def test_script_stopped_by_ctrl_c_goes_on_when_run_again(tmp_path: Path) -> None
         {"captions.txt": "image,caption\n" + "".join(f"{name},A dog .\n" for name in names), TRAIN: "\n".join(names)},
     )
     output = tmp_path / "data" / "flickr8k"
-    write(output, {"captions.csv": "the old one", "images/.00000.jpg.1.tmp": b"what kill -9 can leave behind"})
+    write(output, {"captions.csv": "the old one", "images/.00000.jpg.1.tmp": b"left by kill -9"})
 
     process = start("flickr8k", "--source", "in", cwd=tmp_path)
     deadline = time.monotonic() + 300
@@ -319,10 +288,10 @@ def test_script_stopped_by_ctrl_c_goes_on_when_run_again(tmp_path: Path) -> None
     assert all((output / "images" / name).stat().st_ino == inode for name, inode in inodes.items())
 
 
-def test_karpathy_command_writes_beside_the_json(
+def test_karpathy_command_writes_next_to_the_json(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Not to ./captions.csv: in a clone that is the bundled sample's."""
+    """Not to ./captions.csv, which belongs to the bundled sample in a clone."""
     monkeypatch.chdir(tmp_path)
     write(
         tmp_path,
@@ -368,3 +337,10 @@ def test_help_and_usage(capsys: pytest.CaptureFixture[str]) -> None:
     ]:
         with pytest.raises(UserError, match=text):
             main(argv)
+
+
+def test_help_does_not_load_torch() -> None:
+    """It would take seconds."""
+    code = "import data.prepare, sys; print({'torch', 'numpy', 'pandas', 'PIL'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n"

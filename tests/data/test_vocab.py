@@ -1,20 +1,22 @@
-"""data/vocab.py: the tokeniser agrees with the COCO evaluation's, and words survive the way to ids and back."""
+"""data/vocab.py: the tokeniser agrees with the COCO evaluation's, and captions survive encoding and decoding."""
 
 import csv
 import shutil
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cli import UserError
+from data import vocab
 from data.vocab import END_ID, PAD_ID, SPECIAL, START_ID, UNK_ID, Vocabulary, tokenize, word_of_token
 from tests.support.helpers import ROOT
 
 with (ROOT / "captions.csv").open(encoding="utf-8-sig", newline="") as file:
     SAMPLE = [row["caption"] for row in csv.DictReader(file)]
 
-# What people type: contractions, quotes straight and curly, brackets, numbers, abbreviations, two sentences, dashes.
+# Contractions, straight and curly quotes, brackets, numbers, abbreviations, two sentences, dashes.
 NASTY = [
     "A dog's ball isn't here, and the dogs' toys can't be found.",
     "The man won't; he'll, they've, we'd, you're, I'm",
@@ -69,21 +71,34 @@ def test_tokens_are_those_of_the_coco_evaluation() -> None:
         assert " ".join(tokenize(caption)) == theirs[number][0], caption
 
 
-def test_order_is_special_words_then_falling_count_then_alphabet() -> None:
+def test_a_caption_is_tokenised_once_for_vocabulary_encoding_and_scores(monkeypatch: pytest.MonkeyPatch) -> None:
+    captions = [f"the dog number {number} isn't here." for number in range(20)]
+    tokenised = []
+    real = vocab._tokenizer
+    counting = SimpleNamespace(tokenize=lambda text: (tokenised.append(text), real.tokenize(text))[1])
+    monkeypatch.setattr(vocab, "_tokenizer", counting)
+    vocabulary = Vocabulary.build(captions, 1)
+    assert all(UNK_ID not in vocabulary.encode(caption) for caption in captions)
+    tokenize(captions[0]).clear()  # each caller gets a list of its own
+    assert tokenize(captions[0]) == ["the", "dog", "number", "0", "is", "n't", "here"]
+    assert len(tokenised) == len(captions)
+
+
+def test_order_is_special_tokens_then_falling_frequency_then_alphabet() -> None:
     vocabulary = Vocabulary.build(["b a a", "c b a", "d c"], min_count=1)
     assert vocabulary.words == [*SPECIAL, "a", "b", "c", "d"]
     assert (PAD_ID, START_ID, END_ID, UNK_ID) == (0, 1, 2, 3)
     assert len(vocabulary) == 8
 
 
-def test_min_count_is_the_smallest_count_that_stays() -> None:
+def test_min_count_is_the_lowest_frequency_that_is_kept() -> None:
     captions = ["one two three", "two three", "three"]
     assert [Vocabulary.build(captions, n).words[4:] for n in (1, 2, 3)] == [
         ["three", "two", "one"],
         ["three", "two"],
         ["three"],
     ]
-    with pytest.raises(UserError, match=r"no word comes 4 times.*min_count"):
+    with pytest.raises(UserError, match=r"no word occurs 4 times.*min_count"):
         Vocabulary.build(captions, 4)
     with pytest.raises(UserError):
         Vocabulary.build([], 1)
@@ -100,11 +115,11 @@ def test_encode_and_decode() -> None:
     assert vocabulary.decode(ids) == "a dog runs <unk>"
     assert (
         vocabulary.decode([PAD_ID, START_ID, 5, END_ID, 6, 6]) == "dog"
-    )  # what follows <end> is not part of the sentence
+    )  # what follows <end> is not part of the caption
     assert vocabulary.decode([]) == vocabulary.decode([END_ID]) == ""
 
 
-def test_tokens_find_their_words() -> None:
+def test_word_of_token() -> None:
     assert word_of_token(["a", "man", "'s", "hat", "is", "n't", "here"], "a man's hat isn't here") == [
         0,
         1,
@@ -117,7 +132,7 @@ def test_tokens_find_their_words() -> None:
     assert word_of_token([], "") == []
 
 
-def test_special_words_cannot_be_smuggled_in() -> None:
+def test_special_tokens_in_captions_are_ordinary_words() -> None:
     vocabulary = Vocabulary.build(["<start> <end> <pad> <unk> dog"], 1)
     assert vocabulary.words[:4] == list(SPECIAL) and len(set(vocabulary.words)) == len(vocabulary)
     assert vocabulary.encode("<end> dog").count(END_ID) == 1
@@ -140,7 +155,7 @@ def test_wrong_word_lists_are_refused(words: list[str]) -> None:
         Vocabulary(words)
 
 
-def test_every_sample_caption_survives_the_way_to_ids_and_back() -> None:
+def test_every_sample_caption_survives_encoding_and_decoding() -> None:
     vocabulary = Vocabulary.build(SAMPLE + NASTY, 1)
     for caption in SAMPLE + NASTY[:-1]:
         ids = vocabulary.encode(caption)
@@ -187,7 +202,7 @@ def test_round_trip_of_any_sentence(pieces: list[tuple[str, str]]) -> None:
         max_size=12,
     )
 )
-def test_every_word_of_any_tokens_has_some(tokens: list[str]) -> None:
+def test_every_word_has_a_token(tokens: list[str]) -> None:
     text = Vocabulary([*SPECIAL, *dict.fromkeys(tokens)]).decode(
         len(SPECIAL) + list(dict.fromkeys(tokens)).index(token) for token in tokens
     )
@@ -203,7 +218,7 @@ def test_any_text_can_be_tokenised_and_encoded(text: str) -> None:
     assert ids[0] == START_ID and ids[-1] == END_ID
 
 
-def test_words_that_the_tokenizer_splits_are_joined_again() -> None:
+def test_words_that_the_tokeniser_splits_are_joined_again() -> None:
     for text in (
         "a man cannot see",
         "you wanna go",

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.helpers import run_script
-from tools.draw_sample.draw import names_main_thing, scenes
+from tools.draw_sample.scenes import make_scenes, names_main_thing
 
 
 @pytest.mark.slow
@@ -25,7 +25,7 @@ def test_the_demo_learns_to_name_what_it_sees(tmp_path: Path) -> None:
     captions = {
         entry["image"]: entry["caption"] for entry in json.loads((tmp_path / "outputs" / "captions.json").read_text())
     }
-    test = [scene for scene in scenes() if scene.split == "test"]
+    test = [scene for scene in make_scenes() if scene.split == "test"]
     assert len(captions) == len(test)
     right = sum(names_main_thing(captions[scene.image], scene) for scene in test)
     assert right >= 0.95 * len(test), f"{right} of {len(test)}"

@@ -249,7 +249,7 @@ def test_script_refuses_a_bad_photo_in_one_line(tmp_path: Path, tiny_checkpoint:
     result = run("--checkpoint", tiny_checkpoint, "--images", tmp_path / "words.png", "--output_dir", tmp_path / "out")
     assert result.returncode == 2
     assert (
-        result.stderr.splitlines()[-1].startswith(f"error: {tmp_path / 'words.png'}: not a picture")
+        result.stderr.splitlines()[-1].startswith(f"error: {tmp_path / 'words.png'}: not an image")
         and "Traceback" not in result.stderr
     )
     assert not (tmp_path / "out").exists()

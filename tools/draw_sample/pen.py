@@ -1,10 +1,8 @@
-"""A pen that draws smooth shapes in a thing's own coordinates, wherever and however large the thing stands in the picture.
+"""A pen that draws smooth shapes in an object's own coordinates, whatever its position and size in the image.
 
-Every shape becomes a polygon before it is drawn, so that size, position, mirroring and tilt are one small affine map and a dog is
-described once: x to the right and y down, about 2 wide, looking right.
+Every shape becomes a polygon before it is drawn, so that size, position, flip and tilt are one small affine map, and a
+dog is described only once: x to the right and y down, about 2 wide, facing right.
 """
-
-from __future__ import annotations
 
 import math
 from collections.abc import Sequence
@@ -14,8 +12,8 @@ from PIL import Image, ImageDraw, ImageFilter
 RGB = tuple[int, int, int]
 Point = tuple[float, float]
 
-SCALE = 4  # everything is drawn this much larger and then shrunk, which is what makes edges smooth
-CURVE_STEPS = 8  # straight pieces between two points of a curve
+SCALE = 4  # everything is drawn this much larger and then downscaled, which makes edges smooth
+CURVE_STEPS = 8  # line segments between two points of a curve
 
 
 def mix(a: RGB, b: RGB, share: float) -> RGB:
@@ -57,7 +55,7 @@ def curve(points: Sequence[Point], closed: bool) -> list[Point]:
 def ring(
     x: float, y: float, rx: float, ry: float, *, tilt: float = 0.0, start: float = 0.0, end: float = 360.0
 ) -> list[Point]:
-    """Points around an ellipse, or along a part of it; angles in degrees, clockwise from the right, as everywhere in Pillow."""
+    """Points on an ellipse or an arc of it; angles in degrees, clockwise from the right, as in Pillow."""
     turn = math.radians(tilt)
     result = []
     for i in range(41):
@@ -68,13 +66,13 @@ def ring(
 
 
 def gradient(size: tuple[int, int], top: RGB, bottom: RGB) -> Image.Image:
-    """A soft blend from `top` down to `bottom`."""
+    """A vertical gradient from `top` to `bottom`."""
     mask = Image.linear_gradient("L").resize(size)
     return Image.composite(Image.new("RGB", size, bottom), Image.new("RGB", size, top), mask)
 
 
 def cut_out(layer: Image.Image, width: float, paper: RGB) -> Image.Image:
-    """The layer with a thin paper edge around what is drawn on it, so that no colour ever vanishes in its background."""
+    """The layer with a thin edge of colour `paper` around what is drawn, so that it stands out on any background."""
     grown = (
         layer.getchannel("A").filter(ImageFilter.GaussianBlur(width)).point(lambda a: min(255, max(0, (a - 40) * 8)))
     )
@@ -84,7 +82,7 @@ def cut_out(layer: Image.Image, width: float, paper: RGB) -> Image.Image:
 
 
 class Pen:
-    """Draws on `image` around (x, y), in pixels of the image; one unit of the thing's coordinates is `size` pixels."""
+    """Draws on `image` around (x, y), in pixels of the image; one unit of the object's coordinates is `size` pixels."""
 
     def __init__(
         self,
@@ -101,7 +99,7 @@ class Pen:
         self.cos, self.sin = math.cos(math.radians(tilt)), math.sin(math.radians(tilt))
 
     def place(self, points: Sequence[Point]) -> list[Point]:
-        """The points in pixels of the image: tilted, then mirrored, then enlarged, then moved."""
+        """The points in pixels of the image: tilted, then flipped, then scaled, then moved."""
         result = []
         for x, y in points:
             across, down = x * self.cos - y * self.sin, x * self.sin + y * self.cos
@@ -109,11 +107,11 @@ class Pen:
         return result
 
     def polygon(self, points: Sequence[Point], fill: RGB) -> None:
-        """A shape with straight sides."""
+        """A filled polygon."""
         self.paper.polygon(self.place(points), fill=fill)
 
     def blob(self, points: Sequence[Point], fill: RGB) -> None:
-        """A rounded shape through the points."""
+        """A filled smooth closed curve through the points."""
         self.polygon(curve(points, closed=True), fill)
 
     def oval(
@@ -128,11 +126,11 @@ class Pen:
         start: float = 0.0,
         end: float = 360.0,
     ) -> None:
-        """An ellipse, or the part of it between two angles, closed by a straight line."""
+        """A filled ellipse, or the part of it between two angles, closed by a straight line."""
         self.polygon(ring(x, y, rx, ry, tilt=tilt, start=start, end=end), fill)
 
     def line(self, points: Sequence[Point], width: float, fill: RGB) -> None:
-        """A round-ended stroke along straight pieces; `width` in the thing's units."""
+        """A polyline with round ends; `width` in the object's units."""
         pixels = self.place(points)
         self.paper.line(pixels, fill=fill, width=max(1, round(width * self.size)), joint="curve")
         radius = width * self.size / 2
@@ -140,5 +138,5 @@ class Pen:
             self.paper.ellipse((x - radius, y - radius, x + radius, y + radius), fill=fill)
 
     def stroke(self, points: Sequence[Point], width: float, fill: RGB) -> None:
-        """A round-ended stroke along a smooth curve through the points."""
+        """A smooth curve through the points, with round ends."""
         self.line(curve(points, closed=False), width, fill)

@@ -1,9 +1,7 @@
-"""Where a picture is set: sky, ground and what stands about. Pale colours, so that the thing in front always stands out.
+"""Backgrounds: sky, ground, and objects such as trees. Their colours are pale, so that the main object stands out.
 
-Coordinates are shares of the picture: (0, 0) is the top left corner, (1, 1) the bottom right one.
+Coordinates are fractions of the image: (0, 0) is the top left corner, (1, 1) the bottom right one.
 """
-
-from __future__ import annotations
 
 import math
 import random
@@ -17,7 +15,7 @@ WHITE: RGB = (255, 253, 247)
 
 
 class Place:
-    """One background being painted: the picture, its light and its own chance."""
+    """One background while it is painted: the image, the time of day and the random numbers."""
 
     def __init__(self, side: int, night: bool, rng: random.Random) -> None:
         self.side, self.night, self.rng = side, night, rng
@@ -26,11 +24,11 @@ class Place:
         self.light_on_the_left = rng.random() < 0.5  # sun or moon, if the scene has one
 
     def tone(self, colour: RGB, share: float = 0.5) -> RGB:
-        """The colour in the light of the hour."""
+        """The colour by day, or darkened by night."""
         return mix(colour, NIGHT, share) if self.night else colour
 
     def fill(self, top: float, bottom: float, above: RGB, below: RGB) -> None:
-        """A horizontal band with a soft gradient."""
+        """A horizontal band with a vertical gradient."""
         y = round(top * self.side)
         self.image.paste(gradient((self.side, round(bottom * self.side) - y), above, below), (0, y))
 
@@ -46,7 +44,7 @@ class Place:
             self.pen.oval(x + dx * size, y + dy * size, radius * size, radius * size * 0.75, self.tone(WHITE, 0.62))
 
     def sky(self, relation: str, horizon: float) -> None:
-        """The sky, with sun or moon and stars where the scene has them."""
+        """The sky, with the sun, or the moon and stars, if the scene has them."""
         rng = self.rng
         if self.night:
             self.fill(0, horizon, (56, 62, 118), (128, 132, 186))
@@ -80,7 +78,7 @@ class Place:
                 self.pen.oval(x + dx, y + dy, radius, radius, (236, 222, 186))
 
     def scatter(self, count: int, top: float, bottom: float) -> list[Point]:
-        """Random spots, the far ones first."""
+        """Random positions, the far ones first."""
         return sorted(
             ((self.rng.uniform(0.03, 0.97), self.rng.uniform(top, bottom)) for _ in range(count)),
             key=lambda spot: spot[1],
@@ -188,14 +186,14 @@ def _sea(place: Place) -> None:
 
 
 def ripples(place: Place, count: int, top: float, bottom: float) -> None:
-    """Light strokes on water, longer in front."""
+    """Light strokes on water, longer in the foreground."""
     for x, y in place.scatter(count, top, bottom):
         half = 0.02 + 0.05 * (y - 0.45)
         place.pen.stroke([(x - half, y), (x, y - 0.006), (x + half, y)], 0.007, place.tone((232, 248, 248), 0.3))
 
 
 def fir(place: Place, x: float, y: float, size: float) -> None:
-    """A snowy fir whose foot stands at (x, y), `size` half its height."""
+    """A snowy fir with its base at (x, y); `size` is half its height."""
     pen = place.pen
     pen.line([(x, y), (x, y - size * 0.4)], size * 0.22, place.tone((150, 120, 100)))
     for i, half in enumerate((0.75, 0.6, 0.42)):
@@ -212,7 +210,7 @@ def fir(place: Place, x: float, y: float, size: float) -> None:
 
 
 def tree(place: Place, kind: str, x: float, y: float) -> None:
-    """A tall tree whose foot stands at (x, y): a fir in the snow, a palm on the beach, a round one elsewhere."""
+    """A tall tree with its base at (x, y): a fir in the snow, a palm on the beach, a broad-leaved tree elsewhere."""
     pen = place.pen
     trunk = place.tone((166, 128, 98))
     if kind == "snow":
@@ -235,7 +233,7 @@ def tree(place: Place, kind: str, x: float, y: float) -> None:
 
 
 def house(place: Place, x: float, y: float) -> None:
-    """A cottage, 0.5 wide, whose middle stands at (x, y)."""
+    """A cottage, 0.5 wide, with the middle of its base at (x, y)."""
     pen = place.pen
     roof = place.tone((176, 140, 128))
     pen.polygon(
@@ -260,7 +258,7 @@ def house(place: Place, x: float, y: float) -> None:
 
 
 def ball(pen: Pen, x: float, y: float) -> None:
-    """A white beach ball with grey-pink panels; `pen` draws it, so that it can stand in front."""
+    """A white beach ball with grey-pink panels. `pen` decides on which layer, since it is in the foreground."""
     pen.oval(x, y, 0.08, 0.08, lighter((236, 196, 184), 0.8))
     for start in (20, 140, 260):
         pen.polygon([(x, y), *ring(x, y, 0.08, 0.08, start=start, end=start + 60)], (222, 160, 150))
@@ -268,7 +266,7 @@ def ball(pen: Pen, x: float, y: float) -> None:
 
 
 def paint(kind: str, relation: str, side: int, rng: random.Random, boats: bool = False) -> Place:
-    """The background of a picture of `side` pixels. `boats` moves the shore down, so that the beach has a sea to sail on."""
+    """The background of an image of `side` x `side` pixels. `boats` moves the shore down: more water to sail on."""
     place = Place(side, relation == "moon", rng)
     if kind == "sea":
         _sea(place)

@@ -1,20 +1,21 @@
-"""What the bundled pictures show, and the sentences people could say about them.
+"""What the bundled images show, and the captions that five people could write about each.
 
-A scene is a few facts (two red dogs run on the beach under the sun). `tools.draw_sample.draw` turns the facts into a picture and
-`captions` turns the same facts into five sentences, so a caption never claims anything that cannot be seen.
+A scene is a few facts (two red dogs run on the beach under the sun). `draw_scene` turns the facts into an image and
+`captions` turns the same facts into five sentences, so a caption never mentions anything that cannot be seen.
 
-Validation and test scenes are combinations of thing, colour and place that training never shows, although it shows each of the
-three often: a model that only remembers its training pictures cannot describe them.
+Validation and test images are new, but every combination of thing, colour and place in them also occurs in training, in
+other images. The sample therefore tests generalisation to new images, not to new combinations.
 """
 
-from __future__ import annotations
-
+import csv
+import io
 import random
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-PICTURES_PER_THING = 150  # x 6 things = 900 pictures
-CAPTIONS_PER_PICTURE = 5
+IMAGES_PER_THING = 150  # x 6 things = 900 images
+CAPTIONS_PER_IMAGE = 5
 NO_RELATION = "alone"
 
 COLOURS = ("red", "yellow", "green", "blue", "purple", "black")
@@ -35,7 +36,7 @@ PLURALS = {thing: f"{thing}s" for thing in THINGS} | {"fish": "fish"}
 SYNONYMS = {"boat": ("sailboat", "sailboats")}
 NUMBERS = {1: "a", 2: "two", 3: "three"}
 
-# (is ...-ing, does, do); the first is the most usual way to say it, and drawn most often.
+# (is ...-ing, does, do); the first is the most common wording, and sampled most often.
 VERBS: dict[str, tuple[tuple[str, str, str], ...]] = {
     "run": (("running", "runs", "run"),),
     "jump": (("jumping", "jumps", "jump"),),
@@ -49,7 +50,7 @@ VERBS: dict[str, tuple[tuple[str, str, str], ...]] = {
     "leap": (("jumping", "jumps", "jump"),),
     "float": (("floating", "floats", "float"), ("flying", "flies", "fly")),
 }
-# Ways to name a place, the usual one first. The first word is what stands or sits there; other actions bring their own (MOTION).
+# Wordings for a place, the most common one first. Actions in MOTION replace the preposition.
 PLACES: dict[str, tuple[str, ...]] = {
     "field": ("on the grass", "in a grassy field", "in the meadow"),
     "beach": ("on the beach", "on a sandy beach", "on the sand"),
@@ -73,14 +74,14 @@ RELATIONS: dict[str, tuple[str, ...]] = {
     "house": ("in front of a house", "next to a house"),
     "ball": ("with a ball",),
 }
-# Sentence plans, listed as often as people choose them.
+# Sentence templates; repetitions are relative frequencies.
 TEMPLATES = ("is", "is", "is", "does", "does", "there", "noun", "noun", "the", "place", "picture")
-USUAL = 0.62  # how often a writer picks the usual wording: people agree on most words, not on all
+USUAL = 0.62  # probability of the most common wording: people agree on most words, not on all
 
 
 @dataclass(frozen=True)
 class Scene:
-    """The facts of one picture. `seed` fixes every small accident of its drawing and wording."""
+    """The facts of one image. `seed` fixes all random details of the drawing and the wording."""
 
     image: str
     split: str
@@ -93,26 +94,26 @@ class Scene:
     seed: int
 
 
-def scenes(seed: int = 0) -> list[Scene]:
-    """All scenes of the sample, in the order of their file names; the same seed gives the same list on every machine."""
+def make_scenes(seed: int = 0) -> list[Scene]:
+    """All scenes of the sample, ordered by file name; the same seed gives the same list on every machine."""
     rng = random.Random(seed)
     facts: list[tuple[str, str, str]] = []
     for thing in THINGS:
         triples = [(thing, colour, place) for place in ACTIONS[thing] for colour in COLOURS]
-        rng.shuffle(triples)  # 150 is no multiple of the triples: chance decides which are drawn once more
-        facts += [triples[i % len(triples)] for i in range(PICTURES_PER_THING)]
+        rng.shuffle(triples)  # 150 is not a multiple of the triples: chance decides which occur once more
+        facts += [triples[i % len(triples)] for i in range(IMAGES_PER_THING)]
     rng.shuffle(facts)
     splitter = random.Random(f"split {seed}")
-    drawn: set[tuple[str, str, str]] = set()
+    known: set[tuple[str, str, str]] = set()
     result = []
     for number, (thing, colour, place) in enumerate(facts, start=1):
-        # The first picture of a (thing, colour, place) is for training: a learner is tested on new pictures, not on new combinations.
+        # The first image of a (thing, colour, place) is for training, so that val and test have no new combinations.
         split = (
             splitter.choices(("train", "val", "test"), weights=(80, 10, 10))[0]
-            if (thing, colour, place) in drawn
+            if (thing, colour, place) in known
             else "train"
         )
-        drawn.add((thing, colour, place))
+        known.add((thing, colour, place))
         action = rng.choice(ACTIONS[thing][place])
         result.append(
             Scene(
@@ -131,7 +132,7 @@ def scenes(seed: int = 0) -> list[Scene]:
 
 
 def _possible_relations(thing: str, action: str, place: str) -> list[str]:
-    """What else can be in the picture; repeats make the plain picture the commonest."""
+    """What else can be in the image; repetitions are relative frequencies, and nothing else is the most common."""
     if place == "sea":
         return [NO_RELATION]
     relations = [NO_RELATION, NO_RELATION, "sun", "moon"]
@@ -145,16 +146,16 @@ def _possible_relations(thing: str, action: str, place: str) -> list[str]:
 
 
 def captions(scene: Scene) -> list[str]:
-    """Five different sentences about the scene, as five people might write them."""
+    """Five different captions of the scene, as five people might write them."""
     rng = random.Random(scene.seed)
     result: list[str] = []
     templates: list[str] = []
-    while len(result) < CAPTIONS_PER_PICTURE:
+    while len(result) < CAPTIONS_PER_IMAGE:
         if not templates:
             templates = rng.sample(TEMPLATES, len(TEMPLATES))
         template = templates.pop()
         if template == "place" and scene.action == "leap":
-            continue  # nobody says: out of the lake, a fish is jumping
+            continue  # "out of the lake, a fish is jumping" is unnatural
         sentence = _sentence(scene, template, rng, USUAL)
         if sentence not in result:
             result.append(sentence)
@@ -162,7 +163,7 @@ def captions(scene: Scene) -> list[str]:
 
 
 def canonical(scene: Scene) -> str:
-    """The plainest sentence about the scene, every wording the usual one."""
+    """The plainest caption of the scene, in which every wording is the most common one."""
     return _sentence(scene, "is", random.Random(0), 1.0)
 
 
@@ -183,30 +184,40 @@ def _sentence(scene: Scene, template: str, rng: random.Random, usual: float) -> 
     motion = "near" if scene.thing == "boat" and scene.place == "beach" else pick(MOTION.get(scene.action, ("",)))
     if motion:
         where = f"{motion} {where.split(maxsplit=1)[1]}"
-    beside = pick(RELATIONS[scene.relation]) if scene.relation != NO_RELATION else ""
-    # Not everybody mentions the second thing.
+    relation = pick(RELATIONS[scene.relation]) if scene.relation != NO_RELATION else ""
+    # Not everybody mentions the second object.
     if template not in ("is", "picture", "noun") and usual < 1 and rng.random() < 0.3:
-        beside = ""
+        relation = ""
     sentence = {
-        "is": f"{subject} {be} {ing} {where} {beside}",
-        "does": f"{subject} {does if one else do} {where} {beside}",
-        "there": f"there {be} {subject} {ing} {where} {beside}",
-        "noun": f"{subject} {ing} {where} {beside}",
-        "the": f"the {'' if one else NUMBERS[scene.count] + ' '}{scene.colour} {noun} {be} {ing} {where} {beside}",
-        "place": f"{where}, {subject} {be} {ing} {beside}",
-        "picture": f"a picture of {subject} {ing} {where} {beside}",
+        "is": f"{subject} {be} {ing} {where} {relation}",
+        "does": f"{subject} {does if one else do} {where} {relation}",
+        "there": f"there {be} {subject} {ing} {where} {relation}",
+        "noun": f"{subject} {ing} {where} {relation}",
+        "the": f"the {'' if one else NUMBERS[scene.count] + ' '}{scene.colour} {noun} {be} {ing} {where} {relation}",
+        "place": f"{where}, {subject} {be} {ing} {relation}",
+        "picture": f"a picture of {subject} {ing} {where} {relation}",
     }[template]
     sentence = " ".join(sentence.split())
     return f"{sentence[0].upper()}{sentence[1:]}."
 
 
 def names_main_thing(caption: str, scene: Scene) -> bool:
-    """Whether a caption names the scene's main thing (singular, plural or synonym) and its colour, and no other thing or colour.
+    """Whether a caption names the main thing (singular, plural or synonym) and its colour, and no other of either.
 
-    A plain word check, not understanding: good enough to count how often a model sees what the picture is about.
+    A comparison of words only, but enough to count how often a model recognises what an image shows.
     """
     words = set(re.findall(r"[a-z]+", caption.lower()))
     right = {scene.thing, PLURALS[scene.thing], *SYNONYMS.get(scene.thing, ())}
     other_things = {word for thing in THINGS for word in (thing, PLURALS[thing], *SYNONYMS.get(thing, ()))} - right
     other_colours = set(COLOURS) - {scene.colour}
     return bool(words & right) and scene.colour in words and not words & (other_things | other_colours)
+
+
+def captions_csv(scenes: Sequence[Scene]) -> str:
+    """The text of captions.csv: one row per caption."""
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(("image", "caption", "split"))
+    for scene in scenes:
+        writer.writerows((scene.image, caption, scene.split) for caption in captions(scene))
+    return buffer.getvalue()

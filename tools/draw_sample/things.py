@@ -1,10 +1,8 @@
-"""The seven things a picture can be about, each drawn in its own coordinates: about 2 wide, feet at y = FEET, looking right.
+"""The six things an image can show, each drawn in its own coordinates: about 2 wide, feet at y = FEET, facing right.
 
-Shapes are as different as they can be (wheels, sail, wings, pointed ears, hanging ears), because a small network has two minutes
-to learn them, and every thing is one flat colour with a lighter and a darker shade of it.
+The shapes differ as much as possible (wheels, sails, wings, hanging ears), because a small network has to learn them in
+two minutes. Every thing has one colour, with a lighter and a darker shade of it.
 """
-
-from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
@@ -20,7 +18,7 @@ GLASS: RGB = (214, 238, 246)
 
 
 def mirrored(points: Sequence[Point]) -> list[Point]:
-    """The shape's other half: the same points on the other side of x = 0."""
+    """The points reflected at x = 0: the other half of a symmetric shape."""
     return [(-x, y) for x, y in points]
 
 
@@ -168,7 +166,7 @@ def boat(pen: Pen, colour: RGB, action: str) -> None:
 
 
 def fish(pen: Pen, colour: RGB, action: str) -> None:
-    """A fan of a tail, fins and stripes."""
+    """A fan-shaped tail, fins and stripes."""
     dark, light = darker(colour, 0.28), lighter(colour, 0.42)
     pen.blob(
         [(-0.45, -0.04), (-0.8, -0.44), (-1.0, -0.42), (-0.86, 0.0), (-1.0, 0.42), (-0.8, 0.44), (-0.45, 0.04)], dark

@@ -1,0 +1,59 @@
+"""What is known about files, valid for as long as they do not change: their hashes, or that they were decoded once."""
+
+import json
+import time
+from pathlib import Path
+
+from cli import atomic_open
+
+SETTLED = 2_000_000_000  # ns; a file this young may change again within one tick of a coarse clock (FAT: 2 s)
+
+
+class FileRecords:
+    """One string per file, kept in a JSON file as {absolute path: [size, modification time in ns, string]}.
+
+    A file whose size or modification time differs counts as unknown, as for make and rsync. A damaged JSON file counts
+    as empty. Several runs may use it: it is replaced as a whole, and if two save at the same moment, the records of one
+    are lost, which only means that its files are examined again.
+
+    Args:
+        path: the JSON file; it need not exist.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._known = _read(path)
+        self._new: dict[str, tuple[int, int, str]] = {}
+        self._states: dict[Path, tuple[int, int]] = {}  # size and modification time before the file was read
+
+    def recall(self, file: Path) -> str | None:
+        """What was remembered of ``file``; None if nothing was, or if the file has changed or is gone."""
+        try:
+            status = file.stat()
+        except OSError:
+            return None
+        self._states[file] = state = (status.st_size, status.st_mtime_ns)
+        size, modified, value = self._known.get(str(file.absolute()), (None, None, None))
+        return value if (size, modified) == state else None
+
+    def remember(self, file: Path, value: str) -> None:
+        """Record ``value`` for ``file`` as the last ``recall`` found it; if it has changed since, it is unknown."""
+        if file in self._states and time.time_ns() - self._states[file][1] > SETTLED:
+            self._new[str(file.absolute())] = (*self._states[file], value)
+
+    def save(self) -> None:
+        """Add what is new to the JSON file."""
+        if self._new:
+            with atomic_open(self.path) as file:
+                json.dump(_read(self.path) | self._new, file)
+            self._known |= self._new
+            self._new = {}
+
+
+def _read(path: Path) -> dict[str, tuple[int, int, str]]:
+    try:
+        return {
+            file: (size, modified, value) for file, (size, modified, value) in json.loads(path.read_bytes()).items()
+        }
+    except (OSError, ValueError, TypeError, AttributeError):
+        return {}

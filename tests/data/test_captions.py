@@ -1,0 +1,133 @@
+"""data/captions.py: captions.csv in all its variants, splits, and the captions of each image."""
+
+import inspect
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from cli import UserError
+from data.captions import find_left_right, read_captions, references_of
+from tests.support.helpers import write_csv
+
+
+def read(folder: Path, content: str | bytes) -> list[list[str]]:
+    path = folder / "captions.csv"
+    path.write_bytes(content.encode() if isinstance(content, str) else content)
+    table = read_captions(path, seed=0)
+    assert list(table.columns) == ["image", "caption", "split"]
+    return [[str(cell) for cell in row] for row in table.to_numpy()]
+
+
+@pytest.mark.parametrize(
+    ("content", "row"),
+    [
+        ("image,caption,split\na.jpg,a dog,val\n", ["a.jpg", "a dog", "val"]),
+        ("image,caption,split\r\na.jpg,a dog,val\r\n", ["a.jpg", "a dog", "val"]),
+        ("image,caption,split\ra.jpg,a dog,val", ["a.jpg", "a dog", "val"]),
+        ("\ufeffimage,caption,split\na.jpg,a dog,val\n", ["a.jpg", "a dog", "val"]),
+        ('image,caption,split\n"a, b.jpg","a dog, a ""big"" one",val\n', ["a, b.jpg", 'a dog, a "big" one', "val"]),
+        (" Image , CAPTION , Split \n a.jpg , a dog , val \n", ["a.jpg", "a dog", "val"]),
+        ("split,id,caption,image\nval,7,a dog,a.jpg\n", ["a.jpg", "a dog", "val"]),
+        (
+            "image,caption,split\n\u65e5\u672c \u00e9.jpg,caf\u00e9,val\n",
+            ["\u65e5\u672c \u00e9.jpg", "caf\u00e9", "val"],
+        ),
+        ("image,caption,split\n\na.jpg,a dog,val\n\n  \n,,\n", ["a.jpg", "a dog", "val"]),
+        ("image,caption,split\na.jpg,a dog,val,,\n", ["a.jpg", "a dog", "val"]),
+        ("image,caption,split\n007,NA,val\n", ["007", "NA", "val"]),
+        ("image,caption,split\na.jpg,null,val\n", ["a.jpg", "null", "val"]),
+        ('image,caption,split\na.jpg,a 5" plate,val\n', ["a.jpg", 'a 5" plate', "val"]),
+    ],
+)
+def test_csv_variants_are_read(tmp_path: Path, content: str, row: list[str]) -> None:
+    assert read(tmp_path, content) == [row]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("", "empty"),
+        ("\n\n", "empty"),
+        ("image,caption\n", "no captions, only the header"),
+        ("file,caption\na.jpg,dog\n", r"no columns named image .*file, caption.*must read image,caption"),
+        ("image;caption\na.jpg;dog\n", "no columns named image"),
+        ("a.jpg,a dog\nb.jpg,a cat\n", "no columns named image"),
+        ("image,caption,Caption\na.jpg,a,b\n", "2 columns named caption"),
+        ("image,caption,split,split\na.jpg,a,val,val\n", "2 columns named split"),
+        ("image,caption\na.jpg,a dog\nb.jpg,\n", "row 3: empty caption"),
+        ("image,caption\n\n\na.jpg,a dog\n\n,a dog\n", "row 6: empty image"),
+        ('image,caption\na.jpg,"a\ndog"\nb.jpg,"  "\n', "row 4: empty caption"),
+        ("image,caption\na.jpg,a dog, running\n", "row 2: 3 cells, but the header has 2.*double quotes"),
+        ("image,caption\na.jpg,a dog\nb.jpg\n", "row 3: 1 cells, but the header has 2"),
+        ('image,caption\na.jpg,a dog\nb.jpg,"a dog\nc.jpg,a cat\n', "row 3: .*double quotes"),
+        ("image,caption,split\na.jpg,dog,train\nb.jpg,dog,dev\n", "row 3: split 'dev' must be one of train, val, test"),
+        ("image,caption,split\na.jpg,dog,train\nb.jpg,dog,\n", "row 3: split '' must"),
+        (
+            "image,caption,split\na.jpg,dog,train\nb.jpg,dog,val\na.jpg,dog,val\n",
+            "row 4: image a.jpg is in more than one split",
+        ),
+        ("image,caption\na.jpg,dog\nb.jpg,café\n".encode("latin-1"), "row 3: not UTF-8"),
+        ("image,caption\na.jpg,dog\n".encode("utf-16"), "row 1: not UTF-8"),
+    ],
+)
+def test_errors_name_file_and_row(tmp_path: Path, content: str | bytes, message: str) -> None:
+    with pytest.raises(UserError, match=rf"captions\.csv: {message}"):
+        read(tmp_path, content)
+
+
+def test_missing_captions_file(tmp_path: Path) -> None:
+    for path in (tmp_path / "no.csv", tmp_path):
+        with pytest.raises(UserError, match=r"no such captions file.*captions_file"):
+            read_captions(path, seed=0)
+
+
+def test_without_a_split_column_images_are_split_by_a_hash(tmp_path: Path) -> None:
+    names = [f"photo_{number}.jpg" for number in range(1000)]
+    rows: list[tuple[str, ...]] = [(name, caption) for name in names for caption in ("a dog", "a cat")]
+    path = write_csv(tmp_path / "a.csv", rows, ("image", "caption"))
+    table = read_captions(path, seed=1)
+    split_of = dict(zip(table["image"], table["split"], strict=True))
+    assert (table.groupby("image")["split"].nunique() == 1).all()  # images, never rows
+    shares = pd.Series(split_of).value_counts(normalize=True)
+    assert abs(shares["train"] - 0.8) < 0.05 and abs(shares["val"] - 0.1) < 0.04 and abs(shares["test"] - 0.1) < 0.04
+
+    more = write_csv(tmp_path / "more.csv", [("new.jpg", "a bird"), *rows[::-1]], ("image", "caption"))
+    again = read_captions(more, seed=1)
+    assert {
+        name: split for name, split in zip(again["image"], again["split"], strict=True) if name != "new.jpg"
+    } == split_of
+    other = read_captions(path, seed=2)
+    assert dict(zip(other["image"], other["split"], strict=True)) != split_of
+
+
+def test_references_of_keeps_file_order_and_names_the_splits_there_are(tmp_path: Path) -> None:
+    rows = [("b.jpg", "one", "train"), ("a.jpg", "two", "train"), ("b.jpg", "three", "train"), ("c.jpg", "four", "val")]
+    table = read_captions(write_csv(tmp_path / "c.csv", rows), seed=0)
+    assert list(references_of(table, "train").items()) == [("b.jpg", ["one", "three"]), ("a.jpg", ["two"])]
+    with pytest.raises(
+        UserError, match=r"'test' \(there are: train, val\)\. Assign images to test in the captions file's split column"
+    ):
+        references_of(table, "test")
+
+
+def test_a_file_without_splits_can_stay_undivided(tmp_path: Path) -> None:
+    rows = [(f"{number}.jpg", "a dog") for number in range(30)]
+    path = write_csv(tmp_path / "c.csv", rows, header=("image", "caption"))
+    assert set(read_captions(path, seed=None)["split"]) == {"all"}
+    assert set(read_captions(path, seed=0)["split"]) == {"train", "val", "test"}
+    assert set(read_captions(write_csv(path, [(*row, "val") for row in rows]), seed=None)["split"]) == {"val"}
+
+
+def test_the_seed_of_the_splits_must_be_given() -> None:
+    """With a default, a caller that forgets the seed of a run would evaluate on its training images."""
+    assert inspect.signature(read_captions).parameters["seed"].default is inspect.Parameter.empty
+
+
+def test_captions_that_mention_left_or_right_are_found() -> None:
+    references = {
+        "a.png": ["a dog", "it looks to the Left."],
+        "b.png": ["a bright light leftover"],
+        "c.png": ["the left-hand side"],
+    }
+    assert find_left_right(references) == {"a.png", "c.png"}

@@ -1,0 +1,76 @@
+"""tools/feature_cache.py: lists the caches of features, and deletes only what was asked for."""
+
+import os
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from cli import UserError
+from data.features import FeatureCache
+from data.transforms import Transform
+from tests.support.helpers import draw, run_script
+from tools.feature_cache import list_caches, main
+
+DAY = 24 * 3600
+
+
+def make_cache(root: Path, fingerprint: str, images: list[Path], age: float) -> FeatureCache:
+    """The features of ``images``, last used ``age`` days ago."""
+    cache = FeatureCache(root, lambda batch: batch.flatten(2).transpose(1, 2), {"weights": fingerprint}, Transform(64))
+    assert cache.build(images) == {}
+    then = time.time() - age * DAY
+    os.utime(cache.folder, (then, then))
+    return cache
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> list[Path]:
+    return [draw(tmp_path / f"{colour}.png", "circle", colour) for colour in ("red", "green", "blue")]
+
+
+def test_caches_are_listed_the_last_used_first(
+    tmp_path: Path, images: list[Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = tmp_path / "cache"
+    old, new = make_cache(root, "one", images[:1], 40), make_cache(root, "two", images, 2)
+    (root / "notes").mkdir()  # not a cache
+    caches = list_caches(root)
+    assert [cache.path for cache in caches] == [new.folder, old.folder]
+    assert [cache.images for cache in caches] == [3, 1]
+    assert [round(cache.age) for cache in caches] == [2, 40]
+    assert 3 * 64 * 64 * 3 * 2 <= caches[0].size < 200_000
+    main(["--feature_cache", str(root)])
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith(f"{new.folder}  3 images  ") and lines[0].endswith("used 2.0 days ago")
+    assert lines[-1].startswith("2 caches, ") and old.folder.is_dir() and new.folder.is_dir()
+
+
+def test_only_old_caches_are_deleted_and_they_can_be_computed_again(
+    tmp_path: Path, images: list[Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = tmp_path / "cache"
+    old, new = make_cache(root, "one", images, 40), make_cache(root, "two", images, 2)
+    (root / "notes").mkdir()
+    before = old[images[0]]
+    main(["--feature_cache", str(root), "--delete_older_than", "30"])
+    assert "deleted" in capsys.readouterr().out.splitlines()[1]
+    assert not old.folder.exists() and new.folder.is_dir() and (root / "notes").is_dir()
+    assert torch.equal(make_cache(root, "one", images, 0)[images[0]], before)
+
+
+def test_a_cache_without_a_readable_index_is_listed(tmp_path: Path, images: list[Path]) -> None:
+    cache = make_cache(tmp_path / "cache", "one", images, 0)
+    for content in ("{", "[]", '{"shards": 3}'):
+        (cache.folder / "index.json").write_text(content)
+        assert [folder.images for folder in list_caches(tmp_path / "cache")] == [0]
+
+
+def test_errors(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no such folder"):
+        main(["--feature_cache", str(tmp_path / "nowhere")])
+    with pytest.raises(UserError, match="--delete_older_than -1: must be 0 or more"):
+        main(["--feature_cache", str(tmp_path), "--delete_older_than=-1"])
+    result = run_script("tools.feature_cache", "--help")
+    assert result.returncode == 0 and "--delete_older_than DAYS" in result.stdout

@@ -1,0 +1,35 @@
+"""Draw the bundled sample: write data/sample/images/*.jpg and captions.csv, the same files every time.
+
+    python -m tools.draw_sample
+
+Because this data set is part of the repository, everybody can train, evaluate and look at captions within minutes,
+offline.
+"""
+
+from pathlib import Path
+
+from cli import OptionParser, run_script
+from tools.draw_sample.draw import draw_scene, jpeg
+from tools.draw_sample.scenes import captions_csv, make_scenes
+
+ROOT = Path(__file__).resolve().parents[2]
+IMAGES = ROOT / "data" / "sample" / "images"
+CAPTIONS_FILE = ROOT / "captions.csv"
+
+
+def main(argv: list[str]) -> None:
+    """Write all images and captions.csv, replacing the present ones."""
+    OptionParser("python -m tools.draw_sample", "Draw the bundled sample again, images and captions.").parse_args(argv)
+    scenes = make_scenes()
+    IMAGES.mkdir(parents=True, exist_ok=True)
+    for old in IMAGES.glob("sample_*.jpg"):
+        old.unlink()
+    for scene in scenes:
+        (IMAGES / scene.image).write_bytes(jpeg(draw_scene(scene)))
+    CAPTIONS_FILE.write_text(captions_csv(scenes), encoding="utf-8", newline="")
+    size = sum(path.stat().st_size for path in IMAGES.glob("sample_*.jpg"))
+    print(f"Wrote {len(scenes)} images ({size / 1e6:.2f} MB) to {IMAGES.relative_to(ROOT)}, and {CAPTIONS_FILE.name}")
+
+
+if __name__ == "__main__":
+    run_script(main)

@@ -1,0 +1,96 @@
+"""List the caches of encoder features, which only ever grow, and delete those that were not used for a while.
+
+    python -m tools.feature_cache
+    python -m tools.feature_cache --delete_older_than 30
+
+There is one folder for every encoder that was trained with or evaluated: 200 KB per image at 224 pixels, twice that with
+mirror images. Deleting one is safe: its features are computed again when a run needs them.
+"""
+
+import json
+import re
+import shutil
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from cli import OptionParser, UserError, run_script
+from config import DataConfig
+
+DAY = 24 * 3600.0
+
+
+@dataclass(frozen=True)
+class CacheFolder:
+    """The cached features of one encoder and transform."""
+
+    path: Path
+    images: int
+    size: int  # bytes on the disk
+    age: float  # days since a run last asked for these features
+
+
+def list_caches(root: Path) -> list[CacheFolder]:
+    """The caches in ``root``, the one used last first. Other files and folders there are ignored.
+
+    Raises:
+        UserError: no such folder.
+    """
+    if not root.is_dir():
+        raise UserError(f"--feature_cache {root}: no such folder")
+    folders = [path for path in root.iterdir() if path.is_dir() and re.fullmatch(r"[0-9a-f]{16}", path.name)]
+    caches = [
+        CacheFolder(path, _count_images(path), _size(path), (time.time() - path.stat().st_mtime) / DAY)
+        for path in folders
+    ]
+    return sorted(caches, key=lambda cache: cache.age)
+
+
+def _count_images(folder: Path) -> int:
+    """Images in the index; 0 if there is none yet, or if it is damaged."""
+    try:
+        return sum(map(len, json.loads((folder / "index.json").read_bytes())["shards"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        return 0
+
+
+def _size(folder: Path) -> int:
+    """Bytes that the files take on the disk, less than their lengths where shards are sparse (not known on Windows)."""
+    stats = [path.stat() for path in folder.iterdir()]
+    return sum(stat.st_blocks * 512 if hasattr(stat, "st_blocks") else stat.st_size for stat in stats)
+
+
+def main(argv: list[str]) -> None:
+    """List, and delete what the command line asks for."""
+    parser = OptionParser(
+        prog="python -m tools.feature_cache", description="List cached features, and delete old ones on request."
+    )
+    parser.add_argument(
+        "--feature_cache",
+        type=Path,
+        default=Path(DataConfig.feature_cache),
+        metavar="DIR",
+        help="folder of the caches, data.feature_cache of a run (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--delete_older_than",
+        type=float,
+        metavar="DAYS",
+        help="delete caches that no run has opened for so many days; a stage of training opens them when it starts",
+    )
+    arguments = parser.parse_args(argv)
+    limit = arguments.delete_older_than
+    if limit is not None and not limit >= 0:
+        raise UserError(f"--delete_older_than {limit:g}: must be 0 or more")
+    caches = list_caches(arguments.feature_cache)
+    for cache in caches:
+        line = f"{cache.path}  {cache.images:,} images  {cache.size / 1e6:,.1f} MB  used {cache.age:.1f} days ago"
+        old = limit is not None and cache.age > limit
+        if old:
+            shutil.rmtree(cache.path)
+        print(f"{line}  deleted" if old else line)
+    print(f"{len(caches)} caches, {sum(cache.size for cache in caches) / 1e6:,.1f} MB in {arguments.feature_cache}")
+
+
+if __name__ == "__main__":
+    run_script(main)
