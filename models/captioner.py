@@ -123,7 +123,8 @@ class Captioner(nn.Module):
             "precision": str(self.precision),
             **({"mirror": True} if mirror else {}),
         }
-        return FeatureCache(root, partial(self.encode, mirror=mirror), about, self.transform)
+        encode = partial(self.encode, mirror=mirror)
+        return FeatureCache(root, encode, about, self.transform, self.config.data.workers)
 
     def set_dropout(self, probability: float) -> None:
         """Change the decoder's dropout; a training stage may have its own."""

@@ -13,6 +13,7 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from cli import UserError, atomic_open
+from config import ResNet50Config
 from data.dataset import Flickr8kDataset, collate
 from data.features import FeatureCache
 from data.images import load_image
@@ -26,7 +27,7 @@ from tests.support.helpers import draw
 def test_features_of_the_real_encoder_are_those_of_the_cache(
     cache: Callable[..., FeatureCache], images: list[Path]
 ) -> None:
-    encoder = EncoderCNN("none").eval()
+    encoder = EncoderCNN(ResNet50Config(weights="none")).eval()
     made = cache(torch.inference_mode()(encoder), transform=Transform(64))
     assert made.build(images) == {}
     load = made.loader(images[0].parent)
@@ -104,12 +105,12 @@ def test_each_encoder_and_transform_has_its_own_features(
 
 def test_the_encoders_fingerprint_depends_on_weights_and_layout() -> None:
     torch.manual_seed(0)
-    encoder = EncoderCNN("none")
+    encoder = EncoderCNN(ResNet50Config(weights="none"))
     before = encoder.fingerprint()
     torch.manual_seed(0)
-    assert EncoderCNN("none").fingerprint() == before
+    assert EncoderCNN(ResNet50Config(weights="none")).fingerprint() == before
     torch.manual_seed(0)
-    assert EncoderCNN("none", "original").fingerprint() != before
+    assert EncoderCNN(ResNet50Config(weights="none", layout="original")).fingerprint() != before
     with torch.no_grad():
         next(encoder.parameters())[0, 0, 0, 0] += 1e-3
     assert encoder.fingerprint() != before

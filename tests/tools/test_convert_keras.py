@@ -21,6 +21,7 @@ from torch.nn import functional
 from torchvision.models import resnet50
 
 from cli import UserError
+from config import ResNet50Config
 from data.transforms import Transform
 from models.model import EncoderCNN
 from tests.support.helpers import ROOT, assert_refused
@@ -56,9 +57,9 @@ def assert_same_features(file: Path, layers: list[Layer], weights: dict[str, np.
     state = torch.load(file, weights_only=True)
     with torch.no_grad():
         grid, logits = run_keras(layers, weights, image)
-        features = EncoderCNN(str(file), "original").eval()(normalised)
+        features = EncoderCNN(ResNet50Config(weights=str(file), layout="original")).eval()(normalised)
         ours = features.mean(dim=1) @ state["fc.weight"].float().T + state["fc.bias"]
-        wrong = EncoderCNN(str(file), "torchvision").eval()(normalised)
+        wrong = EncoderCNN(ResNet50Config(weights=str(file), layout="torchvision")).eval()(normalised)
     assert features.shape == grid.shape == (1, 6, 2048)
     assert (features - grid).norm() < 0.003 * grid.norm()  # kernels in fp16 alone cause 0.001 to 0.002
     assert (ours - logits).norm() < 0.003 * logits.norm()
