@@ -124,6 +124,17 @@ def forkserver() -> Any:
     return context
 
 
+def result_of(folder: Path) -> dict[str, Any]:
+    """What must be equal in the output folders of equal runs: both checkpoints and the log, without times."""
+    best, last = (load_checkpoint(folder / name) for name in ("checkpoints.pth", "checkpoints_last.pth"))
+    for checkpoint in (best, last):
+        del checkpoint["config"]
+    del last["training"]["progress"]["seconds"]
+    log = pd.read_csv(folder / "loss_log.txt", sep="\t", keep_default_na=False)
+    assert not list(folder.glob(".*.tmp")), "unfinished files left behind"
+    return {"best": best, "last": last, "log": log.drop(columns=["seconds", "images_per_second"]).to_dict("list")}
+
+
 class ProcessRun:
     """A run's output folder, and the processes that train in it."""
 
@@ -146,7 +157,7 @@ class ProcessRun:
         process.start()
         return process
 
-    def run(self, at: At | None = None, *options: str, timeout: float = 60) -> int:
+    def run(self, at: At | None = None, *options: str, timeout: float = 120) -> int:
         """Exit status; minus the signal's number for a killed process."""
         process = self.start(at, *options)
         process.join(timeout)
@@ -162,16 +173,8 @@ class ProcessRun:
         return self.output.read_text()
 
     def result(self) -> dict[str, Any]:
-        """All that must be equal: both checkpoints and the log, without times."""
-        best, last = (load_checkpoint(self.path / name) for name in ("checkpoints.pth", "checkpoints_last.pth"))
-        for checkpoint in (best, last):
-            del checkpoint["config"]
-        del last["training"]["progress"]["seconds"]
-        log = pd.read_csv(self.path / "loss_log.txt", sep="\t", keep_default_na=False).drop(
-            columns=["seconds", "images_per_second"]
-        )
-        assert not list(self.path.glob(".*.tmp")), "unfinished files left behind"
-        return {"best": best, "last": last, "log": log.to_dict("list")}
+        """See ``result_of``."""
+        return result_of(self.path)
 
 
 @pytest.fixture
