@@ -1,8 +1,8 @@
-"""Put together a folder that is ready to be pushed as a Hugging Face Space.
+"""Build a folder that can be uploaded as a Hugging Face Space.
 
-python -m demo.space.assemble FOLDER                  with the pretrained captioner
-python -m demo.space.assemble FOLDER --checkpoint F   with one of your own
-hf upload NAME/SPACE FOLDER . --repo-type space   then push it
+python -m demo.space.assemble FOLDER                  with the pretrained model
+python -m demo.space.assemble FOLDER --checkpoint F   with your own model
+hf upload NAME/SPACE FOLDER . --repo-type space       upload it
 """
 
 import shutil
@@ -10,37 +10,40 @@ from pathlib import Path
 from typing import Any
 
 from cli import OptionParser, UserError, atomic_open, run_script
+from demo.drawings import DRAWINGS_DIR
 from models.pretrained import PRETRAINED
 from utils import load_checkpoint, save_checkpoint
 
 ROOT = Path(__file__).parents[2]
-NEEDED = [
-    *("app.py", "cli.py", "config.py", "config.yaml", "utils.py", "demo/*.py", "gallery/*", "evaluation/*.py"),
-    *("data/*.py", "models/*.py", "captions.csv", "data/sample/images/*.jpg", ".streamlit/config.toml", "LICENSE"),
-    *("requirements.txt", "requirements-demo.txt", "constraints.txt"),
+NEEDED = [  # patterns below ROOT; of a folder that the demo imports, all modules
+    *("app.py", "cli.py", "config.py", "utils.py"),
+    *("data/*.py", "models/*.py", "evaluation/*.py", "gallery/*", "demo/*.py"),
+    *("config.yaml", "captions.csv", f"{DRAWINGS_DIR}/*.jpg", ".streamlit/config.toml"),
+    *("requirements.txt", "requirements-demo.txt", "constraints.txt", "LICENSE"),
 ]
-LARGE_FILES = "*.pth filter=lfs diff=lfs merge=lfs -text\n"  # Spaces take nothing over 10 MB into plain git
+LARGE_FILES = "*.pth filter=lfs diff=lfs merge=lfs -text\n"  # Spaces require Git LFS for files over 10 MB
 
 
 def assemble(folder: Path, checkpoint: Path = PRETRAINED) -> list[Path]:
-    """Copy what the demo needs into ``folder``, which is made; return the files written.
+    """Copy everything the demo needs into ``folder``, which is created; return the files written.
 
     Raises:
-        UserError: there is something in the folder already, or no checkpoint that can be read.
+        UserError: the folder is not empty, or the checkpoint cannot be read.
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise UserError(f"{folder}: exists already. Name an empty folder, or one that is to be made")
+        raise UserError(f"{folder}: already exists. Name a new or an empty folder")
     if not checkpoint.is_file():
         raise UserError(
-            f"{checkpoint}: no such checkpoint. Name one with --checkpoint, such as the checkpoints.pth of `python train.py`"
+            f"{checkpoint}: no such checkpoint. Name one with --checkpoint, such as the checkpoints.pth of train.py"
         )
-    sources = {path.relative_to(ROOT): path for pattern in NEEDED for path in sorted(ROOT.glob(pattern))}
-    sources |= {Path(name): ROOT / "demo" / "space" / name for name in ("Dockerfile", "README.md")}
+    paths = [path for pattern in NEEDED for path in ROOT.glob(pattern) if path.is_file()]
+    own = None
     if checkpoint == PRETRAINED:
-        sources |= {path.relative_to(ROOT): path for path in (PRETRAINED, ROOT / "MODEL_CARD.md")}
-        own = None
+        paths += [PRETRAINED, ROOT / "MODEL_CARD.md"]
     else:
         own = without_paths(load_checkpoint(checkpoint))
+    sources = {path.relative_to(ROOT): path for path in paths}
+    sources |= {Path(name): ROOT / "demo" / "space" / name for name in ("Dockerfile", "README.md")}
     for name, source in sources.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(source, folder / name)
@@ -52,7 +55,7 @@ def assemble(folder: Path, checkpoint: Path = PRETRAINED) -> list[Path]:
 
 
 def without_paths(checkpoint: dict[str, Any]) -> dict[str, Any]:
-    """The checkpoint with no path in its config that begins at the root: the world need not know where somebody's data lie."""
+    """The checkpoint with absolute paths in its config reduced to their last part: a Space is public."""
 
     def last_part(value: Any) -> Any:
         if isinstance(value, dict):
@@ -63,20 +66,17 @@ def without_paths(checkpoint: dict[str, Any]) -> dict[str, Any]:
 
 
 def main(argv: list[str]) -> None:
-    """Assemble, and say how to go on."""
+    """Build the folder, and print the command that uploads it."""
     parser = OptionParser(
-        prog="python -m demo.space.assemble", description="Put together a folder that is ready to be pushed as a Space."
+        prog="python -m demo.space.assemble", description="Build a folder that can be uploaded as a Hugging Face Space."
     )
-    parser.add_argument("folder", type=Path, help="is made; an empty one will do")
-    parser.add_argument(
-        "--checkpoint", type=Path, default=PRETRAINED, help="the model (default: the pretrained captioner)"
-    )
+    parser.add_argument("folder", type=Path, help="folder to create; it may exist if it is empty")
+    parser.add_argument("--checkpoint", type=Path, default=PRETRAINED, help="the model (default: the pretrained model)")
     arguments = parser.parse_args(argv)
     files = assemble(arguments.folder, arguments.checkpoint)
     size = sum(path.stat().st_size for path in files) / 1e6
-    print(
-        f"wrote {len(files)} files, {size:.0f} MB: push them with `hf upload NAME/SPACE {arguments.folder} . --repo-type space`"
-    )
+    upload = f"hf upload NAME/SPACE {arguments.folder} . --repo-type space"
+    print(f"wrote {len(files)} files, {size:.0f} MB: upload them with `{upload}`")
 
 
 if __name__ == "__main__":

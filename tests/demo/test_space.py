@@ -1,4 +1,4 @@
-"""demo/space/: what is assembled runs by itself, as another user and on a disk it may not write to."""
+"""demo/space/: the assembled folder runs on its own, as another user and on a read-only disk."""
 
 import json
 import shutil
@@ -19,7 +19,7 @@ from tests.support.streamlit_server import serve
 from utils import load_checkpoint
 
 NOBODY = 65534
-# The interpreter may stand in a home folder: this user reads as root does, but writes nowhere.
+# The interpreter may be in a home folder, so this user may read everything, but write nothing.
 BECOME = [
     *("setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"),
     *(
@@ -37,7 +37,7 @@ def assemble(*words: str | Path) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture(scope="module")
 def space(demo_folder: Path) -> Iterator[Path]:
-    """An assembled folder where others may read it, which pytest's own are not."""
+    """An assembled folder that other users can read, unlike pytest's temporary folders."""
     parent = Path(tempfile.mkdtemp())
     done = assemble(parent / "space", "--checkpoint", demo_folder / "checkpoints.pth")
     assert done.returncode == 0, done.stderr
@@ -46,8 +46,9 @@ def space(demo_folder: Path) -> Iterator[Path]:
 
 
 def start(space: Path) -> list[str]:
-    """What the Dockerfile's CMD runs."""
-    line = next(line for line in (space / "Dockerfile").read_text().splitlines() if line.startswith("CMD"))
+    """The command of the Dockerfile's CMD."""
+    lines = (space / "Dockerfile").read_text().replace("\\\n", "").splitlines()
+    line = next(line for line in lines if line.startswith("CMD"))
     python, *words = json.loads(line.removeprefix("CMD"))
     assert python == "python"
     return [sys.executable, *words]
@@ -62,10 +63,11 @@ def test_the_dockerfile_and_front_matter_are_what_spaces_expects(space: Path) ->
     assert "*.pth filter=lfs" in (space / ".gitattributes").read_text()
     copied = [line.split()[1:-1] for line in dockerfile.splitlines() if line.startswith("COPY")]
     assert all((space / name).exists() for names in copied for name in names)
-    assert not (space / "train.py").exists() and not (space / "tests").exists()
+    assert not any((space / name).exists() for name in ("train.py", "tests", "training", "demo/space"))
+    assert not list(space.rglob("__pycache__"))
 
 
-def test_the_space_captions_a_photograph_as_another_user_on_a_read_only_tree(
+def test_the_space_captions_a_photo_as_another_user_on_a_read_only_disk(
     space: Path,
     visit: Callable[..., Visit],
     tmp_path: Path,
@@ -87,13 +89,12 @@ def test_the_space_captions_a_photograph_as_another_user_on_a_read_only_tree(
             address.startswith((server.address, "data:", "blob:")) for address in visitor.requests
         )
         cookies = {cookie["name"]: cookie for cookie in visitor.page.context.cookies()}
-        assert any(
-            cookie["sameSite"] == "None" and cookie["secure"] for cookie in cookies.values()
-        )  # also sent inside another site's iframe
+        # Such a cookie is also sent inside another site's iframe.
+        assert any(cookie["sameSite"] == "None" and cookie["secure"] for cookie in cookies.values())
     assert sorted(space.rglob("*")) == before
 
 
-def test_a_checkpoint_of_ones_own_goes_without_paths_and_without_the_card_of_another(
+def test_an_own_checkpoint_is_published_without_absolute_paths_and_without_the_pretrained_models_card(
     space: Path, tmp_path: Path
 ) -> None:
     config = load_checkpoint(space / "checkpoints.pth")["config"]
@@ -109,11 +110,11 @@ def test_a_checkpoint_of_ones_own_goes_without_paths_and_without_the_card_of_ano
     )
 
 
-def test_a_folder_with_something_in_it_or_no_checkpoint_is_refused(tmp_path: Path) -> None:
+def test_a_folder_that_is_not_empty_and_an_unusable_checkpoint_are_refused(tmp_path: Path) -> None:
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "mine.txt").write_text("mine")
     for words, reason in (
-        ((tmp_path / "full",), "exists already"),
+        ((tmp_path / "full",), "already exists"),
         ((tmp_path / "new", "--checkpoint", "missing.pth"), "no such checkpoint"),
         ((tmp_path / "new", "--checkpoint", "README.md"), "not a readable checkpoint"),
     ):
