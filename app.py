@@ -1,4 +1,4 @@
-"""TRY: a page that captions your photographs and shows where the model looked.
+"""TRY: a web page that captions your photos and shows attention maps.
 
 pip install -r requirements-demo.txt
 streamlit run app.py
@@ -21,7 +21,9 @@ except ModuleNotFoundError:
 
 from cli import UserError
 from data.captions import read_captions, references_of
+from demo.drawings import DRAWINGS_DIR, trained_on_drawings
 from demo.serving import (
+    SAMPLES,
     Method,
     Result,
     alt_text,
@@ -30,78 +32,80 @@ from demo.serving import (
     as_json,
     caption_upload,
     find_checkpoints,
-    knows_drawings_only,
 )
-from demo.uploads import MAX_BYTES, UploadError
+from demo.uploads import MAX_UPLOAD_BYTES, UploadError
 from gallery import heatmap
-from gallery.pictures import PAGE_SIDE, file_name, shrink
+from gallery.pictures import PAGE_SIDE, file_name, thumbnail
 from models.captioner import Captioner
 from models.pretrained import PRETRAINED
 from utils import pick_device
 
 ROOT = Path(__file__).parent
 MODEL_CARD = ROOT / "MODEL_CARD.md"
-DRAWINGS = ROOT / "data/sample/images"
-RELATIVE_LINK = r"\[([^]]*)\]\((?!https?:)[^)]*\)"  # leads nowhere from the page
-MOST = 10  # photographs captioned at a time: others wait for their turn meanwhile
+RELATIVE_LINK = r"\[([^]]*)\]\((?!https?:)[^)]*\)"  # of the model card; it would lead nowhere from the page
+MAX_UPLOADS = 10  # images captioned for one visitor; others wait meanwhile
 
-ISOLATE = "\u2068", "\u2069"  # whatever direction is set between them ends with them
+ISOLATE = "\u2068", "\u2069"  # a change of text direction inside ends with the second one
 
-STYLE = """<style>
-.shown { overflow-wrap: anywhere; unicode-bidi: isolate; margin: 0; padding: 0;
-         display: -webkit-box; -webkit-box-orient: vertical; -webkit-line-clamp: 6; overflow: hidden; }
+PAGE_STYLE = """<style>
+.text { overflow-wrap: anywhere; unicode-bidi: isolate; margin: 0; padding: 0;
+        display: -webkit-box; -webkit-box-orient: vertical; -webkit-line-clamp: 6; overflow: hidden; }
 .caption { font-size: 2rem; line-height: 1.25; font-weight: 600; }
 .others { margin: 0; padding-left: 1.5rem; }
 </style>"""
 
 LIMITS = """
-The model guesses, and says wrong things as fluently as right ones. It describes best what it was trained on: people and dogs outdoors, if it
-is the pretrained one. It **cannot** read text, tell who somebody is, count beyond a few or know what is outside the picture, and it guesses
-genders and ages from looks. Check every caption, and use none where a wrong one could hurt somebody.
+The model guesses, and a wrong caption reads as fluently as a right one. It works best on images like those it was
+trained on; for the pretrained model, photos of people and dogs outdoors. It **cannot** read text, recognise people,
+count beyond a few or know what is outside the frame, and it infers gender and age from appearance. Check every
+caption, and do not rely on captions where a mistake could cause harm.
 """
 
 
 @dataclass(frozen=True)
-class Source:
-    """A picture that a visitor chose."""
+class Upload:
+    """An image that a visitor chose."""
 
     name: str
-    identity: str  # tells it from others of the same name
+    identity: str  # distinguishes images of the same name
     read: Callable[[], bytes]
 
 
 @st.cache_resource(max_entries=4, show_spinner="Loading the model …")
 def load(path: Path, modified: int) -> Captioner:
-    """The captioner, once for all visitors; ``modified`` makes a file that was trained anew another one. Four take less than 1 GB."""
+    """The captioner, shared by all visitors; a new ``modified`` time loads the file again. Four take less than 1 GB."""
     return Captioner.load(path, pick_device())
 
 
 @st.cache_resource
 def turn() -> threading.Lock:
-    """Held for the visitor whose picture is being captioned."""
+    """The lock that is held while an image is captioned, shared by all visitors."""
     return threading.Lock()
 
 
 @st.cache_data
 def drawings(seed: int) -> list[str]:
-    """Names of six bundled drawings that training never showed."""
+    """File names of six bundled drawings from the test split."""
     names = list(references_of(read_captions(ROOT / "captions.csv", seed), "test"))
     return names[:: len(names) // 6][:6]
 
 
 def label(text: str) -> str:
-    """``text`` for a place that Streamlit reads as Markdown, shown as it is; the word joiner keeps ``:dog:`` from becoming a picture."""
-    shown = text if len(text) <= 40 else text[:39] + "…"
-    return re.sub(r"([!-/:-@\[-`{-~])", "\\\\\\1\N{WORD JOINER}", shown)
+    """``text`` for a place where Streamlit renders Markdown; the word joiner keeps ``:dog:`` from becoming an emoji."""
+    short = text if len(text) <= 40 else text[:39] + "…"
+    return re.sub(r"([!-/:-@\[-`{-~])", "\\\\\\1\N{WORD JOINER}", short)
 
 
-def shown(text: str, tag: str = "p", kind: str = "") -> str:
-    """``text`` as HTML, shown as it is, six lines of it at most."""
-    return f'<{tag} class="shown {kind}" dir="auto">{html.escape(text)}</{tag}>'
+def as_html(text: str, tag: str = "p", style: str = "") -> str:
+    """``text`` as an HTML element, escaped and cut to six lines."""
+    return f'<{tag} class="text {style}" dir="auto">{html.escape(text)}</{tag}>'
 
 
 def choose_model(paths: list[Path]) -> tuple[Captioner, Path, int]:
-    """Let the visitor choose a checkpoint; load it, or say that it cannot be."""
+    """Let the visitor choose a checkpoint; return its captioner, path and modification time.
+
+    If it cannot be read, the page shows an error and ends there.
+    """
     path = st.selectbox(
         "Model", paths, format_func=lambda path: "pretrained on Flickr8k" if path == PRETRAINED else path.as_posix()
     )
@@ -110,158 +114,169 @@ def choose_model(paths: list[Path]) -> tuple[Captioner, Path, int]:
         captioner = load(path, modified)
     except (UserError, OSError):
         st.error(
-            "This checkpoint cannot be read: it is damaged, or made by another version. Choose another, or train it again."
+            "This checkpoint cannot be read: it is damaged, or from an incompatible version. "
+            "Choose another one, or train it again."
         )
         st.stop()
-    config = captioner.config
+    size = captioner.transform.image_size
     st.caption(
-        f"{config.decoder.name} decoder, {len(captioner.vocabulary):,} words, pictures of {captioner.transform.image_size} pixels"
+        f"{captioner.config.decoder.name} decoder, vocabulary of {len(captioner.vocabulary):,} tokens, "
+        f"input of {size} x {size} pixels"
     )
     return captioner, path, modified
 
 
-def choose_method(usual_beam: int) -> Method:
-    """Let the visitor choose how a sentence is searched for."""
-    kind = st.radio("Search", ["Beam", "Greedy", "Sampling"], horizontal=True)
+def choose_method(default_beam: int) -> Method:
+    """Let the visitor choose how captions are decoded."""
+    kind = st.radio("Decoding", ["Beam search", "Greedy", "Sampling"], horizontal=True)
     if kind == "Greedy":
-        st.caption("The likeliest word each time: fast, and a single sentence.")
+        st.caption("Takes the most probable word at each step: fast, and a single caption.")
         return Method()
-    if kind == "Beam":
-        beam_size = st.slider("Beam size", 2, 10, min(max(usual_beam, 2), 10))
-        st.caption("So many sentences are kept open at each word. Longer ones are allowed a lower log-probability.")
+    if kind == "Beam search":
+        beam_size = st.slider("Beam size", 2, 10, min(max(default_beam, 2), 10))
+        st.caption(
+            "Keeps this many candidates at each step. The ranking favours longer captions, "
+            "so the first one may have a lower log-probability than others."
+        )
         return Method(beam_size)
     temperature = st.slider("Temperature", 0.1, 1.5, 0.7, 0.1)
-    seed = st.number_input("Seed", 0, 9999, help="The same seed draws the same sentences again.")
-    st.caption("Five sentences drawn word by word, the hotter the more surprising; the likeliest comes first.")
+    seed = st.number_input("Seed", 0, 9999, help="The same seed gives the same captions.")
+    st.caption(
+        f"Samples {SAMPLES} captions word by word and shows the most probable one first. "
+        "A higher temperature gives more varied captions."
+    )
     return Method(temperature=temperature, seed=seed)
 
 
-def choose_pictures(captioner: Captioner) -> list[Source]:
-    """Let the visitor upload photographs, take one, or pick a drawing; first what the model knows."""
+def choose_images(captioner: Captioner) -> list[Upload]:
+    """Let the visitor upload photos, take one, or choose a drawing."""
     ways = ["Upload", "Camera", "Drawings"]
-    if drawings_only := knows_drawings_only(captioner):
-        st.warning("This model has learned from the bundled drawings only: what it says of photographs is nonsense.")
-    way = st.segmented_control("Pictures from", ways, default="Drawings" if drawings_only else "Upload", required=True)
+    if drawings_only := trained_on_drawings(captioner.config):
+        st.warning("This model was trained on the bundled drawings only. Its captions of photos are meaningless.")
+    way = st.segmented_control("Image source", ways, default="Drawings" if drawings_only else "Upload", required=True)
     if way == "Drawings":
         if not drawings_only:
-            st.caption("This model has learned from photographs. It has never seen a drawing, so do not expect much.")
-        names = drawings(captioner.config.train.seed)
-        with st.container(horizontal=True, gap="small"):
-            for number, name in enumerate(names, 1):
-                st.image(DRAWINGS / name, caption=str(number), width=96, alt=f"drawing {number}")
-        number = st.pills("Drawing", range(1, len(names) + 1), default=1, required=True)
-        return [Source(names[number - 1], names[number - 1], (DRAWINGS / names[number - 1]).read_bytes)]
+            st.caption("This model was trained on photos and has never seen a drawing. Expect poor captions.")
+        return [choose_drawing(drawings(captioner.config.train.seed))]
     if way == "Camera":
-        photo = st.camera_input("Take a photograph")
-        return [Source("photograph.jpg", photo.file_id, photo.getvalue)] if photo else []
+        photo = st.camera_input("Take a photo")
+        return [Upload("photo.jpg", photo.file_id, photo.getvalue)] if photo else []
     files = st.file_uploader(
-        "Photographs, up to 10 MB and 50 megapixels each",
+        "Photos, up to 10 MB and 50 megapixels each",
         ["jpg", "jpeg", "png", "webp", "gif"],
         accept_multiple_files=True,
     )
-    if len(files) > MOST:
-        st.warning(f"Only the first {MOST} are captioned. Remove some of them to see the others.")
-    return [Source(file.name, file.file_id, file.getvalue) for file in files[:MOST]]
+    if len(files) > MAX_UPLOADS:
+        st.warning(f"Only the first {MAX_UPLOADS} photos are captioned. Remove some to caption the others.")
+    return [Upload(file.name, file.file_id, file.getvalue) for file in files[:MAX_UPLOADS]]
 
 
-@st.fragment  # choosing a word draws this picture anew, not the whole page
+def choose_drawing(names: list[str]) -> Upload:
+    """Let the visitor choose one of the bundled drawings."""
+    folder = ROOT / DRAWINGS_DIR
+    with st.container(horizontal=True, gap="small"):
+        for number, name in enumerate(names, 1):
+            st.image(folder / name, caption=str(number), width=96, alt=f"drawing {number}")
+    number = st.pills("Drawing", range(1, len(names) + 1), default=1, required=True)
+    name = names[number - 1]
+    return Upload(name, name, (folder / name).read_bytes)
+
+
+@st.fragment  # choosing a word updates this image only, not the whole page
 def show(result: Result, key: str) -> None:
-    """One picture with its captions; a chosen word shows where the model looked as it said it."""
-    entry, picture = result.entry, shrink(result.picture, PAGE_SIDE)
-    name = entry.image if len(entry.image) <= 80 else entry.image[:79] + "…"
+    """One image with its captions, and the attention map of the chosen word."""
+    entry, image = result.entry, thumbnail(result.image, PAGE_SIDE)
+    name = entry.name if len(entry.name) <= 80 else entry.name[:79] + "…"
     left, right = st.columns(2, gap="medium")
     with right:
-        st.html(shown(name) + shown(entry.caption or "(the model says nothing)", "h2", "caption"))
-        st.caption(f"{result.seconds:.1f} s · log-probability {entry.log_prob:.2f} (the nearer to 0, the surer)")
+        st.html(as_html(name) + as_html(entry.caption or "(empty caption)", "h2", "caption"))
+        st.caption(f"{result.seconds:.1f} s · log-probability {entry.log_prob:.2f}")
         word = None
         if entry.words:
-            places = range(len(entry.words))
             word = st.pills(
-                "Where it looked: choose a word",
-                places,
+                "Choose a word to see its attention map",
+                range(len(entry.words)),
                 format_func=lambda place: label(entry.words[place]),
                 key=f"word{key}",
                 wrap=True,
             )
         if others := entry.candidates[1:]:
-            items = "".join(
-                f"<li>{shown(f'{ISOLATE[0]}{caption}{ISOLATE[1]} ({log_prob:.2f})', 'div')}</li>"
-                for caption, log_prob in others
-            )
-            st.html(f'Other candidates, best first <ul class="others">{items}</ul>')
-        st.caption("As alt text, to copy once you have checked it")
-        st.code(
-            alt_text(entry.caption),
-            language=None,
-            wrap_lines=True,
-            height=160 if len(entry.caption) > 300 else "content",
-        )
-        jpeg = partial(as_jpeg, result)  # drawn when it is asked for
+            texts = [f"{ISOLATE[0]}{caption}{ISOLATE[1]} ({log_prob:.2f})" for caption, log_prob in others]
+            items = "".join(f"<li>{as_html(text, 'div')}</li>" for text in texts)
+            st.html(f'Other candidates with their log-probabilities <ul class="others">{items}</ul>')
+        st.caption("Alt text (check it before you use it)")
+        long = len(entry.caption) > 300
+        st.code(alt_text(entry.caption), language=None, wrap_lines=True, height=160 if long else "content")
+        jpeg = partial(as_jpeg, result)  # made when the button is clicked
         st.download_button(
-            "Captioned picture", jpeg, file_name(entry.image, set()), "image/jpeg", key=f"jpeg{key}", on_click="ignore"
+            "Captioned image", jpeg, file_name(entry.name, set()), "image/jpeg", key=f"jpeg{key}", on_click="ignore"
         )
     with left:
         if word is None or entry.attention is None:
-            st.image(picture, alt=alt_text(entry.caption), width="stretch")
+            st.image(image, alt=alt_text(entry.caption), width="stretch")
         else:
-            looked = f"{name}: where the model looked as it said {entry.words[word]}"
-            st.image(heatmap.overlay(picture, entry.attention[word]), alt=looked, width="stretch")
+            alt = f"{name}: attention map of the word {entry.words[word]}"
+            st.image(heatmap.overlay(image, entry.attention[word]), alt=alt, width="stretch")
 
 
-def caption_all(captioner: Captioner, model: tuple[Path, int], sources: list[Source], method: Method) -> list[Result]:
-    """Caption and show each picture; what this visitor has seen already is kept, and nothing else."""
+def show_captions(captioner: Captioner, model: tuple[Path, int], uploads: list[Upload], method: Method) -> list[Result]:
+    """Caption and show each image. The visitor's session keeps the results of the images on the page, and no others."""
     kept: dict[object, Result | str] = st.session_state.setdefault("captioned", {})
-    keys = [(model, source.identity, method) for source in sources]
+    keys = [(model, upload.identity, method) for upload in uploads]
     for old in kept.keys() - set(keys):
         del kept[old]
-    for key, source in zip(keys, sources, strict=True):
+    for key, upload in zip(keys, uploads, strict=True):
         if key not in kept:
             with st.spinner("Captioning …"):
                 try:
-                    kept[key] = caption_upload(captioner, turn(), source.read(), source.name, method)
+                    kept[key] = caption_upload(captioner, turn(), upload.read(), upload.name, method)
                 except UploadError as error:
                     kept[key] = str(error)
         outcome = kept[key]
         if isinstance(outcome, Result):
             show(outcome, str(hash(key)))
         else:
-            st.html(shown(source.name))
+            st.html(as_html(upload.name))
             st.error(outcome)
     return [outcome for outcome in map(kept.get, keys) if isinstance(outcome, Result)]
 
 
+def show_model_card() -> None:
+    """The model card with its headings one level lower, without metadata, images and relative links."""
+    card = re.sub(r"\A---\n.*?\n---\n+", "", MODEL_CARD.read_text("utf-8"), flags=re.DOTALL)
+    card = re.sub(r"^!\[.*\n", "", card, flags=re.MULTILINE)
+    card = re.sub("^#", "##", re.sub(RELATIVE_LINK, r"\1", card), flags=re.MULTILINE)  # the page has its own h1
+    with st.expander("Model card of the pretrained model"):
+        st.markdown(card)
+
+
 def main() -> None:
-    """The page, from top to bottom; Streamlit runs it anew at every touch."""
-    MultiPartParser.spool_max_size = 2 * MAX_BYTES  # or the server writes uploads of more than 1 MB to a temporary file
+    """The page from top to bottom; Streamlit runs it again at every interaction."""
+    # Keep uploads in memory: by default, those over 1 MB go to a temporary file. Starlette has no option for it.
+    MultiPartParser.spool_max_size = 2 * MAX_UPLOAD_BYTES
     st.set_page_config("Image captioning", "🖼️", layout="wide")
-    st.html(STYLE)
-    st.title("What is in the picture?", anchor=False)
+    st.html(PAGE_STYLE)
+    st.title("Caption your own photos", anchor=False)
     paths = find_checkpoints(Path(), PRETRAINED)
     if not paths:
-        st.info("There is no model here yet. This trains one on the bundled drawings, in about a minute on two cores:")
+        st.info("There is no model here yet. Train one on the bundled drawings (about a minute on two CPU cores):")
         st.code("python train.py", language=None)
         return
     with st.sidebar:
         captioner, path, modified = choose_model(paths)
         method = choose_method(captioner.config.generate.beam_size)
-    sources = choose_pictures(captioner)
+    uploads = choose_images(captioner)
     st.markdown(LIMITS)
-    results = caption_all(captioner, (path, modified), sources, method)
+    results = show_captions(captioner, (path, modified), uploads, method)
     if results:
         with st.container(horizontal=True):
             st.download_button("All captions as CSV", as_csv(results), "captions.csv", "text/csv", on_click="ignore")
             st.download_button(
                 "All captions as JSON", as_json(results), "captions.json", "application/json", on_click="ignore"
             )
-    st.caption(
-        "Your pictures stay in this server's memory while the page is open. They are neither stored nor passed on."
-    )
+    st.caption("Your images stay in this server's memory while the page is open. They are not stored or shared.")
     if MODEL_CARD.exists():
-        with st.expander("Model card of the pretrained captioner"):
-            card = re.sub(r"\A---\n.*?\n---\n+", "", MODEL_CARD.read_text("utf-8"), flags=re.DOTALL)  # metadata
-            card = re.sub(r"^!\[.*\n", "", card, flags=re.MULTILINE)
-            card = re.sub("^#", "##", re.sub(RELATIVE_LINK, r"\1", card), flags=re.MULTILINE)  # the page has its title
-            st.markdown(card)
+        show_model_card()
 
 
 if __name__ == "__main__":

@@ -1,13 +1,13 @@
-"""SHOW: caption pictures; write an HTML gallery, captioned JPGs and captions.json.
+"""SHOW: caption images; write an HTML gallery, captioned JPGs and captions.json.
 
-python inference_visualize.py                            the test split of the checkpoint's own captions file
-python inference_visualize.py --images holiday/ dog.jpg  own photos: files, or folders searched through
-python inference_visualize.py --attention_strips         where an attention or transformer decoder looked, as JPGs for slides
+python inference_visualize.py                            the test split of the checkpoint's captions file
+python inference_visualize.py --images holiday/ dog.jpg  your own photos: files, or folders that are searched for images
+python inference_visualize.py --attention_strips         also write the attention maps of each caption as a JPG
 """
 
-import json
 import os
 import sys
+from argparse import Namespace
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,73 +16,137 @@ from PIL import Image
 from tqdm import tqdm
 
 from cli import OptionParser, UserError, atomic_open, run_script
+from config import Config
 from data.captions import SPLITS, read_captions, references_of
 from data.images import ImageError, find_images, load_image
-from gallery.page import Entry, printable, render_page
-from gallery.pictures import file_name, save_pictures
+from gallery.page import Entry, captions_json, render_page
+from gallery.pictures import file_name, save_images
 from models.captioner import Captioner
 from models.pretrained import PRETRAINED, find_checkpoint
 from utils import pick_device
 
 PAGE = "captions_result.html"
 BATCH_IMAGES = 16
-BATCH_PIXELS = 50_000_000  # a batch of large photos is closed early: 16 of 50 megapixels would fill 2.4 GB
+BATCH_PIXELS = 50_000_000  # large photos make smaller batches: 16 of 50 megapixels would take 2.4 GB
 
 
 @dataclass(frozen=True)
-class Source:
-    """A picture to caption."""
+class Photo:
+    """An image to caption."""
 
-    image: str  # name to show
+    name: str  # as shown
     path: Path
     references: list[str]
 
 
-def own_photos(paths: list[Path]) -> list[Source]:
-    """The pictures among files and folders, named by what of their paths differs; a gallery passed on should not tell of home folders."""
+def read_options(argv: list[str]) -> Namespace:
+    """The command line.
+
+    Raises:
+        UserError: an option is invalid, or conflicts with another.
+    """
+    parser = OptionParser(prog="inference_visualize.py", description="Caption images and show them in a gallery.")
+    add = parser.add_argument
+    add("--checkpoint", type=Path, help="the model (default: checkpoints.pth if it exists, else the pretrained model)")
+    add("--images", type=Path, nargs="+", action="extend", help="your own photos, files or folders, instead of a split")
+    add("--output_dir", type=Path, default=Path("outputs"), help="folder for all results (default: %(default)s)")
+    add("--captions_file", help="captions.csv to use instead of the one the checkpoint was trained with")
+    add("--image_dir", help="image folder to use instead of the one the checkpoint was trained with")
+    add("--split", choices=SPLITS, help="split of the captions file to caption (default: test)")
+    add("--beam_size", type=int, help="hypotheses kept at each step; 1 is greedy (default: the checkpoint's)")
+    add("--attention_strips", action="store_true", help="also write attention maps for slides to attention/NAME.jpg")
+    add("--limit", type=int, help="caption only the first LIMIT images")
+    add("--device", default="auto", help="auto, cpu, cuda, cuda:1 or mps (default: %(default)s)")
+    options = parser.parse_args(argv)
+    for name in ("beam_size", "limit"):
+        value = getattr(options, name)
+        if value is not None and value < 1:
+            raise UserError(f"--{name} {value}: must be 1 or more")
+    if options.images and (options.captions_file or options.image_dir or options.split):
+        raise UserError(
+            "--images is for your own photos; --captions_file, --image_dir and --split select images of a data set. "
+            "Use one or the other"
+        )
+    return options
+
+
+def own_photos(paths: list[Path]) -> list[Photo]:
+    """The images among files and folders.
+
+    Their names are relative to their common folder, so that a gallery does not reveal home folders.
+    """
     files = find_images(paths)
     parents = [str(file.parent.resolve()) for file in files]
     try:
         common = os.path.commonpath(parents)
-    except ValueError:  # on Windows, two drives
-        return [Source(str(file), file, []) for file in files]
+    except ValueError:  # two drives on Windows
+        return [Photo(str(file), file, []) for file in files]
     return [
-        Source((Path(parent).relative_to(common) / file.name).as_posix(), file, [])
+        Photo((Path(parent).relative_to(common) / file.name).as_posix(), file, [])
         for file, parent in zip(files, parents, strict=True)
     ]
 
 
-def split_pictures(captions_file: str, image_dir: str, split: str, seed: int) -> list[Source]:
-    """The images of one split, with people's captions as references."""
-    references = references_of(read_captions(captions_file, seed), split)
-    return [Source(image, Path(image_dir) / image, captions) for image, captions in references.items()]
+def choose_photos(options: Namespace, checkpoint: Path, config: Config) -> list[Photo]:
+    """The images that the options select; those of a split come with their references.
+
+    Raises:
+        UserError: there are none.
+    """
+    if options.images:
+        return own_photos(options.images)[: options.limit]
+    captions_file = options.captions_file or config.data.captions_file
+    if checkpoint == PRETRAINED and not Path(captions_file).exists():
+        raise UserError(
+            "the data set of the pretrained model is not here. Name your own photos with --images, "
+            "or train a model with `python train.py`"
+        )
+    image_dir = Path(options.image_dir or config.data.image_dir)
+    references = references_of(read_captions(captions_file, config.train.seed), options.split or "test")
+    return [Photo(name, image_dir / name, captions) for name, captions in references.items()][: options.limit]
 
 
-def find_foreign(sources: list[Source], output_dir: Path) -> Path | None:
-    """A file where a JPG is to go, though no gallery was made in ``output_dir``: what one leaves, even if killed, are two of each name."""
+def check_overwriting(photos: list[Photo], output_dir: Path) -> None:
+    """Protect images that are not from an earlier gallery.
+
+    Raises:
+        UserError: a photo lies in ``output_dir``, or a JPG to be written would replace a file of another origin.
+    """
+    folder = output_dir.resolve()
+    if inside := [photo.path for photo in photos if folder in photo.path.resolve().parents]:
+        raise UserError(f"{inside[0]}: is in --output_dir {output_dir} and might be overwritten. Choose another folder")
     if (output_dir / PAGE).exists():
-        return None
+        return
     taken: set[str] = set()
-    for name in [file_name(source.image, taken) for source in sources]:
-        both = [path for path in (output_dir / name, output_dir / "pictures" / name) if path.exists()]
-        if len(both) == 1:
-            return both[0]
-    return None
+    for name in [file_name(photo.name, taken) for photo in photos]:
+        existing = [path for path in (output_dir / name, output_dir / "pictures" / name) if path.exists()]
+        if len(existing) == 1:  # an interrupted run leaves both
+            raise UserError(
+                f"{existing[0]}: not from an earlier gallery and would be overwritten. Choose another --output_dir"
+            )
 
 
-def load_batches(sources: list[Source], skipped: list[tuple[str, str]]) -> Iterator[list[tuple[Source, Image.Image]]]:
-    """Yield pictures in batches; one that cannot be used is named on stderr and added to ``skipped`` with its reason."""
-    batch: list[tuple[Source, Image.Image]] = []
+def has_attention(captioner: Captioner) -> bool:
+    """Whether the decoder attends to regions of the image."""
+    return captioner.config.decoder.name != "lstm"
+
+
+def load_batches(photos: list[Photo], skipped: list[tuple[str, str]]) -> Iterator[list[tuple[Photo, Image.Image]]]:
+    """Yield decoded images in batches.
+
+    An unreadable image is reported on stderr; its name and the reason are added to ``skipped``.
+    """
+    batch: list[tuple[Photo, Image.Image]] = []
     pixels = 0
-    for source in sources:
+    for photo in photos:
         try:
-            picture = load_image(source.path)
+            image = load_image(photo.path)
         except ImageError as error:
             tqdm.write(f"skipped: {error}", file=sys.stderr)
-            skipped.append((source.image, str(error).removeprefix(f"{source.path}: ")))
+            skipped.append((photo.name, str(error).removeprefix(f"{photo.path}: ")))
             continue
-        batch.append((source, picture))
-        pixels += picture.width * picture.height
+        batch.append((photo, image))
+        pixels += image.width * image.height
         if len(batch) == BATCH_IMAGES or pixels > BATCH_PIXELS:
             yield batch
             batch, pixels = [], 0
@@ -90,109 +154,56 @@ def load_batches(sources: list[Source], skipped: list[tuple[str, str]]) -> Itera
         yield batch
 
 
-def caption_all(
-    captioner: Captioner, sources: list[Source], output_dir: Path, beam_size: int, strips: bool
-) -> tuple[list[Entry], list[tuple[str, str]]]:
-    """Caption each picture and write its JPGs; return what was captioned, and (name, reason) of what was skipped.
+def write_gallery(
+    captioner: Captioner, photos: list[Photo], output_dir: Path, beam_size: int, checkpoint: str, strips: bool
+) -> int:
+    """Caption the photos; write their JPGs (with ``strips`` attention strips too), captions.json and the page.
+
+    Args:
+        checkpoint: name of the model, for the page.
+
+    Returns:
+        How many images were captioned; unreadable ones are skipped.
 
     Raises:
-        UserError: not one picture can be used.
+        UserError: none of the images can be used.
     """
     entries: list[Entry] = []
     skipped: list[tuple[str, str]] = []
     taken: set[str] = set()
-    with tqdm(total=len(sources), desc="captioning", unit="img", disable=None) as bar:
-        for batch in load_batches(sources, skipped):
-            candidates = captioner.caption([picture for _, picture in batch], beam_size, attention=True)
-            for (source, picture), found in zip(batch, candidates, strict=True):
-                ranked = [(candidate.caption, candidate.log_prob) for candidate in found]
-                entry = Entry(source.image, ranked, source.references, attention=found[0].attention)
-                entries.append(save_pictures(picture, entry, output_dir, taken, strips))
+    with tqdm(total=len(photos), desc="captioning", unit="img", disable=None) as bar:
+        for batch in load_batches(photos, skipped):
+            found = captioner.caption([image for _, image in batch], beam_size, attention=True)
+            for (photo, image), candidates in zip(batch, found, strict=True):
+                entry = Entry.from_candidates(photo.name, candidates, photo.references)
+                entries.append(save_images(image, entry, output_dir, taken, strips))
             bar.update(len(entries) + len(skipped) - bar.n)
     if not entries and len(skipped) == 1:
-        raise UserError(f"{sources[0].path}: {skipped[0][1]}. Name another picture with --images")
+        raise UserError(f"{photos[0].path}: {skipped[0][1]}. Name another image with --images")
     if not entries:
-        raise UserError(
-            f"none of the {len(skipped)} pictures can be used (each is listed above with its reason). Check the folder"
-        )
-    return entries, skipped
+        raise UserError(f"none of the {len(skipped)} images can be used (see the reasons above). Check the folder")
+    with atomic_open(output_dir / "captions.json") as file:
+        file.write(captions_json(entries))
+    with atomic_open(output_dir / PAGE) as file:
+        file.write(render_page(entries, skipped, checkpoint, beam_size))
+    return len(entries)
 
 
 def main(argv: list[str]) -> None:
-    """Choose the pictures, caption them, write the gallery."""
-    parser = OptionParser(prog="inference_visualize.py", description="Caption pictures and show them in a gallery.")
-    parser.add_argument(
-        "--checkpoint",
-        type=Path,
-        help="the model (default: checkpoints.pth, or if there is none the pretrained captioner)",
+    """Load the model, choose the images, write the gallery."""
+    options = read_options(argv)
+    checkpoint = find_checkpoint(options.checkpoint)
+    captioner = Captioner.load(checkpoint, pick_device(options.device))
+    if options.attention_strips and not has_attention(captioner):
+        name = captioner.config.decoder.name
+        raise UserError(f"--attention_strips: the {name} decoder of {checkpoint} has no attention. Omit the option")
+    photos = choose_photos(options, checkpoint, captioner.config)
+    check_overwriting(photos, options.output_dir)
+    beam_size = options.beam_size or captioner.config.generate.beam_size
+    count = write_gallery(
+        captioner, photos, options.output_dir, beam_size, checkpoint.name, strips=options.attention_strips
     )
-    parser.add_argument(
-        "--images", type=Path, nargs="+", action="extend", help="own photos, files or folders, instead of a split"
-    )
-    parser.add_argument(
-        "--output_dir", type=Path, default=Path("outputs"), help="what is written goes here (default: %(default)s)"
-    )
-    parser.add_argument("--captions_file", help="another captions.csv than the checkpoint was trained with")
-    parser.add_argument("--image_dir", help="another folder of images than the checkpoint was trained with")
-    parser.add_argument("--split", choices=SPLITS, help="which images of the captions file (default: test)")
-    parser.add_argument(
-        "--beam_size", type=int, help="sentences kept open at each step; 1 is greedy (default: the checkpoint's)"
-    )
-    parser.add_argument(
-        "--attention_strips",
-        action="store_true",
-        help="for slides: where the model looked at each word, as attention/NAME.jpg",
-    )
-    parser.add_argument("--limit", type=int, help="caption only the first so many pictures")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 or mps (default: %(default)s)")
-    arguments = parser.parse_args(argv)
-    for option in ("beam_size", "limit"):
-        value = getattr(arguments, option)
-        if value is not None and value < 1:
-            raise UserError(f"--{option} {value}: must be 1 or more")
-    if arguments.images and (arguments.captions_file or arguments.image_dir or arguments.split):
-        raise UserError(
-            "--images names own photos, --captions_file, --image_dir and --split those of a data set. Use one or the other"
-        )
-
-    checkpoint = find_checkpoint(arguments.checkpoint)
-    captioner = Captioner.load(checkpoint, pick_device(arguments.device))
-    config = captioner.config
-    if arguments.attention_strips and config.decoder.name == "lstm":
-        raise UserError(
-            f"--attention_strips: the lstm decoder of {checkpoint} looks at no place in particular. Leave it out"
-        )
-    if arguments.images:
-        sources = own_photos(arguments.images)
-    else:
-        captions_file = arguments.captions_file or config.data.captions_file
-        if checkpoint == PRETRAINED and not Path(captions_file).exists():
-            raise UserError(
-                "the pretrained captioner brings no pictures of its own: name yours with --images, or train one with `python train.py`"
-            )
-        sources = split_pictures(
-            captions_file, arguments.image_dir or config.data.image_dir, arguments.split or "test", config.train.seed
-        )
-    sources = sources[: arguments.limit]
-    inside = [source.path for source in sources if arguments.output_dir.resolve() in source.path.resolve().parents]
-    if inside:  # a captioned JPG could take the place of somebody's only copy
-        raise UserError(
-            f"{inside[0]}: lies in --output_dir {arguments.output_dir} and might be overwritten. Choose another output folder"
-        )
-
-    if foreign := find_foreign(sources, arguments.output_dir):
-        raise UserError(
-            f"{foreign}: is not of an earlier gallery and would be overwritten. Choose another --output_dir"
-        )
-
-    beam_size = arguments.beam_size or config.generate.beam_size
-    entries, skipped = caption_all(captioner, sources, arguments.output_dir, beam_size, arguments.attention_strips)
-    with atomic_open(arguments.output_dir / "captions.json") as file:
-        file.write(printable(json.dumps([entry.record() for entry in entries], ensure_ascii=False, indent=2)))
-    page = arguments.output_dir / PAGE
-    with atomic_open(page) as file:
-        file.write(render_page(entries, skipped, checkpoint.name, beam_size))
-    print(f"captioned {len(entries)} of {len(sources)} pictures: open {page}")
+    print(f"captioned {count} of {len(photos)} images: open {options.output_dir / PAGE}")
 
 
 if __name__ == "__main__":

@@ -1,8 +1,7 @@
-"""What app.py does for a visitor, without the page: which checkpoints there are, captioning one upload, the files to download."""
+"""What app.py does without its page: find checkpoints, caption one upload, and make the files to download."""
 
 import csv
 import io
-import json
 import threading
 import time
 from collections.abc import Sequence
@@ -11,18 +10,17 @@ from pathlib import Path
 
 from PIL import Image
 
-from demo.uploads import read_picture
-from gallery.page import Entry, printable
-from gallery.pictures import PICTURE_SIDE, shrink, with_caption
-from models.captioner import Captioner
+from demo.uploads import read_upload
+from gallery.page import Entry, captions_json, printable
+from gallery.pictures import CAPTIONED_SIDE, thumbnail, with_caption
+from models.captioner import Candidate, Captioner
 
-DRAWN = 5  # sentences drawn at random for a picture; the likeliest is its caption
-SAMPLE_IMAGES = "data/sample/images"
+SAMPLES = 5  # captions sampled per image; the most probable is its caption
 
 
 @dataclass(frozen=True)
 class Method:
-    """How a sentence is searched for: by a beam (of 1: greedily), or if there is a temperature drawn at random."""
+    """How captions are decoded: by beam search (greedily with a beam of 1), or sampled if there is a temperature."""
 
     beam_size: int = 1
     temperature: float | None = None
@@ -31,76 +29,71 @@ class Method:
 
 @dataclass(frozen=True)
 class Result:
-    """A captioned picture, and what the page shows of it."""
+    """A captioned image, and what the page shows of it."""
 
     entry: Entry
-    picture: Image.Image  # at most PICTURE_SIDE on its longer side
-    seconds: float  # to decode and caption it; not the wait for the visitors before
+    image: Image.Image  # at most CAPTIONED_SIDE pixels on its longer side
+    seconds: float  # to decode and caption it, without waiting for other visitors
 
 
 def find_checkpoints(folder: Path, pretrained: Path) -> list[Path]:
-    """The checkpoints that ``train.py`` left in ``folder`` and its runs/, then the pretrained one: those that exist."""
+    """The checkpoints of ``train.py`` in ``folder`` and its runs/, then the pretrained one; only those that exist."""
     candidates = [folder / "checkpoints.pth", *sorted(folder.glob("runs/*/checkpoints.pth")), pretrained]
     return [path for path in candidates if path.is_file()]
 
 
-def knows_drawings_only(captioner: Captioner) -> bool:
-    """Whether it has learned from the bundled drawings, and so knows nothing of photographs."""
-    return captioner.config.data.image_dir == SAMPLE_IMAGES
-
-
 def caption_upload(captioner: Captioner, turn: threading.Lock, data: bytes, name: str, method: Method) -> Result:
-    """Caption one picture; visitors take turns, so that one decoded photograph at a time is in memory, however many are uploaded.
+    """Caption one image. ``turn`` is shared by all visitors, so that only one decoded upload at a time is in memory.
 
     Raises:
-        UploadError: the bytes are no picture that can be used.
+        UploadError: the bytes are not a usable image.
     """
     with turn:
         start = time.perf_counter()
-        picture = read_picture(data)
+        image = read_upload(data)
         if method.temperature is None:
-            found = captioner.caption([picture], method.beam_size, attention=True)[0]
+            found = captioner.caption([image], method.beam_size, attention=True)[0]
         else:
-            found = captioner.sample([picture], DRAWN, method.temperature, method.seed, attention=True)[0]
-        picture = shrink(picture, PICTURE_SIDE)
+            found = captioner.sample([image], SAMPLES, method.temperature, method.seed, attention=True)[0]
+        image = thumbnail(image, CAPTIONED_SIDE)
         seconds = time.perf_counter() - start
-    different = {candidate.caption: candidate.log_prob for candidate in found}  # the same sentence may be drawn twice
-    return Result(Entry(printable(name), list(different.items()), attention=found[0].attention), picture, seconds)
+    unique: dict[str, Candidate] = {}  # the same caption may be sampled twice
+    for candidate in found:
+        unique.setdefault(candidate.caption, candidate)
+    return Result(Entry.from_candidates(printable(name), list(unique.values())), image, seconds)
 
 
 def alt_text(caption: str) -> str:
-    """The caption as a sentence, for the alt attribute of a picture in a page."""
+    """The caption as a sentence, for the alt attribute of an image in a page."""
     sentence = caption.strip()
     return sentence[:1].upper() + sentence[1:].rstrip(".") + "." if sentence else ""
 
 
 def as_csv(results: Sequence[Result]) -> bytes:
-    """image, caption, log_prob: a row a picture, with the mark by which Excel knows UTF-8."""
+    """Columns image, caption, log_prob; one row per image, with the byte order mark that Excel needs for UTF-8."""
     file = io.StringIO()
-    writer = csv.writer(
-        file, quoting=csv.QUOTE_ALL
-    )  # or where lists are parted by semicolons, one in a name would begin a new cell
+    # Where the separator is a semicolon, a semicolon in an unquoted name would begin a new cell.
+    writer = csv.writer(file, quoting=csv.QUOTE_ALL)
     writer.writerow(["image", "caption", "log_prob"])
     for result in results:
         entry = result.entry
-        writer.writerow([_no_formula(entry.image), _no_formula(entry.caption), f"{entry.log_prob:.4f}"])
+        writer.writerow([_no_formula(entry.name), _no_formula(entry.caption), f"{entry.log_prob:.4f}"])
     return file.getvalue().encode("utf-8-sig")
 
 
 def _no_formula(text: str) -> str:
-    """A spreadsheet computes a cell that begins like this, and a file's name can be chosen to harm whoever opens the table."""
-    return (
-        f"'{text}" if text.startswith(tuple("=+-@\t\r\n\uff1d\uff0b\uff0d\uff20")) else text
-    )  # the last four are full-width ones
+    """Quote text that a spreadsheet would run as a formula: file names come from strangers."""
+    full_width = ("\uff1d", "\uff0b", "\uff0d", "\uff20")  # = + - @
+    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r", "\n", *full_width)) else text
 
 
 def as_json(results: Sequence[Result]) -> bytes:
-    """The same as inference_visualize.py's captions.json."""
-    return json.dumps([result.entry.record() for result in results], ensure_ascii=False, indent=2).encode()
+    """The same format as captions.json of inference_visualize.py."""
+    return captions_json([result.entry for result in results]).encode()
 
 
 def as_jpeg(result: Result) -> bytes:
-    """The picture with its caption under it."""
+    """The image with its caption below it."""
     file = io.BytesIO()
-    with_caption(result.picture, result.entry.caption).save(file, "JPEG", quality=88)
+    with_caption(result.image, result.entry.caption).save(file, "JPEG", quality=88)
     return file.getvalue()

@@ -1,47 +1,40 @@
-"""Where a decoder looked as it said a word, in colours over the picture: for the gallery's page and for the JPG strips.
+"""Attention maps as colours over an image, for the gallery page, the JPG strips and the demo.
 
-Attention is a weight for each position of the encoder's grid (7 x 7 for pictures of 224 pixels, row by row), which covers the whole
-picture, squeezed to a square; so the grid is stretched over the picture whatever its shape. The weights of a word sum to 1.
+Attention is one weight per cell of the encoder's grid (h, w), such as 7 x 7; the weights of a word sum to 1. The grid
+covers the whole image, which is resized to the encoder's input without cropping, so it is stretched over an image of
+any shape.
 
-Each word is scaled to its own maximum, not to its own range: 0 keeps its colour and hardly differing weights hardly differ in colour,
-where stretching from the least to the greatest would draw a landscape into a decoder that looks everywhere alike. What it costs is that
-colours tell nothing of how one word's weights compare with another's.
+Weights are divided by the maximum of their word. Zero keeps its colour, and nearly equal weights get nearly equal
+colours; scaling from minimum to maximum would show structure where attention is uniform. Colours are therefore not
+comparable between words.
 """
 
 import base64
-import math
 
 import numpy as np
 import torch
 from PIL import Image
 
-# From dark blue to yellow, as cividis (Nunez et al. 2018, https://arxiv.org/abs/1712.01662): the same to colour-blind eyes, and as brightness
-# rises evenly, readable in a grey print. Dark pictures turn bluish, bright ones dim, where the decoder did not look.
+# From dark blue to yellow, like cividis (Nunez et al. 2018, https://arxiv.org/abs/1712.01662): readable with colour
+# blindness, and in greyscale print because brightness rises evenly. The page's script gets the same values.
 COLD, HOT = (0, 34, 78), (255, 234, 70)
-OPACITY = 0.55  # of the colours; the rest is photograph
+OPACITY = 0.55  # of the colours; the rest is the image
 
 
-def relative(attention: torch.Tensor) -> torch.Tensor:
-    """Weights (words, P) -> (words, P) from 0 to 1, the greatest weight of each word being 1."""
-    return attention / attention.amax(dim=1, keepdim=True)
+def relative(weights: torch.Tensor) -> torch.Tensor:
+    """Weights (..., h, w) -> the same shape, divided by the maximum of each map."""
+    return weights / weights.amax(dim=(-2, -1), keepdim=True)
 
 
 def encode(attention: torch.Tensor) -> str:
-    """Weights (words, P) for a data attribute of the page: relative, a byte each (255 is the greatest), in base64."""
+    """Attention (words, h, w) as base64 for a data attribute: one byte per weight, row by row, 255 for the maximum."""
     return base64.b64encode((relative(attention) * 255).round().to(torch.uint8).numpy().tobytes()).decode("ascii")
 
 
-def overlay(picture: Image.Image, weights: torch.Tensor) -> Image.Image:
-    """The picture with the weights (P,) of one word over it, smoothly enlarged.
-
-    Raises:
-        ValueError: P is no square number.
-    """
-    side = math.isqrt(len(weights))
-    grid = relative(weights.reshape(1, -1)).reshape(side, side).numpy().astype(np.float32)
-    heat = np.asarray(Image.fromarray(grid).resize(picture.size, Image.Resampling.BICUBIC)).clip(
-        0, 1
-    )  # cubic curves overshoot
+def overlay(image: Image.Image, weights: torch.Tensor) -> Image.Image:
+    """An RGB image with the attention map (h, w) of one word over it, enlarged by bicubic interpolation."""
+    grid = Image.fromarray(relative(weights).numpy().astype(np.float32))
+    heat = np.asarray(grid.resize(image.size, Image.Resampling.BICUBIC)).clip(0, 1)  # bicubic overshoots
     colours = np.array(COLD) + heat[..., None] * (np.array(HOT) - np.array(COLD))  # (height, width, 3)
-    mixed = (1 - OPACITY) * np.asarray(picture, dtype=np.float32) + OPACITY * colours
+    mixed = (1 - OPACITY) * np.asarray(image, dtype=np.float32) + OPACITY * colours
     return Image.fromarray(mixed.round().astype(np.uint8))

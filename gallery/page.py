@@ -1,17 +1,18 @@
-"""What inference_visualize.py shows: captioned JPGs, and one HTML page that opens from disk.
+"""The gallery page that inference_visualize.py writes: one HTML file that opens from disk.
 
-The page shows plain pictures from ``pictures/`` and links each to its captioned JPG. Showing the captioned JPGs themselves would say every
-caption twice, once as pixels that cannot be searched, enlarged or read aloud; and a plain picture half the size makes the page lighter.
+The page shows the plain images in ``pictures/``, each linked to its captioned JPG in the output folder. Showing the
+captioned JPGs instead would repeat every caption as pixels that cannot be searched, enlarged or read aloud.
 
-Where the decoder looked as it said each word (heatmap.py) is kept in the page as numbers, a byte each, and drawn when a word is asked about;
-not in captions.json, which it would make many times as long. The strips, pictures of the same for slides, are written if wanted.
+Attention (heatmap.py) is embedded as one byte per weight and drawn by attention.js on demand. It is not in
+captions.json, which it would make many times larger.
 
-Captions, references and file names come from models and from strangers: the page is rendered by Jinja2 with autoescape on, and its
-Content-Security-Policy runs no script but the template's own.
+Captions, references and file names are untrusted: Jinja2 renders the page with autoescape on, and its
+Content-Security-Policy allows no script but the template's own.
 """
 
 import base64
 import hashlib
+import json
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -22,30 +23,42 @@ import jinja2
 import torch
 
 from gallery import heatmap
-from gallery.agreement import FEWEST_IMAGES, image_cider, mark_shared, mark_unsaid
+from gallery.agreement import MIN_IMAGES, image_cider, mark_shared, mark_unmatched
+from models.captioner import Candidate
+
+FRAME_RATIOS = 0.75, 1.78  # narrowest and widest frame of an image in the page, as width / height
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One captioned picture."""
+    """One captioned image."""
 
-    image: str  # name to show
+    name: str  # as shown
     candidates: list[tuple[str, float]]  # (caption, log-probability), best first
     references: list[str] = field(default_factory=list)
     file: str = ""  # name of the captioned JPG, and of the plain one in pictures/
-    width: int = 1  # of the plain one, in pixels
+    width: int = 1  # of the plain JPG, in pixels
     height: int = 1
-    attention: torch.Tensor | None = None  # (words of caption.split(), P), if the decoder has any
-    strip: bool = False  # there is a strip of it in attention/
+    attention: torch.Tensor | None = None  # (words of caption.split(), h, w), if the decoder has attention
+    strip: bool = False  # whether attention/ has a JPG of it
+
+    @classmethod
+    def from_candidates(cls, name: str, candidates: Sequence[Candidate], references: Sequence[str] = ()) -> "Entry":
+        """An entry for what a captioner returned for one image, best candidate first."""
+        attention = candidates[0].attention
+        if attention is not None:  # until Candidate.attention is (words, h, w)
+            attention = attention.reshape(len(attention), *[round(attention.shape[1] ** 0.5)] * 2)
+        ranked = [(candidate.caption, candidate.log_prob) for candidate in candidates]
+        return cls(name, ranked, list(references), attention=attention)
 
     @property
     def words(self) -> list[str]:
-        """The caption's words, if it is known where the decoder looked as it said them."""
+        """The words of the caption that have an attention map: all or none."""
         return [] if self.attention is None else self.caption.split()
 
     @property
     def caption(self) -> str:
-        """The best candidate's words."""
+        """The best candidate's caption."""
         return self.candidates[0][0]
 
     @property
@@ -54,11 +67,11 @@ class Entry:
         return self.candidates[0][1]
 
     def record(self) -> dict[str, Any]:
-        """What captions.json holds of this picture."""
+        """The image's object in captions.json."""
         candidates = [{"caption": caption, "log_prob": log_prob} for caption, log_prob in self.candidates]
         known = {"references": self.references} if self.references else {}
         return {
-            "image": self.image,
+            "image": self.name,
             "caption": self.caption,
             "log_prob": self.log_prob,
             "candidates": candidates,
@@ -67,12 +80,45 @@ class Entry:
 
 
 def printable(text: str) -> str:
-    """``text`` with what UTF-8 cannot hold (half characters of file names in an old encoding) shown as question marks."""
+    """``text`` with question marks for lone surrogates (from file names in other encodings): UTF-8 cannot hold them."""
     return text.encode("utf-8", "replace").decode("utf-8")
 
 
+def captions_json(entries: Sequence[Entry]) -> str:
+    """The content of captions.json: a list of ``Entry.record()``."""
+    return printable(json.dumps([entry.record() for entry in entries], ensure_ascii=False, indent=2))
+
+
 def render_page(entries: Sequence[Entry], skipped: Sequence[tuple[str, str]], checkpoint: str, beam_size: int) -> str:
-    """The gallery as one HTML page. ``skipped`` names each picture that could not be used, with its reason."""
+    """The gallery as one HTML page.
+
+    Args:
+        skipped: name and reason of each image that could not be used.
+        checkpoint: name of the model, as shown.
+    """
+    ratios = [entry.width / entry.height for entry in entries]
+    # All frames have the median image's shape, so that rows align; other images are shown whole, with margins.
+    ratio = min(max(statistics.median(ratios), FRAME_RATIOS[0]), FRAME_RATIOS[1]) if ratios else 1.0
+    page = (
+        _environment()
+        .get_template("page.html.j2")
+        .render(
+            entries=entries,
+            has_references=any(entry.references for entry in entries),
+            ciders=image_cider([entry.caption for entry in entries], [entry.references for entry in entries]),
+            min_images=MIN_IMAGES,
+            has_attention=any(entry.words for entry in entries),
+            colours={"cold": heatmap.COLD, "hot": heatmap.HOT, "opacity": heatmap.OPACITY},
+            skipped=skipped,
+            checkpoint=checkpoint,
+            beam_size=beam_size,
+            ratio=round(ratio, 3),
+        )
+    )
+    return printable(page)
+
+
+def _environment() -> jinja2.Environment:
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -82,30 +128,16 @@ def render_page(entries: Sequence[Entry], skipped: Sequence[tuple[str, str]], ch
         keep_trailing_newline=True,
     )
     environment.filters |= {
+        "count": lambda number, noun: f"{number:,} {noun}{'' if number == 1 else 's'}",
         "csp_hash": csp_hash,
-        "weights": heatmap.encode,
+        "encode_attention": heatmap.encode,
+        "log_prob": lambda value: f"{value:.2f}".replace("-", "\N{MINUS SIGN}"),
         "mark_shared": mark_shared,
-        "mark_unsaid": mark_unsaid,
+        "mark_unmatched": mark_unmatched,
     }
-    environment.filters["score"] = lambda value: f"{value:.2f}".replace("-", "\N{MINUS SIGN}")
-    # One shape of frame for all, the typical picture's, so that rows align; others stand in it whole, with margins.
-    ratios = [entry.width / entry.height for entry in entries]
-    ratio = min(max(statistics.median(ratios), 0.75), 1.78) if ratios else 1.0
-    page = environment.get_template("page.html.j2").render(
-        entries=entries,
-        compared=any(entry.references for entry in entries),
-        ciders=image_cider([entry.caption for entry in entries], [entry.references for entry in entries]),
-        fewest=FEWEST_IMAGES,
-        attended=any(entry.words for entry in entries),
-        heatmap=heatmap,
-        skipped=skipped,
-        checkpoint=checkpoint,
-        beam_size=beam_size,
-        ratio=round(ratio, 3),
-    )
-    return printable(page)
+    return environment
 
 
 def csp_hash(text: str) -> str:
-    """The hash by which a Content-Security-Policy lets one inline style or script through."""
+    """The hash that allows one inline style or script in a Content-Security-Policy."""
     return "sha256-" + base64.b64encode(hashlib.sha256(text.encode("utf-8")).digest()).decode("ascii")

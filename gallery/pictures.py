@@ -1,4 +1,4 @@
-"""The JPGs of a gallery: captioned pictures, and strips of where the decoder looked."""
+"""The JPG files of a gallery: captioned images, plain ones for the page, and strips of attention maps."""
 
 import math
 import re
@@ -14,59 +14,45 @@ from cli import atomic_open
 from gallery import heatmap
 from gallery.page import Entry
 
-PICTURE_SIDE = 1024  # longest side of a captioned JPG, in pixels
+# Sizes in pixels.
+CAPTIONED_SIDE = 1024  # longest side of the image in a captioned JPG
+PAGE_SIDE = 640  # longest side of an image in the page: cards are up to 400 CSS pixels wide, each 1 to 3 device pixels
+MIN_WIDTH = 224  # narrower images get white margins, or their caption would be a column of single words
+MAX_LETTERS = 400  # longer captions are cut in the JPG; the page and captions.json have them whole
 
-
-PAGE_SIDE = 640  # of a picture in the page: a card is at most about 400 CSS pixels wide, phones have 2 to 3 pixels to each of those
-
-
-STRIP_WIDTH = 224  # a narrower picture gets white margins, or its caption would be a column of single words
-
-
-STRIP_LETTERS = 400  # a longer caption is cut in the JPG; page and captions.json have all of it
-
-
-PANEL_SIDE = 312  # longest side of a picture in an attention strip
-
-
-PANEL_GAP = 8  # six of them, and what is between, fill a slide of 1920
-
-
-PANEL_COLUMNS = 6
-
+PANEL_SIDE = 312  # longest side of the image in a panel of an attention strip
+PANEL_GAP = 8
+PANEL_COLUMNS = 6  # with their gaps they fill a slide of 1920
+MAX_PANELS = 120  # further words are left out of the strip: a JPG has at most 65,535 pixels a side
 
 FONT = Path(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf")
 
 
-PANELS = 120  # more words are left out of the strip; JPGs end at 65,535 pixels
+def file_name(name: str, taken: set[str]) -> str:
+    """A JPG file name for the image ``name`` that is valid on every file system and not in ``taken``; adds it there.
 
-
-def file_name(image: str, taken: set[str]) -> str:
-    """A JPG name for ``image`` that every file system takes and that is not among ``taken`` yet; adds it there.
-
-    Windows keeps a few names for devices, whatever their suffix.
-
-    Two folders may hold the same name, and macOS and Windows hold ``A.jpg`` and ``a.jpg`` for the same file: ``taken`` is in lower case.
+    Images of two folders may have the same name, Windows reserves a few names whatever their suffix, and for macOS and
+    Windows ``A.jpg`` and ``a.jpg`` are the same file, so ``taken`` holds lower-case names.
     """
-    stem = re.sub(r"[^\w.-]+", "_", Path(image).stem).strip("._-")[:50] or "picture"
+    stem = re.sub(r"[^\w.-]+", "_", Path(name).stem).strip("._-")[:50] or "image"
     stem = f"{stem}_" if re.fullmatch(r"con|prn|aux|nul|(com|lpt)\d", stem.split(".")[0], re.IGNORECASE) else stem
-    name, number = f"{stem}.jpg", 1
-    while name.lower() in taken:
+    result, number = f"{stem}.jpg", 1
+    while result.lower() in taken:
         number += 1
-        name = f"{stem}-{number}.jpg"
-    taken.add(name.lower())
-    return name
+        result = f"{stem}-{number}.jpg"
+    taken.add(result.lower())
+    return result
 
 
-def shrink(picture: Image.Image, side: int) -> Image.Image:
+def thumbnail(image: Image.Image, side: int) -> Image.Image:
     """A copy with at most ``side`` pixels on the longer side; never enlarged."""
-    copy = picture.copy()
+    copy = image.copy()
     copy.thumbnail((side, side), Image.Resampling.LANCZOS)
     return copy
 
 
 def wrap(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> list[str]:
-    """Break ``text`` into lines of at most ``width`` pixels, at blanks where there are any."""
+    """Break ``text`` into lines of at most ``width`` pixels, at spaces where possible."""
     lines = [""]
     for word in text.split():
         joined = f"{lines[-1]} {word}".strip()
@@ -74,51 +60,51 @@ def wrap(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: i
             lines[-1] = joined
             continue
         lines += [""] if lines[-1] else []
-        for letter in word:  # fits on a line of its own, or is broken where the line is full
+        for letter in word:  # the word fits on a line of its own, or is broken where the line is full
             if lines[-1] and font.getlength(lines[-1] + letter) > width:
                 lines.append("")
             lines[-1] += letter
     return lines
 
 
-def with_caption(picture: Image.Image, caption: str) -> Image.Image:
-    """The picture, at most PICTURE_SIDE pixels, with its caption on a white strip under it. Any text will do.
+def with_caption(image: Image.Image, caption: str) -> Image.Image:
+    """The image, at most CAPTIONED_SIDE pixels, with its caption on a white strip below it. Any text is accepted.
 
-    Matplotlib brings DejaVu Sans, so the letters are the same everywhere: Latin (Pillow's own font has not even "é"), Greek, Cyrillic, Hebrew,
-    Arabic and some emoji; what it lacks shows as boxes. Characters that only steer layout (line ends, RTL marks) become blanks.
+    The font is Matplotlib's DejaVu Sans, so the result is the same on every system. It covers Latin (Pillow's own font
+    lacks even "é"), Greek, Cyrillic, Hebrew, Arabic and some emoji; other characters appear as boxes. Control
+    characters (line ends, RTL marks) become spaces.
     """
-    picture = shrink(picture, PICTURE_SIDE)
-    width = max(picture.width, STRIP_WIDTH)
+    image = thumbnail(image, CAPTIONED_SIDE)
+    width = max(image.width, MIN_WIDTH)
     size = max(15, width // 28)  # about 25 letters a line on the narrowest strip, 45 on the widest
     margin = size * 3 // 4
     font = ImageFont.truetype(FONT, size)
 
     text = "".join(letter if letter.isprintable() else " " for letter in caption)
-    text = text if len(text) <= STRIP_LETTERS else text[: STRIP_LETTERS - 1] + "…"
+    text = text if len(text) <= MAX_LETTERS else text[: MAX_LETTERS - 1] + "…"
     lines = wrap(text, font, width - 2 * margin)
     line_height = size * 4 // 3
-    result = Image.new("RGB", (width, picture.height + 2 * margin + line_height * len(lines)), "white")
-    result.paste(picture, ((width - picture.width) // 2, 0))
+    result = Image.new("RGB", (width, image.height + 2 * margin + line_height * len(lines)), "white")
+    result.paste(image, ((width - image.width) // 2, 0))
     draw = ImageDraw.Draw(result)
     for number, line in enumerate(lines):
-        draw.text((margin, picture.height + margin + number * line_height), line, fill="#1b1b1f", font=font)
+        draw.text((margin, image.height + margin + number * line_height), line, fill="#1b1b1f", font=font)
     return result
 
 
-def attention_strip(picture: Image.Image, words: Sequence[str], attention: torch.Tensor) -> Image.Image:
-    """The picture, then once more for each word with its weights (words, P) over it and the word under it, in rows.
+def attention_strip(image: Image.Image, words: Sequence[str], attention: torch.Tensor) -> Image.Image:
+    """The image, then a panel for each word with its attention map (words, h, w) over the image, in rows.
 
-    As figure 3 of "Show, Attend and Tell" (Xu et al. 2015, https://arxiv.org/abs/1502.03044).
+    Like figure 3 of "Show, Attend and Tell" (Xu et al. 2015, https://arxiv.org/abs/1502.03044).
     """
-    scale = PANEL_SIDE / max(picture.size)
-    picture = picture.resize(
-        (max(1, round(picture.width * scale)), max(1, round(picture.height * scale))), Image.Resampling.LANCZOS
-    )
-    looks = zip(words[: PANELS - 1], attention, strict=False)
-    panels = [picture, *(with_caption(heatmap.overlay(picture, weights), word) for word, weights in looks)]
+    scale = PANEL_SIDE / max(image.size)
+    size = max(1, round(image.width * scale)), max(1, round(image.height * scale))
+    image = image.resize(size, Image.Resampling.LANCZOS)
+    maps = zip(words[: MAX_PANELS - 1], attention, strict=False)
+    panels = [image, *(with_caption(heatmap.overlay(image, weights), word) for word, weights in maps)]
     columns = math.ceil(len(panels) / math.ceil(len(panels) / PANEL_COLUMNS))  # rows of about equal length
     rows = [panels[first : first + columns] for first in range(0, len(panels), columns)]
-    width = max(panel.width for panel in panels)  # narrow pictures have margins, for their words
+    width = max(panel.width for panel in panels)  # panels of narrow images have margins, for their words
     height = sum(max(panel.height for panel in row) for row in rows)
     result = Image.new("RGB", (columns * (width + PANEL_GAP) - PANEL_GAP, height), "white")
     top = 0
@@ -129,20 +115,24 @@ def attention_strip(picture: Image.Image, words: Sequence[str], attention: torch
     return result
 
 
-def save_jpeg(picture: Image.Image, path: Path) -> None:
+def save_jpeg(image: Image.Image, path: Path) -> None:
     """Write a JPG atomically."""
     with atomic_open(path, "wb") as file:
-        picture.save(file, "JPEG", quality=88, optimize=True)
+        image.save(file, "JPEG", quality=88, optimize=True)
 
 
-def save_pictures(picture: Image.Image, entry: Entry, output_dir: Path, taken: set[str], strips: bool = False) -> Entry:
-    """Write the captioned and the plain JPG of a picture, with ``strips`` its attention too; return its entry with file name and size."""
-    name = file_name(entry.image, taken)
-    save_jpeg(with_caption(picture, entry.caption), output_dir / name)
-    plain = shrink(picture, PAGE_SIDE)
+def save_images(image: Image.Image, entry: Entry, output_dir: Path, taken: set[str], strip: bool = False) -> Entry:
+    """Write the captioned JPG, the plain one and, with ``strip``, the attention strip of an image.
+
+    Returns:
+        The entry with file name and size. Names in ``taken`` are not used; the new one is added to it.
+    """
+    name = file_name(entry.name, taken)
+    save_jpeg(with_caption(image, entry.caption), output_dir / name)
+    plain = thumbnail(image, PAGE_SIDE)
     save_jpeg(plain, output_dir / "pictures" / name)
     entry = replace(entry, file=name, width=plain.width, height=plain.height)
-    if strips and entry.attention is not None and entry.words:
+    if strip and entry.attention is not None and entry.words:
         save_jpeg(attention_strip(plain, entry.words, entry.attention), output_dir / "attention" / name)
         entry = replace(entry, strip=True)
     return entry

@@ -1,4 +1,4 @@
-"""app.py without a browser: what the page offers, and what it says to each choice."""
+"""app.py without a browser: what the page offers, and how it responds."""
 
 import html
 import io
@@ -22,13 +22,13 @@ from models.captioner import Captioner
 from tests.support.demo_folder import HOSTILE_WORDS, photograph
 from tests.support.helpers import ROOT
 
-FORGOTTEN = Path("forgotten.pth")
+ABSENT = Path("absent.pth")
 
 
 @pytest.fixture
 def folder(demo_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(demo_folder)
-    monkeypatch.setattr("models.pretrained.PRETRAINED", FORGOTTEN)  # whether it is in the checkout or not
+    monkeypatch.setattr("models.pretrained.PRETRAINED", ABSENT)  # these tests choose their models
     return demo_folder
 
 
@@ -49,50 +49,51 @@ def choose(app: AppTest, model: str) -> AppTest:
 
 
 def captions(app: AppTest) -> list[str]:
-    """The large words: what stands between the tags of h2."""
+    """The generated captions: the content of each h2."""
     return [part.split("</h2>")[0].split(">", 1)[1] for element in app.html for part in element.body.split("<h2")[1:]]
 
 
-def test_a_photograph_gets_its_caption_its_candidates_and_a_heat_map_a_word(folder: Path, tmp_path: Path) -> None:
+def test_a_photo_gets_its_caption_its_candidates_and_an_attention_map_for_each_word(
+    folder: Path, tmp_path: Path
+) -> None:
     path = photograph(tmp_path / "dog.jpg")
     app = upload(page(), ("dog.jpg", path.read_bytes()))
     wanted = Captioner.load("checkpoints.pth", torch.device("cpu")).caption([load_image(path)])[0]
     assert captions(app) == [wanted[0].caption]
     assert f"{wanted[0].log_prob:.2f}" in app.main.caption[0].value and " s " in app.main.caption[0].value
     shown = "".join(element.body for element in app.html)
-    assert (
-        all(f"\u2068{other.caption}\u2069 ({other.log_prob:.2f})" in shown for other in wanted[1:]) and len(wanted) == 3
-    )
+    assert len(wanted) == 3
+    assert all(f"\u2068{other.caption}\u2069 ({other.log_prob:.2f})" in shown for other in wanted[1:])
     words = app.button_group[-1]
     assert words.options == wanted[0].caption.split() and words.value is None
     assert app.code[0].value == wanted[0].caption.capitalize() + "."
 
 
-def test_the_choice_of_search_changes_what_is_said(folder: Path, tmp_path: Path) -> None:
+def test_the_decoding_method_changes_the_caption(folder: Path, tmp_path: Path) -> None:
     path = photograph(tmp_path / "dog.jpg")
     app = upload(page(), ("dog.jpg", path.read_bytes()))
     captioner = Captioner.load("checkpoints.pth", torch.device("cpu"))
     app.radio[0].set_value("Greedy").run()
     assert captions(app) == [captioner.caption([load_image(path)], 1)[0][0].caption] and not app.slider
-    app.radio[0].set_value("Beam").run()
+    app.radio[0].set_value("Beam search").run()
     app.slider[0].set_value(6).run()
     assert captions(app) == [captioner.caption([load_image(path)], 6)[0][0].caption]
     app.radio[0].set_value("Sampling").run()
     app.slider[0].set_value(1.5).run()
     first = [element.body for element in app.html]
-    drawn = captioner.sample([load_image(path)], 5, 1.5, 0)[0]
-    assert captions(app) == [drawn[0].caption or "(the model says nothing)"]
+    sampled = captioner.sample([load_image(path)], 5, 1.5, 0)[0]
+    assert captions(app) == [sampled[0].caption or "(empty caption)"]
     app.number_input[0].set_value(3).run()
     assert [element.body for element in app.html] != first
     app.number_input[0].set_value(0).run()
-    assert [element.body for element in app.html] == first  # the same seed draws the same
+    assert [element.body for element in app.html] == first  # the same seed gives the same captions
     assert not app.exception
 
 
-def test_several_pictures_stand_in_their_order_and_what_is_refused_among_them(folder: Path, tmp_path: Path) -> None:
+def test_several_images_are_shown_in_order_with_errors_in_their_places(folder: Path, tmp_path: Path) -> None:
     good = [photograph(tmp_path / f"{seed}.jpg", seed).read_bytes() for seed in range(2)]
     app = upload(page(), ("one.jpg", good[0]), ("bad.jpg", b"<b>garbage</b>"), ("two.jpg", good[1]))
-    assert len(captions(app)) == 2 and [error.value for error in app.error] == [uploads.NO_PICTURE]
+    assert len(captions(app)) == 2 and [error.value for error in app.error] == [uploads.NOT_AN_IMAGE]
     names = [name for element in app.html for name in ("one.jpg", "bad.jpg", "two.jpg") if f">{name}<" in element.body]
     assert names == ["one.jpg", "bad.jpg", "two.jpg"]
     assert all("garbage" not in element.body for element in app.html)
@@ -103,17 +104,17 @@ def test_several_pictures_stand_in_their_order_and_what_is_refused_among_them(fo
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (b"\xff\xd8\xff\xe0 lies", uploads.NO_PICTURE),
-        (b"0" * (uploads.MAX_BYTES + 1), uploads.TOO_MANY_BYTES),
-        (b"", uploads.NO_PICTURE),
+        (b"\xff\xd8\xff\xe0 lies", uploads.NOT_AN_IMAGE),
+        (b"0" * (uploads.MAX_UPLOAD_BYTES + 1), uploads.TOO_MANY_BYTES),
+        (b"", uploads.NOT_AN_IMAGE),
     ],
 )
-def test_a_refused_upload_gets_its_fixed_message(folder: Path, data: bytes, message: str) -> None:
+def test_a_refused_upload_gets_a_fixed_message(folder: Path, data: bytes, message: str) -> None:
     app = upload(page(), ("photo.jpg", data))
     assert [error.value for error in app.error] == [message] and not captions(app) and len(app.download_button) == 0
 
 
-def test_a_picture_with_a_comment_longer_than_a_jpeg_holds_is_captioned(folder: Path) -> None:
+def test_an_image_with_a_comment_too_long_for_a_jpeg_is_captioned(folder: Path) -> None:
     file = io.BytesIO()
     Image.new("RGB", (60, 40), "red").save(file, "GIF", comment=b"x" * 70_000)
     app = upload(page(), ("long.gif", file.getvalue()))
@@ -121,29 +122,29 @@ def test_a_picture_with_a_comment_longer_than_a_jpeg_holds_is_captioned(folder: 
     assert len(captions(app)) == 1 and len(app.download_button) == 3 and not app.exception
 
 
-def test_the_camera_captions_too(folder: Path, tmp_path: Path) -> None:
+def test_a_camera_photo_is_captioned(folder: Path, tmp_path: Path) -> None:
     app = page()
     app.button_group[0].set_value("Camera").run()
     app.camera_input[0].upload("shot.jpg", photograph(tmp_path / "shot.jpg").read_bytes()).run()
     assert len(captions(app)) == 1 and not app.exception
 
 
-def test_drawings_are_offered_and_come_first_for_the_model_that_knows_them(folder: Path) -> None:
+def test_drawings_are_offered_and_are_the_default_for_a_model_trained_on_them(folder: Path) -> None:
     app = page()
     assert app.button_group[0].value == "Upload" and not app.warning
     app.button_group[0].set_value("Drawings").run()
     assert len(captions(app)) == 1 and any("never seen a drawing" in text.value for text in app.caption)
     choose(app, "runs/drawings/checkpoints.pth")
-    assert app.button_group[0].value == "Drawings" and "drawings only" in app.warning[0].value
+    assert app.button_group[0].value == "Drawings" and "bundled drawings only" in app.warning[0].value
     assert len(captions(app)) == 1 and not app.exception
     first = next(element.body for element in app.html if "sample_" in element.body)
     app.button_group[1].set_value(4).run()
     assert next(element.body for element in app.html if "sample_" in element.body) != first
-    assert len(app.button_group) == 2  # its lstm decoder looks nowhere in particular: no words to choose
+    assert len(app.button_group) == 2  # its lstm decoder has no attention: there are no words to choose
 
 
 @pytest.mark.parametrize("name", ["<script>alert(1)</script>", "x" * 10_000, "\u202egnp.live", "\n\t", ""])
-def test_words_of_any_kind_are_escaped(folder: Path, tmp_path: Path, name: str) -> None:
+def test_hostile_names_and_captions_are_escaped(folder: Path, tmp_path: Path, name: str) -> None:
     app = choose(page(), "runs/hostile/checkpoints.pth")
     upload(app, (f"{name}.jpg", photograph(tmp_path / "dog.jpg").read_bytes()), (f"{name}.jpg", b""))
     shown = "".join(element.body for element in app.html)
@@ -152,13 +153,13 @@ def test_words_of_any_kind_are_escaped(folder: Path, tmp_path: Path, name: str) 
     assert len(app.button_group[-1].options) == len(HOSTILE_WORDS) and len(app.error) == 1
 
 
-def test_a_broken_checkpoint_is_refused_in_fixed_words(folder: Path) -> None:
+def test_a_broken_checkpoint_gets_a_fixed_message(folder: Path) -> None:
     app = choose(page(), "runs/broken/checkpoints.pth")
     assert not app.exception and len(app.error) == 1
     assert "cannot be read" in app.error[0].value and "secret" not in app.error[0].value
 
 
-def test_a_new_checkpoint_is_noticed(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_changed_checkpoint_is_loaded_again(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     app = page()
     assert "no model here yet" in app.info[0].value and app.code[0].value == "python train.py" and not app.file_uploader
@@ -170,36 +171,28 @@ def test_a_new_checkpoint_is_noticed(folder: Path, tmp_path: Path, monkeypatch: 
     path.write_bytes((folder / "runs/drawings/checkpoints.pth").read_bytes())
     os.utime(path, ns=(1, 1))
     assert captions(app.run()) != before and "lstm" in app.sidebar.caption[0].value
-    assert [str(found) for found in find_checkpoints(folder, path)][-1] == str(path)  # the pretrained one comes last
+    assert [str(found) for found in find_checkpoints(folder, path)][-1] == str(path)  # the pretrained model comes last
 
 
-def test_the_model_says_what_it_cannot_do_and_shows_its_card(folder: Path) -> None:
+def test_the_page_states_the_limits_and_shows_the_model_card(folder: Path) -> None:
     app = page()
     assert any("cannot" in text.value and "read text" in text.value for text in app.markdown)
     (card,) = app.expander[0].markdown
     assert "## Scores" in card.value and "](docs/" not in card.value and "docs/flickr8k_best_log.txt" in card.value
-    assert "Loss, scores and reward" not in card.value and card.value.startswith(
-        "## Model card"
-    )  # no picture, no second title
+    assert "![" not in card.value and card.value.startswith("## Model card")  # no image, no second h1
 
 
 def test_downloads(folder: Path, tmp_path: Path) -> None:
-    captioner, data = (
-        Captioner.load("checkpoints.pth", torch.device("cpu")),
-        photograph(tmp_path / "dog.jpg").read_bytes(),
-    )
+    captioner = Captioner.load("checkpoints.pth", torch.device("cpu"))
+    data = photograph(tmp_path / "dog.jpg").read_bytes()
     result = caption_upload(captioner, threading.Lock(), data, '=HYPERLINK("x"),\u202e\U0001f469', Method(2))
-    rows = as_csv([result]).decode("utf-8-sig").splitlines()
-    assert (
-        rows[0] == '"image","caption","log_prob"'
-        and rows[1].startswith('"\'=HYPERLINK(""x""),\u202e\U0001f469",')
-        and len(rows) == 2
-    )
+    header, row = as_csv([result]).decode("utf-8-sig").splitlines()
+    assert header == '"image","caption","log_prob"'
+    assert row.startswith('"\'=HYPERLINK(""x""),\u202e\U0001f469",')
     record: dict[str, Any] = json.loads(as_json([result]))[0]
-    assert (
-        record["image"].startswith("=HYPERLINK") and record["caption"] == result.entry.caption and record["candidates"]
-    )
-    assert Image.open(io.BytesIO(as_jpeg(result))).height > result.picture.height
+    assert record["image"].startswith("=HYPERLINK") and record["candidates"]
+    assert record["caption"] == result.entry.caption
+    assert Image.open(io.BytesIO(as_jpeg(result))).height > result.image.height
 
 
 def test_without_streamlit_one_line_says_what_to_install() -> None:

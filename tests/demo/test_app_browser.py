@@ -1,4 +1,4 @@
-"""app.py in a real browser: what a visitor sees, and what strangers' files and words cannot do."""
+"""app.py in a real browser: what a visitor sees, and what hostile files and texts cannot do."""
 
 import csv
 import io
@@ -19,14 +19,14 @@ Open = Callable[..., Visit]
 
 
 @pytest.fixture(scope="module")
-def site(demo_folder: Path, chromium: object) -> Iterator[Server]:  # no browser: no server either
+def site(demo_folder: Path, chromium: object) -> Iterator[Server]:  # without a browser, no server is started
     with serve(demo_folder) as server:
         yield server
 
 
 @pytest.fixture(autouse=True)
-def patience() -> None:
-    expect.set_options(timeout=60_000)  # on a busy machine the first visitor waits for torch
+def long_timeout() -> None:
+    expect.set_options(timeout=60_000)  # on a busy machine, importing torch is slow
 
 
 def upload(page: Page, *files: Path | dict[str, object]) -> None:
@@ -38,7 +38,7 @@ def captions(page: Page) -> Locator:
 
 
 def quiet(visitor: Visit, site: Server) -> None:
-    """No error in the console, and nobody but this server was asked for anything."""
+    """No error on the console, and no request to another server."""
     assert visitor.errors == [] and visitor.page.get_by_test_id("stException").count() == 0
     assert [address for address in visitor.requests if not address.startswith((site.address, "data:", "blob:"))] == []
 
@@ -54,7 +54,7 @@ def fits(page: Page) -> bool:
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [390, 1440])
-def test_a_visitor_captions_a_photograph_and_steps_through_its_words(
+def test_a_visitor_captions_a_photo_and_sees_its_attention_maps(
     site: Server,
     visit: Open,
     tmp_path: Path,
@@ -66,21 +66,21 @@ def test_a_visitor_captions_a_photograph_and_steps_through_its_words(
     upload(page, photograph(tmp_path / "dog.jpg"))
     expect(captions(page)).to_have_count(1)
     assert captions(page).inner_text()
-    words = page.get_by_test_id("stButtonGroup").filter(has_text="Where it looked").get_by_role("radio")
+    words = page.get_by_test_id("stButtonGroup").filter(has_text="attention map").get_by_role("radio")
     seen = [page.get_by_test_id("stImage").get_by_role("img").get_attribute("src")]
     for number in range(2):
         words.nth(number).click()
-        look = page.get_by_role("img", name="where the model looked as it said")
+        look = page.get_by_role("img", name="attention map of the word")
         expect(look).not_to_have_attribute("src", seen[-1] or "")
         seen.append(look.get_attribute("src"))
     assert len(set(seen)) == 3
     expect(page.get_by_text("cannot", exact=True)).to_be_visible()
-    page.wait_for_timeout(1000)  # Streamlit fades in what is new: half faded, axe finds it too pale
-    assert visitor.barriers() == [] and fits(page)
+    page.wait_for_timeout(1000)  # Streamlit fades new elements in; until then axe reports low contrast
+    assert visitor.accessibility_violations() == [] and fits(page)
     quiet(visitor, site)
 
 
-def test_what_cannot_be_used_gets_a_fixed_message_and_others_are_served_meanwhile(
+def test_unusable_files_get_a_fixed_message_while_other_visitors_are_served(
     site: Server,
     visit: Open,
     tmp_path: Path,
@@ -95,7 +95,7 @@ def test_what_cannot_be_used_gets_a_fixed_message_and_others_are_served_meanwhil
     upload(one.page, lying, huge, cut)
     upload(other.page, photograph(tmp_path / "dog.jpg", 1))
     expect(captions(other.page)).to_have_count(1)
-    for message in (uploads.NO_PICTURE, uploads.TOO_MANY_PIXELS, uploads.DAMAGED):
+    for message in (uploads.NOT_AN_IMAGE, uploads.TOO_MANY_PIXELS, uploads.DAMAGED):
         expect(one.page.get_by_text(message)).to_be_visible()
     expect(captions(one.page)).to_have_count(0)
     assert "garbage" not in one.page.content()
@@ -103,23 +103,28 @@ def test_what_cannot_be_used_gets_a_fixed_message_and_others_are_served_meanwhil
         quiet(visitor, site)
 
 
-def test_as_large_a_file_as_allowed_is_taken_and_a_larger_one_is_not(site: Server, visit: Open, tmp_path: Path) -> None:
-    """The server of these tests can write no file: 10 MB pass through memory alone."""
+def test_a_file_of_the_maximum_size_is_accepted_and_a_larger_one_is_not(
+    site: Server, visit: Open, tmp_path: Path
+) -> None:
+    """The server of these tests cannot write files, so the 10 MB stay in memory."""
     visitor = visit(site.address)
     data = photograph(tmp_path / "dog.jpg").read_bytes()
-    full = {"name": "full.jpg", "mimeType": "image/jpeg", "buffer": data + os.urandom(uploads.MAX_BYTES - len(data))}
+    full = {
+        "name": "full.jpg",
+        "mimeType": "image/jpeg",
+        "buffer": data + os.urandom(uploads.MAX_UPLOAD_BYTES - len(data)),
+    }
     upload(visitor.page, full)
     expect(captions(visitor.page)).to_have_count(1)
-    upload(visitor.page, full | {"buffer": bytes(uploads.MAX_BYTES + 1), "name": "over.jpg"})
+    upload(visitor.page, full | {"buffer": bytes(uploads.MAX_UPLOAD_BYTES + 1), "name": "over.jpg"})
     expect(visitor.page.get_by_text("10.0MB or smaller")).to_be_visible()
     expect(captions(visitor.page)).to_have_count(1)
     quiet(visitor, site)
 
 
-@pytest.mark.parametrize(
-    "name", [HOSTILE_NAME, "x" * 2_000, "words " * 300, "\u202egnp.live"]
-)  # more no server takes as a name
-def test_names_and_captions_of_any_kind_are_text(site: Server, visit: Open, tmp_path: Path, name: str) -> None:
+# Servers do not accept longer names.
+@pytest.mark.parametrize("name", [HOSTILE_NAME, "x" * 2_000, "words " * 300, "\u202egnp.live"])
+def test_hostile_names_and_captions_are_shown_as_text(site: Server, visit: Open, tmp_path: Path, name: str) -> None:
     visitor = visit(site.address, width=390)
     page = visitor.page
     page.on("dialog", lambda dialog: visitor.errors.append(f"a script ran: {dialog.message}"))
@@ -130,15 +135,15 @@ def test_names_and_captions_of_any_kind_are_text(site: Server, visit: Open, tmp_
         page, {"name": f"{name}.jpg", "mimeType": "image/jpeg", "buffer": photograph(tmp_path / "dog.jpg").read_bytes()}
     )
     expect(captions(page)).to_have_count(1)
-    words = page.get_by_test_id("stButtonGroup").filter(has_text="Where it looked")
+    words = page.get_by_test_id("stButtonGroup").filter(has_text="attention map")
     words.get_by_role("radio").first.click()
-    expect(page.get_by_role("img", name="where the model looked as it said")).to_be_visible()
+    expect(page.get_by_role("img", name="attention map of the word")).to_be_visible()
     labels = words.inner_text().replace("\u2060", "")
     for word in HOSTILE_WORDS:
         assert word in (captions(page).text_content() or "") and word[:39] in labels, word
-    assert (
-        page.locator("[data-testid=stMain] :is(script, a[href]):not([data-testid=stExpander] *), .shown *").count() == 0
-    )  # the card has links
+    # Only the model card has links.
+    assert page.locator("[data-testid=stMain] :is(script, a[href]):not([data-testid=stExpander] *)").count() == 0
+    assert page.locator(".text *").count() == 0
     assert words.locator("img, strong, code, .katex").count() == 0
     assert fits(page)
     quiet(visitor, site)
@@ -150,7 +155,7 @@ def test_captions_are_downloaded_and_copied(site: Server, visit: Open, tmp_path:
     upload(page, photograph(tmp_path / "my dog.jpg"))
     expect(captions(page)).to_have_count(1)
     found = {}
-    for button in ("All captions as CSV", "All captions as JSON", "Captioned picture"):
+    for button in ("All captions as CSV", "All captions as JSON", "Captioned image"):
         with page.expect_download() as download:
             page.get_by_role("button", name=button).click()
         found[download.value.suggested_filename] = Path(download.value.path()).read_bytes()

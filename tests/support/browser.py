@@ -1,4 +1,4 @@
-"""A real browser for tests: headless Chromium. Without Chromium the tests that use the fixtures are skipped."""
+"""A real browser for tests: headless Chromium. Without Chromium, tests that use these fixtures are skipped."""
 
 import shutil
 from collections.abc import Callable, Iterator
@@ -10,8 +10,7 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, sync_playwright
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
-# Without these it looks up its maker's hosts at every start.
-QUIET = [
+CHROMIUM_OPTIONS = [  # without them Chromium contacts Google's servers at every start
     "--no-sandbox",
     "--disable-gpu",
     "--disable-quic",
@@ -22,18 +21,16 @@ QUIET = [
 
 
 def find_chromium() -> str | None:
-    """Where Chromium is installed, if it is."""
+    """The path of Chromium, if it is installed."""
     return next(filter(None, map(shutil.which, NAMES)), None)
 
 
 @dataclass
 class Visit:
-    """A page somebody looks at, and what it did meanwhile."""
+    """An open page, with the errors and requests so far."""
 
     page: Page
-    errors: list[str] = field(
-        default_factory=list
-    )  # console messages of that level, uncaught exceptions, failed requests
+    errors: list[str] = field(default_factory=list)  # console errors, uncaught exceptions, failed requests
     requests: list[str] = field(default_factory=list)  # addresses
 
     def __post_init__(self) -> None:
@@ -42,8 +39,8 @@ class Visit:
         self.page.on("requestfailed", lambda request: self.errors.append(f"{request.url}: {request.failure}"))
         self.page.on("request", lambda request: self.requests.append(request.url))
 
-    def barriers(self) -> list[str]:
-        """What axe-core calls a serious or critical accessibility violation of the page as it stands, and where."""
+    def accessibility_violations(self) -> list[str]:
+        """What axe-core rates as a serious or critical violation in the page as it is, and where."""
         violations = Axe().run(self.page).response["violations"]
         return [
             f"{found['id']}: {[node['target'] for node in found['nodes']]}"
@@ -59,14 +56,17 @@ def chromium() -> Iterator[Browser]:
     if path is None:
         pytest.skip(f"needs a browser: none of {', '.join(NAMES)} is installed")
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=QUIET)
+        browser = playwright.chromium.launch(executable_path=path, args=CHROMIUM_OPTIONS)
         yield browser
         browser.close()
 
 
 @pytest.fixture
 def visit(chromium: Browser) -> Iterator[Callable[..., Visit]]:
-    """``visit(address, width=390, ...)``: a new visitor with cookies of its own; further options are Playwright's ``new_context``'s."""
+    """``visit(address, width=390, ...)`` opens a page with cookies of its own.
+
+    Further options are those of Playwright's ``new_context``.
+    """
     contexts = []
 
     def open_page(address: str, width: int = 1440, height: int = 900, **options: Any) -> Visit:

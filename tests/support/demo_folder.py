@@ -1,4 +1,4 @@
-"""Checkpoints for the web demo's tests: a fixture. They are not trained; what they say is nonsense, and always the same."""
+"""Checkpoints for the tests of the web demo. They are untrained: their captions are nonsense, but reproducible."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +14,7 @@ from models.quantize import quantize
 from tests.support.helpers import tiny_decoder
 from utils import save_checkpoint
 
-WORDS = ["a", "red", "circle", "two", "blue", "squares", "beside", "yellow", "ball"]
+WORDS = ["a", "red", "circle", "two", "blue", "squares", "near", "yellow", "ball"]
 HOSTILE_WORDS = [
     "<script>alert(1)</script>",
     "<img/src=x/onerror=alert(1)>",
@@ -36,7 +36,7 @@ def save(path: Path, config: Config, words: list[str]) -> None:
 
 @pytest.fixture(scope="session")
 def demo_folder(tiny_config: Callable[..., Config], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of four models (25 MB each), as train.py would leave them. Read only: all tests share it."""
+    """A folder with four models (25 MB each), laid out as by train.py. Read only: all tests share it."""
     folder = tmp_path_factory.mktemp("demo")
     attention = tiny_config(tiny_decoder("attention"), "--data.image_size=64", "--generate.beam_size=3")
     save(folder / "checkpoints.pth", attention, WORDS)
@@ -50,7 +50,7 @@ def demo_folder(tiny_config: Callable[..., Config], tmp_path_factory: pytest.Tem
 
 
 def photograph(path: Path, seed: int = 0, size: tuple[int, int] = (640, 480)) -> Path:
-    """A JPEG of large coloured squares, different for each seed."""
+    """Save a JPEG of large coloured squares, different for each seed."""
     coarse = torch.randint(0, 256, (6, 8, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(seed)).numpy()
     Image.fromarray(coarse).resize(size, Image.Resampling.NEAREST).save(path, quality=90)
     return path

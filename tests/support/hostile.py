@@ -1,4 +1,4 @@
-"""Texts that tear pages, cells and terminals which do not escape them."""
+"""Texts that break pages, cells and terminals unless they are escaped."""
 
 HOSTILE = [
     "<script>alert(1)</script><img src=x onerror=alert(1)>",

@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[2]
-PATIENCE = 60  # seconds for the server to answer
+START_TIMEOUT = 60  # seconds
 
 
 @dataclass
 class Server:
-    """Where it answers, and its process."""
+    """The address and the process of a server."""
 
     address: str
     process: subprocess.Popen[bytes]
@@ -35,37 +35,37 @@ def command(app: Path = ROOT / "app.py") -> list[str]:
 def serve(cwd: Path, words: Sequence[str] = (), **options: Any) -> Iterator[Server]:
     """Run ``words`` (default: the app) in ``cwd`` until the block ends; further options are Popen's.
 
-    It may write no file of more than a kilobyte (Python tries out its temporary folder with less): what is uploaded stays in memory.
+    The server cannot write files larger than a kilobyte (Python's test of its temporary folder is smaller), so uploads
+    must stay in memory.
     """
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     local = [f"--server.port={port}", "--server.address=127.0.0.1"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1", **options.pop("env", {})}
-    said: list[bytes] = []
+    output: list[bytes] = []
     process = subprocess.Popen(
         ["sh", "-c", 'ulimit -f 1; exec "$@"', "sh", *(words or command()), *local],
         cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment, **options,
     )  # fmt: skip
     assert process.stdout
-    reader = threading.Thread(
-        target=said.extend, args=(process.stdout,), daemon=True
-    )  # or the server waits once the pipe is full
+    # The output must be read, or the server blocks when the pipe is full.
+    reader = threading.Thread(target=output.extend, args=(process.stdout,), daemon=True)
     reader.start()
     try:
-        _wait(f"http://127.0.0.1:{port}/_stcore/health", process, said)
+        _wait(f"http://127.0.0.1:{port}/_stcore/health", process, output)
         yield Server(f"http://localhost:{port}", process)
     finally:
         process.terminate()
         process.wait(timeout=20)
         reader.join(timeout=20)
-    assert b"Traceback" not in b"".join(said), b"".join(said).decode()
+    assert b"Traceback" not in b"".join(output), b"".join(output).decode()
 
 
-def _wait(address: str, process: subprocess.Popen[bytes], said: list[bytes]) -> None:
-    end = time.monotonic() + PATIENCE
+def _wait(address: str, process: subprocess.Popen[bytes], output: list[bytes]) -> None:
+    end = time.monotonic() + START_TIMEOUT
     while process.poll() is None and time.monotonic() < end:
         with contextlib.suppress(urllib.error.URLError, ConnectionError), urllib.request.urlopen(address, timeout=5):
             return
         time.sleep(0.1)
-    raise AssertionError(f"the server did not start: {b''.join(said).decode()}")
+    raise AssertionError(f"the server did not start: {b''.join(output).decode()}")

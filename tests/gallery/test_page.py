@@ -1,0 +1,146 @@
+"""gallery/page.py: the HTML, without a browser (test_page_browser.py has one)."""
+
+import html
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+
+from gallery import heatmap
+from gallery.page import Entry, captions_json, csp_hash, render_page
+from gallery.pictures import save_images
+from models.captioner import Candidate
+from tests.support.hostile import HOSTILE
+from tests.support.html_page import HtmlPage
+
+
+def entry(name: str = "dog.jpg", caption: str = "a dog runs", **more: Any) -> Entry:
+    return Entry(name, [(caption, -1.5), ("a dog", -2.25)], **more)
+
+
+def attended(caption: str, *cells: int, grid: tuple[int, int] = (3, 3)) -> Entry:
+    """An entry whose decoder attends mostly to one cell of the grid for each word."""
+    area = grid[0] * grid[1]
+    weights = torch.nn.functional.one_hot(torch.tensor(cells).long(), area) * 0.8 + 0.2 / area
+    return entry(caption=caption, attention=weights.reshape(len(cells), *grid))
+
+
+def render(*entries: Entry) -> str:
+    return render_page(entries, skipped=[], checkpoint="checkpoints.pth", beam_size=5)
+
+
+def test_hostile_texts_are_escaped(tmp_path: Path) -> None:
+    taken: set[str] = set()
+    image = Image.new("RGB", (40, 30))
+    entries = [save_images(image, entry(text + ".jpg", text, references=[text]), tmp_path, taken) for text in HOSTILE]
+    text = render_page(entries, skipped=[(HOSTILE[0], HOSTILE[1])], checkpoint=HOSTILE[0], beam_size=3)
+    text.encode("utf-8")
+    page = HtmlPage(text)
+    assert len(page.all("script")) == 1 and len(page.all("style")) == 1 and len(page.all("img")) == len(HOSTILE)
+    assert all(not name.startswith("on") for _, attributes in page.tags for name in attributes)
+    assert page.text.count(HOSTILE[0]) >= 4  # caption, reference, file name, checkpoint, skipped
+    assert "{{ 7 * 7 }}" in page.text
+    assert page.all("img")[0]["alt"] == HOSTILE[0]
+    assert html.escape(HOSTILE[4].strip()[:500]) in text
+
+
+def test_hostile_texts_are_escaped_in_captions_with_attention(tmp_path: Path) -> None:
+    taken: set[str] = set()
+    entries = [attended(text, *[1] * len(text.split())) for text in HOSTILE]
+    saved = [save_images(Image.new("RGB", (40, 30)), found, tmp_path, taken, strip=True) for found in entries]
+    text = render(*saved)
+    text.encode("utf-8")
+    page = HtmlPage(text)
+    assert len(page.all("script")) == 1 and len(page.all("style")) == 1 and len(page.all("img")) == len(HOSTILE)
+    assert all(not name.startswith("on") for _, attributes in page.tags for name in attributes)
+    for caption in (HOSTILE[0], HOSTILE[1], HOSTILE[5]):
+        assert caption in page.text
+    words = [len(caption.split()) for caption in HOSTILE if caption.strip()]
+    assert [len(weights) // 9 for _, _, weights in page.attention()] == words
+    links = [str(link["href"]) for link in page.all("a") if str(link["href"]).startswith("attention/")]
+    assert len(links) == len(list((tmp_path / "attention").iterdir())) == 6  # the two empty captions have none
+    assert all((tmp_path / link).is_file() for link in links)
+
+
+def test_the_page_needs_no_network_and_its_policy_allows_only_its_own_style_and_script(tmp_path: Path) -> None:
+    plain = save_images(Image.new("RGB", (1200, 600)), entry("my dog.jpg", references=["a dog"]), tmp_path, set())
+    with_attention = save_images(Image.new("RGB", (90, 60)), attended("a dog", 0, 4), tmp_path, set())
+    for shown in (plain, with_attention):
+        text = render(shown)
+        policy = HtmlPage(text).policy()
+        assert "default-src 'none'" in policy and "unsafe" not in policy
+        for tag in ("style", "script"):
+            assert f"{tag}-src '{csp_hash(text.split(f'<{tag}>')[1].split(f'</{tag}>')[0])}'" in policy
+        assert all(leak not in text for leak in ("http:", "https:", '"data:', "url(", "style="))
+
+
+def test_the_page_shows_images_captions_and_candidates_and_its_links_lead_to_files(tmp_path: Path) -> None:
+    shown = save_images(Image.new("RGB", (1200, 600)), entry("my dog.jpg", references=["a dog"]), tmp_path, set())
+    page = HtmlPage(render(shown))
+    (image,) = page.all("img")
+    assert (image["src"], image["loading"]) == ("pictures/my_dog.jpg", "lazy")
+    assert (image["width"], image["height"], image["alt"]) == ("640", "320", "a dog runs")
+    for link in [image["src"], *(link["href"] for link in page.all("a") if not str(link["href"]).startswith("#"))]:
+        assert link == "captions.json" or (tmp_path / str(link)).is_file()
+    assert "checkpoints.pth" in page.text and "a dog runs" in page.text and "\N{MINUS SIGN}2.25" in page.text
+
+
+def test_captions_json_has_what_its_readers_expect() -> None:
+    candidates = [{"caption": "a dog runs", "log_prob": -1.5}, {"caption": "a dog", "log_prob": -2.25}]
+    expected = {"image": "dog.jpg", "caption": "a dog runs", "log_prob": -1.5, "candidates": candidates}
+    assert json.loads(captions_json([entry(), entry(references=["one"])])) == [
+        expected,
+        {**expected, "references": ["one"]},
+    ]
+    captions_json([entry(name=text, caption=text) for text in HOSTILE]).encode("utf-8")
+
+
+@pytest.mark.parametrize("grid", [(3, 3), (2, 5), (5, 2), (1, 9)])
+def test_the_page_has_the_weights_of_each_word_and_the_shape_of_the_grid(tmp_path: Path, grid: tuple[int, int]) -> None:
+    shown = save_images(Image.new("RGB", (90, 60)), attended("a dog  runs", 0, 4, 8, grid=grid), tmp_path, set())
+    text, area = render(shown), grid[0] * grid[1]
+    ((rows, columns, weights),) = HtmlPage(text).attention()
+    assert (rows, columns) == grid and len(weights) == 3 * area
+    assert [weights[first : first + area].index(255) for first in (0, area, 2 * area)] == [0, 4, 8]
+    # One sentence, even without styles and scripts.
+    assert "<span>a</span> <span>dog</span> <span>runs</span></span></h2>" in text
+    for needed in (
+        "ArrowLeft",
+        "Escape",
+        "focusin",
+        "tabIndex",
+        "aria-describedby",
+        'id="keys"',
+        "pointerover",
+        "click",
+    ):
+        assert needed in text, needed
+    # Without the script, words are not focusable.
+    assert "tabindex" not in text.split("<ul")[1].split("</ul>")[0]
+
+
+def test_a_page_without_attention_does_not_mention_it() -> None:
+    text = render(entry(), attended(""))
+    for word in ("data-attention=", "createElement", "ttention map", "tabIndex", "aria-label="):
+        assert word not in text, word
+    assert HtmlPage(render(entry(), attended("a", 1), attended(""))).attention() != []
+
+
+def test_the_script_gets_its_colours_from_the_heat_map(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(heatmap, "HOT", (1, 2, 3))
+    (main,) = HtmlPage(render(attended("a", 1))).all("main")
+    expected = {"cold": list(heatmap.COLD), "hot": [1, 2, 3], "opacity": heatmap.OPACITY}
+    assert json.loads(str(main["data-colours"])) == expected
+
+
+def test_an_entry_takes_captions_and_attention_from_the_candidates() -> None:
+    plain = Entry.from_candidates("dog.jpg", [Candidate("a dog", -1.0), Candidate("", -2.0)], ["one"])
+    assert plain == Entry("dog.jpg", [("a dog", -1.0), ("", -2.0)], ["one"]) and plain.words == []
+    assert (plain.caption, plain.log_prob) == ("a dog", -1.0)
+    attention = torch.rand(2, 9)
+    shown = Entry.from_candidates("dog.jpg", [Candidate("a dog", -1.0, attention)])
+    assert shown.attention is not None and shown.attention.shape == (2, 3, 3) and shown.words == ["a", "dog"]
+    assert Entry.from_candidates("dog.jpg", [Candidate("", -1.0, torch.rand(0, 9))]).words == []
