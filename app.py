@@ -209,7 +209,12 @@ def show(result: Result, key: str) -> None:
         st.code(alt_text(entry.caption), language=None, wrap_lines=True, height=160 if long else "content")
         jpeg = partial(as_jpeg, result)  # made when the button is clicked
         st.download_button(
-            "Captioned image", jpeg, file_name(entry.name, set()), "image/jpeg", key=f"jpeg{key}", on_click="ignore"
+            "Download captioned image",
+            jpeg,
+            file_name(entry.name, set()),
+            "image/jpeg",
+            key=f"jpeg{key}",
+            on_click="ignore",
         )
     with left:
         if word is None or entry.attention is None:

@@ -82,7 +82,7 @@ def as_csv(results: Sequence[Result]) -> bytes:
 
 
 def _no_formula(text: str) -> str:
-    """Quote text that a spreadsheet would run as a formula: file names come from strangers."""
+    """Quote text that a spreadsheet would run as a formula: file names are untrusted."""
     full_width = ("\uff1d", "\uff0b", "\uff0d", "\uff20")  # = + - @
     return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r", "\n", *full_width)) else text
 

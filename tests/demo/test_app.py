@@ -19,7 +19,7 @@ from data.images import load_image
 from demo import uploads
 from demo.serving import Method, as_csv, as_jpeg, as_json, caption_upload, find_checkpoints
 from models.captioner import Captioner
-from tests.support.demo_folder import HOSTILE_WORDS, photograph
+from tests.support.demo_folder import HOSTILE_WORDS, save_photo
 from tests.support.helpers import ROOT
 
 ABSENT = Path("absent.pth")
@@ -56,7 +56,7 @@ def captions(app: AppTest) -> list[str]:
 def test_a_photo_gets_its_caption_its_candidates_and_an_attention_map_for_each_word(
     folder: Path, tmp_path: Path
 ) -> None:
-    path = photograph(tmp_path / "dog.jpg")
+    path = save_photo(tmp_path / "dog.jpg")
     app = upload(page(), ("dog.jpg", path.read_bytes()))
     wanted = Captioner.load("checkpoints.pth", torch.device("cpu")).caption([load_image(path)])[0]
     assert captions(app) == [wanted[0].caption]
@@ -70,7 +70,7 @@ def test_a_photo_gets_its_caption_its_candidates_and_an_attention_map_for_each_w
 
 
 def test_the_decoding_method_changes_the_caption(folder: Path, tmp_path: Path) -> None:
-    path = photograph(tmp_path / "dog.jpg")
+    path = save_photo(tmp_path / "dog.jpg")
     app = upload(page(), ("dog.jpg", path.read_bytes()))
     captioner = Captioner.load("checkpoints.pth", torch.device("cpu"))
     app.radio[0].set_value("Greedy").run()
@@ -91,7 +91,7 @@ def test_the_decoding_method_changes_the_caption(folder: Path, tmp_path: Path) -
 
 
 def test_several_images_are_shown_in_order_with_errors_in_their_places(folder: Path, tmp_path: Path) -> None:
-    good = [photograph(tmp_path / f"{seed}.jpg", seed).read_bytes() for seed in range(2)]
+    good = [save_photo(tmp_path / f"{seed}.jpg", seed).read_bytes() for seed in range(2)]
     app = upload(page(), ("one.jpg", good[0]), ("bad.jpg", b"<b>garbage</b>"), ("two.jpg", good[1]))
     assert len(captions(app)) == 2 and [error.value for error in app.error] == [uploads.NOT_AN_IMAGE]
     names = [name for element in app.html for name in ("one.jpg", "bad.jpg", "two.jpg") if f">{name}<" in element.body]
@@ -125,7 +125,7 @@ def test_an_image_with_a_comment_too_long_for_a_jpeg_is_captioned(folder: Path) 
 def test_a_camera_photo_is_captioned(folder: Path, tmp_path: Path) -> None:
     app = page()
     app.button_group[0].set_value("Camera").run()
-    app.camera_input[0].upload("shot.jpg", photograph(tmp_path / "shot.jpg").read_bytes()).run()
+    app.camera_input[0].upload("shot.jpg", save_photo(tmp_path / "shot.jpg").read_bytes()).run()
     assert len(captions(app)) == 1 and not app.exception
 
 
@@ -146,7 +146,7 @@ def test_drawings_are_offered_and_are_the_default_for_a_model_trained_on_them(fo
 @pytest.mark.parametrize("name", ["<script>alert(1)</script>", "x" * 10_000, "\u202egnp.live", "\n\t", ""])
 def test_hostile_names_and_captions_are_escaped(folder: Path, tmp_path: Path, name: str) -> None:
     app = choose(page(), "runs/hostile/checkpoints.pth")
-    upload(app, (f"{name}.jpg", photograph(tmp_path / "dog.jpg").read_bytes()), (f"{name}.jpg", b""))
+    upload(app, (f"{name}.jpg", save_photo(tmp_path / "dog.jpg").read_bytes()), (f"{name}.jpg", b""))
     shown = "".join(element.body for element in app.html)
     assert "<script" not in shown and "<img" not in shown
     assert all(html.escape(word) in shown and word in app.code[0].value for word in HOSTILE_WORDS)
@@ -165,7 +165,7 @@ def test_a_changed_checkpoint_is_loaded_again(folder: Path, tmp_path: Path, monk
     assert "no model here yet" in app.info[0].value and app.code[0].value == "python train.py" and not app.file_uploader
     path = tmp_path / "checkpoints.pth"
     path.write_bytes((folder / "checkpoints.pth").read_bytes())
-    data = photograph(tmp_path / "dog.jpg").read_bytes()
+    data = save_photo(tmp_path / "dog.jpg").read_bytes()
     app = upload(app.run(), ("dog.jpg", data))
     before = captions(app)
     path.write_bytes((folder / "runs/drawings/checkpoints.pth").read_bytes())
@@ -184,7 +184,7 @@ def test_the_page_states_the_limits_and_shows_the_model_card(folder: Path) -> No
 
 def test_downloads(folder: Path, tmp_path: Path) -> None:
     captioner = Captioner.load("checkpoints.pth", torch.device("cpu"))
-    data = photograph(tmp_path / "dog.jpg").read_bytes()
+    data = save_photo(tmp_path / "dog.jpg").read_bytes()
     result = caption_upload(captioner, threading.Lock(), data, '=HYPERLINK("x"),\u202e\U0001f469', Method(2))
     header, row = as_csv([result]).decode("utf-8-sig").splitlines()
     assert header == '"image","caption","log_prob"'

@@ -12,7 +12,7 @@ from playwright.sync_api import Locator, Page, expect
 
 from demo import uploads
 from tests.support.browser import Visit
-from tests.support.demo_folder import HOSTILE_NAME, HOSTILE_WORDS, photograph
+from tests.support.demo_folder import HOSTILE_NAME, HOSTILE_WORDS, save_photo
 from tests.support.streamlit_server import Server, serve
 
 Open = Callable[..., Visit]
@@ -37,7 +37,7 @@ def captions(page: Page) -> Locator:
     return page.locator("h2.caption")
 
 
-def quiet(visitor: Visit, site: Server) -> None:
+def assert_no_errors(visitor: Visit, site: Server) -> None:
     """No error on the console, and no request to another server."""
     assert visitor.errors == [] and visitor.page.get_by_test_id("stException").count() == 0
     assert [address for address in visitor.requests if not address.startswith((site.address, "data:", "blob:"))] == []
@@ -63,21 +63,21 @@ def test_a_visitor_captions_a_photo_and_sees_its_attention_maps(
 ) -> None:
     visitor = visit(site.address, width=width, color_scheme=scheme)
     page = visitor.page
-    upload(page, photograph(tmp_path / "dog.jpg"))
+    upload(page, save_photo(tmp_path / "dog.jpg"))
     expect(captions(page)).to_have_count(1)
     assert captions(page).inner_text()
     words = page.get_by_test_id("stButtonGroup").filter(has_text="attention map").get_by_role("radio")
     seen = [page.get_by_test_id("stImage").get_by_role("img").get_attribute("src")]
     for number in range(2):
         words.nth(number).click()
-        look = page.get_by_role("img", name="attention map of the word")
-        expect(look).not_to_have_attribute("src", seen[-1] or "")
-        seen.append(look.get_attribute("src"))
+        heat_map = page.get_by_role("img", name="attention map of the word")
+        expect(heat_map).not_to_have_attribute("src", seen[-1] or "")
+        seen.append(heat_map.get_attribute("src"))
     assert len(set(seen)) == 3
     expect(page.get_by_text("cannot", exact=True)).to_be_visible()
     page.wait_for_timeout(1000)  # Streamlit fades new elements in; until then axe reports low contrast
     assert visitor.accessibility_violations() == [] and fits(page)
-    quiet(visitor, site)
+    assert_no_errors(visitor, site)
 
 
 def test_unusable_files_get_a_fixed_message_while_other_visitors_are_served(
@@ -89,18 +89,18 @@ def test_unusable_files_get_a_fixed_message_while_other_visitors_are_served(
     huge = tmp_path / "huge.png"
     Image.new("1", (10_000, 5_001)).save(huge)
     cut = tmp_path / "cut.jpg"
-    cut.write_bytes(photograph(tmp_path / "whole.jpg").read_bytes()[:-2000])
+    cut.write_bytes(save_photo(tmp_path / "whole.jpg").read_bytes()[:-2000])
     lying = tmp_path / "lying.jpg"
     lying.write_bytes(b"<script>alert('garbage')</script>")
     upload(one.page, lying, huge, cut)
-    upload(other.page, photograph(tmp_path / "dog.jpg", 1))
+    upload(other.page, save_photo(tmp_path / "dog.jpg", 1))
     expect(captions(other.page)).to_have_count(1)
     for message in (uploads.NOT_AN_IMAGE, uploads.TOO_MANY_PIXELS, uploads.DAMAGED):
         expect(one.page.get_by_text(message)).to_be_visible()
     expect(captions(one.page)).to_have_count(0)
     assert "garbage" not in one.page.content()
     for visitor in (one, other):
-        quiet(visitor, site)
+        assert_no_errors(visitor, site)
 
 
 def test_a_file_of_the_maximum_size_is_accepted_and_a_larger_one_is_not(
@@ -108,7 +108,7 @@ def test_a_file_of_the_maximum_size_is_accepted_and_a_larger_one_is_not(
 ) -> None:
     """The server of these tests cannot write files, so the 10 MB stay in memory."""
     visitor = visit(site.address)
-    data = photograph(tmp_path / "dog.jpg").read_bytes()
+    data = save_photo(tmp_path / "dog.jpg").read_bytes()
     full = {
         "name": "full.jpg",
         "mimeType": "image/jpeg",
@@ -119,7 +119,7 @@ def test_a_file_of_the_maximum_size_is_accepted_and_a_larger_one_is_not(
     upload(visitor.page, full | {"buffer": bytes(uploads.MAX_UPLOAD_BYTES + 1), "name": "over.jpg"})
     expect(visitor.page.get_by_text("10.0MB or smaller")).to_be_visible()
     expect(captions(visitor.page)).to_have_count(1)
-    quiet(visitor, site)
+    assert_no_errors(visitor, site)
 
 
 # Servers do not accept longer names.
@@ -132,7 +132,7 @@ def test_hostile_names_and_captions_are_shown_as_text(site: Server, visit: Open,
     choose_model(page, "runs/hostile")
     page.get_by_test_id("stSidebarCollapseButton").click()
     upload(
-        page, {"name": f"{name}.jpg", "mimeType": "image/jpeg", "buffer": photograph(tmp_path / "dog.jpg").read_bytes()}
+        page, {"name": f"{name}.jpg", "mimeType": "image/jpeg", "buffer": save_photo(tmp_path / "dog.jpg").read_bytes()}
     )
     expect(captions(page)).to_have_count(1)
     words = page.get_by_test_id("stButtonGroup").filter(has_text="attention map")
@@ -146,16 +146,16 @@ def test_hostile_names_and_captions_are_shown_as_text(site: Server, visit: Open,
     assert page.locator(".text *").count() == 0
     assert words.locator("img, strong, code, .katex").count() == 0
     assert fits(page)
-    quiet(visitor, site)
+    assert_no_errors(visitor, site)
 
 
 def test_captions_are_downloaded_and_copied(site: Server, visit: Open, tmp_path: Path) -> None:
     visitor = visit(site.address, permissions=["clipboard-read", "clipboard-write"])
     page = visitor.page
-    upload(page, photograph(tmp_path / "my dog.jpg"))
+    upload(page, save_photo(tmp_path / "my dog.jpg"))
     expect(captions(page)).to_have_count(1)
     found = {}
-    for button in ("All captions as CSV", "All captions as JSON", "Captioned image"):
+    for button in ("All captions as CSV", "All captions as JSON", "Download captioned image"):
         with page.expect_download() as download:
             page.get_by_role("button", name=button).click()
         found[download.value.suggested_filename] = Path(download.value.path()).read_bytes()
@@ -166,4 +166,4 @@ def test_captions_are_downloaded_and_copied(site: Server, visit: Open, tmp_path:
     page.get_by_test_id("stCode").first.hover()
     page.get_by_test_id("stCode").first.get_by_role("button").click()
     assert page.evaluate("navigator.clipboard.readText()") == rows[0]["caption"].capitalize() + "."
-    quiet(visitor, site)
+    assert_no_errors(visitor, site)

@@ -12,7 +12,7 @@ from data.images import load_image
 from models.captioner import Captioner
 from models.pretrained import PRETRAINED
 from tests.support.browser import Visit
-from tests.support.demo_folder import photograph
+from tests.support.demo_folder import save_photo
 from tests.support.helpers import ROOT
 from tests.support.streamlit_server import command, serve
 
@@ -34,7 +34,7 @@ def test_twenty_visitors_at_once(chromium: Browser, tmp_path: Path) -> None:
     if not PRETRAINED.exists():
         pytest.skip(f"needs {PRETRAINED.name}: an untrained model gives every image the same caption")
     captioner = Captioner.load(PRETRAINED, torch.device("cpu"))
-    paths = [photograph(tmp_path / f"{number}.jpg", number, (2000, 1500)) for number in range(VISITORS * PHOTOS)]
+    paths = [save_photo(tmp_path / f"{number}.jpg", number, (2000, 1500)) for number in range(VISITORS * PHOTOS)]
     best = [captioner.caption([load_image(path)])[0][0] for path in paths]
     wanted = [f"{candidate.log_prob:.2f}" for candidate in best]  # distinguishes images with equal captions
     assert len(set(wanted)) >= 0.7 * len(wanted)

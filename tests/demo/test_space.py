@@ -13,7 +13,7 @@ import yaml
 from playwright.sync_api import expect
 
 from tests.support.browser import Visit
-from tests.support.demo_folder import photograph
+from tests.support.demo_folder import save_photo
 from tests.support.helpers import ROOT
 from tests.support.streamlit_server import serve
 from utils import load_checkpoint
@@ -83,7 +83,7 @@ def test_the_space_captions_a_photo_as_another_user_on_a_read_only_disk(
     with serve(space, [*BECOME, *start(space)], env={"HOME": "/nonexistent"}) as server:
         assert Path(f"/proc/{server.process.pid}").stat().st_uid == NOBODY
         visitor = visit(server.address)
-        visitor.page.locator("input[type=file]").set_input_files(photograph(tmp_path / "dog.jpg"))
+        visitor.page.locator("input[type=file]").set_input_files(save_photo(tmp_path / "dog.jpg"))
         expect(visitor.page.locator("h2.caption")).to_have_count(1, timeout=60_000)
         assert visitor.errors == [] and all(
             address.startswith((server.address, "data:", "blob:")) for address in visitor.requests

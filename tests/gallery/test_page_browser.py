@@ -67,7 +67,7 @@ def names(visitor: Visit) -> list[str]:
     return visitor.page.locator(".card:visible .name bdi").all_text_contents()
 
 
-def assert_quiet(visitor: Visit, address: str) -> None:
+def assert_no_errors(visitor: Visit, address: str) -> None:
     """No error on the console, and no request outside the gallery's folder."""
     assert visitor.errors == []
     assert visitor.requests and all(request.startswith(address.rsplit("/", 1)[0] + "/") for request in visitor.requests)
@@ -83,7 +83,7 @@ def test_the_page_of_the_script_opens_from_disk(
     assert len(names(visitor)) == 16
     assert "CIDEr" not in visitor.page.locator("body").inner_text()  # there are no references
     visitor.page.locator(".frame").first.click()  # opens the captioned JPG
-    assert_quiet(visitor, address)
+    assert_no_errors(visitor, address)
 
 
 def test_of_a_thousand_images_only_those_near_the_window_are_loaded(tmp_path: Path, visit: Open) -> None:
@@ -103,7 +103,7 @@ def test_of_a_thousand_images_only_those_near_the_window_are_loaded(tmp_path: Pa
     last.scroll_into_view_if_needed()
     expect(last).to_have_js_property("naturalWidth", 64)
     assert len(visitor.requests) < 200
-    assert_quiet(visitor, address)
+    assert_no_errors(visitor, address)
 
 
 def test_search_finds_words_and_file_names(address: str, visit: Open) -> None:
@@ -114,14 +114,14 @@ def test_search_finds_words_and_file_names(address: str, visit: Open) -> None:
     assert names(visitor) == [f"shape_{WRONG:03}.png"]
     box.fill("here 02")  # a word of a reference, and part of a file name
     expect(count).to_have_text("11 of 60 shown")
-    box.fill("nobody says this")
+    box.fill("in no caption")
     expect(visitor.page.get_by_text("No image matches")).to_be_visible()
     expect(count).to_have_text("0 of 60 shown")
     assert names(visitor) == []
     box.fill("")
     expect(count).to_have_text("")
     assert len(names(visitor)) == 60
-    assert_quiet(visitor, address)
+    assert_no_errors(visitor, address)
 
 
 def test_sorting_also_search_results(address: str, visit: Open) -> None:
@@ -145,7 +145,7 @@ def test_sorting_also_search_results(address: str, visit: Open) -> None:
     )
     order.select_option(label="original order")
     assert names(visitor) == [name for name in given if "01" in name]
-    assert_quiet(visitor, address)
+    assert_no_errors(visitor, address)
 
 
 def test_few_images_have_no_cider_and_the_page_explains_why(entries: tuple[Path, list[Entry]], visit: Open) -> None:
@@ -227,7 +227,7 @@ def test_arrow_keys_move_between_words_and_show_their_attention(address: str, vi
     assert visitor.page.evaluate("document.activeElement.tagName") == "SUMMARY"
     keyboard.press("Enter")
     assert visitor.page.locator("details").first.evaluate("details => details.open")
-    assert_quiet(visitor, address)
+    assert_no_errors(visitor, address)
 
 
 def test_a_grid_need_not_be_square(entries: tuple[Path, list[Entry]], visit: Open) -> None:
@@ -245,7 +245,7 @@ def test_a_grid_need_not_be_square(entries: tuple[Path, list[Entry]], visit: Ope
     for number, (row, column) in enumerate(cell for cell, _ in places):
         words.nth(4 + number).focus()
         assert peak(visitor, 5, 2) == (column, row)
-    assert_quiet(visitor, address)
+    assert_no_errors(visitor, address)
 
 
 def test_uniform_attention_is_announced_as_spread(entries: tuple[Path, list[Entry]], visit: Open) -> None:
@@ -270,7 +270,7 @@ def test_mouse_and_touch_show_attention_too(address: str, visit: Open) -> None:
     phone.page.locator(".name").first.tap()
     assert peak(phone) is None
     for visitor in (mouse, phone):
-        assert_quiet(visitor, address)
+        assert_no_errors(visitor, address)
 
 
 def test_in_a_right_to_left_caption_the_left_arrow_moves_forward(
@@ -294,7 +294,7 @@ def test_axe_finds_no_accessibility_violation(address: str, visit: Open, width: 
     visitor.page.get_by_role("button", name="Show all details").click()
     visitor.page.locator("[data-attention] > *").first.focus()
     assert visitor.accessibility_violations() == []
-    assert_quiet(visitor, address)
+    assert_no_errors(visitor, address)
 
 
 def test_hostile_texts_are_shown_as_text(tmp_path: Path, visit: Open) -> None:
@@ -318,7 +318,7 @@ def test_hostile_texts_are_shown_as_text(tmp_path: Path, visit: Open) -> None:
     assert visitor.page.evaluate("document.documentElement.scrollWidth") <= 390
     cut = "cards => cards.filter((card) => card.scrollWidth > card.clientWidth).length"
     assert visitor.page.locator(".words").evaluate_all(cut) == 0  # long words are wrapped
-    assert_quiet(visitor, address)
+    assert_no_errors(visitor, address)
 
 
 def test_without_scripts_all_content_is_there(address: str, visit: Open) -> None:
@@ -336,4 +336,4 @@ def test_printing_shows_every_image_on_white(address: str, visit: Open) -> None:
     visitor.page.emulate_media(media="print")
     assert visitor.page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
     assert not visitor.page.locator(".tools").is_visible() and len(names(visitor)) == 60
-    assert_quiet(visitor, address)
+    assert_no_errors(visitor, address)

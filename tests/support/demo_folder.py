@@ -49,7 +49,7 @@ def demo_folder(tiny_config: Callable[..., Config], tmp_path_factory: pytest.Tem
     return folder
 
 
-def photograph(path: Path, seed: int = 0, size: tuple[int, int] = (640, 480)) -> Path:
+def save_photo(path: Path, seed: int = 0, size: tuple[int, int] = (640, 480)) -> Path:
     """Save a JPEG of large coloured squares, different for each seed."""
     coarse = torch.randint(0, 256, (6, 8, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(seed)).numpy()
     Image.fromarray(coarse).resize(size, Image.Resampling.NEAREST).save(path, quality=90)
