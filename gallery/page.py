@@ -45,11 +45,8 @@ class Entry:
     @classmethod
     def from_candidates(cls, name: str, candidates: Sequence[Candidate], references: Sequence[str] = ()) -> "Entry":
         """An entry for what a captioner returned for one image, best candidate first."""
-        attention = candidates[0].attention
-        if attention is not None:  # until Candidate.attention is (words, h, w)
-            attention = attention.reshape(len(attention), *[round(attention.shape[1] ** 0.5)] * 2)
         ranked = [(candidate.caption, candidate.log_prob) for candidate in candidates]
-        return cls(name, ranked, list(references), attention=attention)
+        return cls(name, ranked, list(references), attention=candidates[0].attention)
 
     @property
     def words(self) -> list[str]:

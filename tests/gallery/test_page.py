@@ -140,7 +140,7 @@ def test_an_entry_takes_captions_and_attention_from_the_candidates() -> None:
     plain = Entry.from_candidates("dog.jpg", [Candidate("a dog", -1.0), Candidate("", -2.0)], ["one"])
     assert plain == Entry("dog.jpg", [("a dog", -1.0), ("", -2.0)], ["one"]) and plain.words == []
     assert (plain.caption, plain.log_prob) == ("a dog", -1.0)
-    attention = torch.rand(2, 9)
+    attention = torch.rand(2, 2, 5)
     shown = Entry.from_candidates("dog.jpg", [Candidate("a dog", -1.0, attention)])
-    assert shown.attention is not None and shown.attention.shape == (2, 3, 3) and shown.words == ["a", "dog"]
-    assert Entry.from_candidates("dog.jpg", [Candidate("", -1.0, torch.rand(0, 9))]).words == []
+    assert shown.attention is not None and shown.attention.shape == (2, 2, 5) and shown.words == ["a", "dog"]
+    assert Entry.from_candidates("dog.jpg", [Candidate("", -1.0, torch.rand(0, 2, 5))]).words == []

@@ -13,7 +13,7 @@ from config import Config
 from data.vocab import END_ID, Vocabulary
 from inference_visualize import main, own_photos
 from models.captioner import Captioner
-from tests.support.helpers import assert_refused, run_script, write_csv
+from tests.support.helpers import assert_refused, run_script, tiny_decoder, write_csv
 from tests.support.html_page import HtmlPage
 from utils import save_checkpoint
 
@@ -168,7 +168,7 @@ def test_foreign_images_are_not_overwritten_but_an_earlier_gallery_is(
 @pytest.fixture(scope="module")
 def attention_checkpoint(tiny_config: Callable[..., Config], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An untrained attention decoder whose captions are never empty."""
-    config = tiny_config("--decoder.name=attention", "--data.image_size=96")
+    config = tiny_config(tiny_decoder("attention"), "--data.image_size=96")
     captioner = Captioner(config, Vocabulary.build(["a red circle", "one blue square"], min_count=1))
     with torch.no_grad():
         captioner.decoder.output.bias[END_ID] = -5
