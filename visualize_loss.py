@@ -3,48 +3,40 @@
     python visualize_loss.py
     python visualize_loss.py --log runs/lstm/loss_log.txt runs/attention/loss_log.txt --output compare.svg
 
-Losses and scores do not share an axis: CIDEr runs to 1 and beyond, BLEU-4 ends below 1, a loss starts near ln(V). Each gets its own panel
-over the same epochs, so each curve's shape can be read. Colours are Okabe and Ito's, which colour-blind readers tell apart.
+Losses and scores have different ranges: CIDEr reaches 1 and more, BLEU-4 stays below 1, a loss starts near ln(V). Each has its own panel
+over the same epochs. The colours are Okabe and Ito's palette, which is safe for colour-blind readers.
 """
 
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from __future__ import annotations
 
-import matplotlib
-import numpy as np
-import pandas as pd
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
-from matplotlib.layout_engine import ConstrainedLayoutEngine
-from matplotlib.lines import Line2D
-from matplotlib.ticker import MaxNLocator
+import math
+import re
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from cli import OptionParser, UserError, atomic_open, run_script
+from training.loss_log import LossLog, read_log
 
-NUMBERS = ["epoch", "train_loss", "val_loss", "val_bleu4", "val_cider"]
-REWARD = "reward"  # of self-critical stages; logs of older versions have no such column
-BLUE, SKY, VERMILLION, GREEN, PURPLE, ORANGE, BLACK = (
-    "#0072B2",
-    "#56B4E9",
-    "#D55E00",
-    "#009E73",
-    "#CC79A7",
-    "#E69F00",
-    "#000000",
-)
-# When logs are compared, each has a colour and a marker of its own: the marker survives a grey print.
-LOOKS = list(zip([BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY, BLACK], "osD^vPX", strict=True))
-INK, MUTED, GRID, BAND = "#222222", "#5c6066", "#e4e6e9", "#f1f3f5"
-# The curves of a log that stands alone. Training is the paler of two blues, and dashed: the eye should go to validation.
-ALONE = {"train_loss": SKY, "val_loss": BLUE, "val_cider": VERMILLION, "val_bleu4": GREEN, REWARD: ORANGE}
-TRAINING: Any = (0, (3, 1.2))
-DASH: dict[str, Any] = {"train_loss": TRAINING, "val_loss": "-", REWARD: TRAINING}
-STYLE: Any = {
-    "figure.facecolor": "white",  # a README may stand on white or on black: the picture brings its ground along
+if TYPE_CHECKING:  # matplotlib takes a second to import: only the functions that draw do, so that --help is fast
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+BLUE, SKY, VERMILLION = "#0072B2", "#56B4E9", "#D55E00"
+GREEN, PURPLE, ORANGE, BLACK = "#009E73", "#CC79A7", "#E69F00", "#000000"
+# Compared logs differ in colour and marker: the markers survive printing in grey.
+LOG_STYLES = list(zip([BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY, BLACK], "osD^vPX", strict=True))
+TEXT, MUTED, GRID, BAND = "#222222", "#5c6066", "#e4e6e9", "#f1f3f5"
+# The curves of a single log. Training is pale and dashed, so that validation stands out.
+CURVE_COLOURS = {"train_loss": SKY, "val_loss": BLUE, "val_cider": VERMILLION, "val_bleu4": GREEN, "reward": ORANGE}
+TRAINING_DASH: Any = (0, (3, 1.2))
+TRAINING_CURVES = ("train_loss", "reward")
+MAX_MARKERS = 40  # with more epochs the markers would merge into a thick line
+PLOT_STYLE: Any = {
+    "figure.facecolor": "white",  # not transparent: the page may be white or black
     "font.size": 10,
-    "text.color": INK,
+    "text.color": TEXT,
     "axes.labelcolor": MUTED,
     "axes.edgecolor": "#b8bcc2",
     "axes.titlesize": 11,
@@ -60,14 +52,15 @@ STYLE: Any = {
     "legend.frameon": False,
     "lines.linewidth": 2.0,
     "lines.markersize": 4.0,
-    "text.parse_math": False,  # a "$" in a stage's or folder's name is a dollar sign
+    "text.parse_math": False,  # a "$" in the name of a stage or folder is a dollar sign
     "svg.hashsalt": "loss_curve",  # the same log gives the same file, byte for byte
 }
+METADATA = {"svg": {"Date": None, "Title": "Loss and validation scores"}, "pdf": {"CreationDate": None}}
 
 
 @dataclass(frozen=True)
 class Best:
-    """The epoch with the highest validation CIDEr; by validation loss where no CIDEr was logged."""
+    """The epoch with the highest validation CIDEr, or with the lowest validation loss if no CIDEr was logged."""
 
     epoch: int
     score: str
@@ -76,244 +69,237 @@ class Best:
         return f"best epoch {self.epoch}: {self.score}"
 
 
-def read_log(path: str | Path) -> pd.DataFrame:
-    """Read a loss_log.txt: one row an epoch, the columns ``stage`` (text), NUMBERS and REWARD (float; NaN where a cell is empty).
-
-    An epoch that stands there twice (a resumed run) counts as it was logged last.
-
-    Raises:
-        UserError: no such file, no finished epoch in it, a missing column, or a cell that is not a number.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise UserError(f"{path}: no such log. Train first (`python train.py` writes it), or name another with --log")
-    text = path.read_text(encoding="utf-8-sig", errors="replace")
-    # A row is whole once its line end is there; what follows the last one is being written, or was when the run was killed.
-    text = text[: text.rfind("\n") + 1]
-    if not text.strip():
-        raise UserError(f"{path}: the log is empty. It gets its first row when training's first epoch ends")
-    lines = {number: line.split("\t") for number, line in enumerate(text.split("\n"), start=1) if line.strip()}
-    header = lines.pop(min(lines))
-    missing = [name for name in ["stage", *NUMBERS] if name not in header]
-    if missing:
-        raise UserError(
-            f"{path}: no column {', '.join(missing)}. Expected the tab-separated header that train.py writes"
-        )
-    if not lines:
-        raise UserError(f"{path}: no epoch in it yet. The first row comes when training's first epoch ends")
-    for number, line in lines.items():
-        if len(line) != len(header):
-            raise UserError(
-                f"{path}, line {number}: {len(line)} cells, the header has {len(header)}. Correct or delete this line"
-            )
-    cells = pd.DataFrame(lines.values(), index=list(lines), columns=header)
-    if REWARD not in header:
-        cells[REWARD] = ""
-
-    log = cells[["stage"]].apply(
-        lambda column: column.str.replace(r"[\x00-\x1f\x7f-\x9f]", " ", regex=True)
-    )  # SVG has no place for these
-    for name in [*NUMBERS, REWARD]:
-        log[name] = pd.to_numeric(cells[name], errors="coerce").astype(float).replace([np.inf, -np.inf], np.nan)
-        written = ~cells[name].str.strip().str.lower().isin(["", "nan", "none", "n/a", "inf", "-inf"])
-        wrong = log[name].isna() & written if name != "epoch" else log[name].isna()
-        if wrong.any():
-            number = wrong.idxmax()
-            raise UserError(
-                f"{path}, line {number}: {name} is {cells[name][number]!r}, not a number. Correct or delete this line"
-            )
-    return log.drop_duplicates("epoch", keep="last").sort_values("epoch", ignore_index=True)
-
-
-def best_epoch(log: pd.DataFrame) -> Best | None:
-    """Return the best epoch of a log, or None where neither CIDEr nor validation loss was ever logged."""
+def best_epoch(log: LossLog) -> Best | None:
+    """The best epoch of a log; None if it has neither CIDEr nor validation loss."""
     for column, sign, name in [("val_cider", 1, "CIDEr"), ("val_loss", -1, "validation loss")]:
-        if log[column].notna().any():
-            row = log.loc[(sign * log[column]).idxmax()]
-            return Best(int(row["epoch"]), f"{name} {row[column]:.3f}")
+        epochs, values = known_values(log, column)
+        if values:
+            epoch, value = max(zip(epochs, values, strict=True), key=lambda pair: sign * pair[1])
+            return Best(epoch, f"{name} {value:.3f}")
     return None
 
 
-def stage_spans(log: pd.DataFrame) -> list[tuple[str, float, float]]:
-    """Return (name, first epoch - 1/2, last epoch + 1/2) of each run of epochs in one stage."""
-    runs = (log["stage"] != log["stage"].shift()).cumsum()
-    return [
-        (str(rows["stage"].iloc[0]), rows["epoch"].min() - 0.5, rows["epoch"].max() + 0.5)
-        for _, rows in log.groupby(runs)
+def known_values(log: LossLog, column: str) -> tuple[list[int], list[float]]:
+    """The epochs that have a number in ``column``, and these numbers."""
+    known = [
+        (epoch, value) for epoch, value in zip(log.epochs, log.numbers(column), strict=True) if not math.isnan(value)
     ]
+    return [epoch for epoch, _ in known], [value for _, value in known]
+
+
+def stage_spans(log: LossLog) -> list[tuple[str, float, float]]:
+    """(name, first epoch - 1/2, last epoch + 1/2) of each stage."""
+    spans = []
+    for name, rows in groupby(zip(stage_names(log), log.epochs, strict=True), key=lambda row: row[0]):
+        epochs = [epoch for _, epoch in rows]
+        spans.append((name, epochs[0] - 0.5, epochs[-1] + 0.5))
+    return spans
+
+
+def stage_names(log: LossLog) -> list[str]:
+    """The stage of each epoch, without control characters, which an SVG file cannot contain."""
+    return [re.sub(r"[\x00-\x1f\x7f-\x9f]", " ", name) for name in log.text("stage")]
 
 
 def log_names(paths: list[Path]) -> list[str]:
-    """Name each log by what tells it from the others: its folder, else its file, else its whole path."""
+    """Name each log by what distinguishes it from the others: its folder, else its file name, else its whole path."""
     for names in ([path.resolve().parent.name for path in paths], [path.stem for path in paths]):
         if len(set(names)) == len(paths):
             return names
     return [str(path) for path in paths]
 
 
-def draw(logs: dict[str, pd.DataFrame]) -> Figure:
+def draw_curves(logs: dict[str, LossLog]) -> Figure:
     """Draw the losses (left) and the validation scores (right) of one log, or of several on the same axes.
+
+    Args:
+        logs: name -> log; each has at least one row.
 
     Raises:
         UserError: more logs than there are colours to tell apart.
     """
-    if len(logs) > len(LOOKS):
-        raise UserError(f"--log: {len(logs)} logs are too many for one picture. Compare at most {len(LOOKS)}")
-    with matplotlib.rc_context(STYLE):
+    import matplotlib
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
+
+    if len(logs) > len(LOG_STYLES):
+        raise UserError(f"--log: {len(logs)} logs are too many for one plot. Compare at most {len(LOG_STYLES)}")
+    with matplotlib.rc_context(PLOT_STYLE):
         rows_of_legend = (len(logs) + 1) // 2 if len(logs) > 1 else 0
-        # 1,800 px wide: sharp at the 900 px a README shows.
-        figure = Figure(
-            figsize=(9, 4 + 0.22 * rows_of_legend), dpi=200, layout=ConstrainedLayoutEngine(w_pad=0.14, h_pad=0.12)
-        )
+        size = (
+            9,
+            4 + 0.22 * rows_of_legend,
+        )  # inches at 200 dpi: 1,800 pixels wide, sharp at the 900 px a README shows
+        figure = Figure(figsize=size, dpi=200, layout=ConstrainedLayoutEngine(w_pad=0.14, h_pad=0.12))
         FigureCanvasAgg(figure)
         panels = figure.subplot_mosaic(
             [["loss", "val_cider"], ["loss", "val_bleu4"]], width_ratios=[1.5, 1], sharex=True
         )
-        rewarded = any(log[REWARD].notna().any() for log in logs.values())
-        cider = "CIDEr (dashed: training reward)" if rewarded else "Validation CIDEr"
-        for name, title in [("loss", "Loss"), ("val_cider", cider), ("val_bleu4", "Validation BLEU-4")]:
-            panels[name].set_title(title)
-            panels[name].xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8, steps=[1, 2, 5, 10], min_n_ticks=1))
-            panels[name].grid(axis="x", visible=False)
-            panels[name].margins(y=0.12)  # room for the stages' names and the stars
-        panels["loss"].set_xlabel("epoch")
-        panels["val_bleu4"].set_xlabel("epoch")
-        panels["val_cider"].tick_params(labelbottom=False)
-
-        epochs = np.concatenate([log["epoch"].to_numpy() for log in logs.values()])
-        panels["loss"].set_xlim(epochs.min() - 0.5, epochs.max() + 0.5)
+        _label_panels(panels, logs)
         _shade_stages(panels, logs)
         if len(logs) == 1:
-            _draw_alone(panels, *logs.values())
+            _draw_single_log(panels, *logs.values())
         else:
-            for (name, log), (colour, marker) in zip(logs.items(), LOOKS, strict=False):
-                _draw_curves(panels, log, dict.fromkeys(ALONE, colour), marker)
-                best = best_epoch(log)
-                label = f"{name if len(name) <= 24 else '…' + name[-23:]}   ★ {best}" if best else name
-                # The leading blank: matplotlib leaves a label that starts with "_" out of the legend.
-                panels["val_cider"].plot(
-                    [], [], color=colour, marker=marker, markeredgecolor="white", label=f" {label}"
-                )
-            figure.legend(
-                *panels["val_cider"].get_legend_handles_labels(), loc="outside lower left", ncols=2, fontsize=9.5
-            )
-        losses = ("train_loss", "val_loss")
-        key = [
-            Line2D([], [], color=ALONE[column] if len(logs) == 1 else MUTED, linestyle=DASH[column])
-            for column in losses
-        ]
-        panels["loss"].legend(
-            key, ["training", "validation"], loc="lower right", bbox_to_anchor=(1.02, 1.0), ncols=2, borderpad=0
-        )
+            _draw_several_logs(panels, logs)
+            handles = panels["val_cider"].get_legend_handles_labels()
+            figure.legend(*handles, loc="outside lower left", ncols=2, fontsize=9.5)
         return figure
 
 
-def _draw_alone(panels: dict[str, Axes], log: pd.DataFrame) -> None:
-    """One log: each curve in a colour of its own, one dotted line through all panels at the best epoch."""
-    _draw_curves(panels, log, ALONE, "o")
+def _label_panels(panels: dict[str, Axes], logs: dict[str, LossLog]) -> None:
+    """Titles, ticks, the range of epochs and the legend of training and validation."""
+    from matplotlib.lines import Line2D
+    from matplotlib.ticker import MaxNLocator
+
+    rewarded = any(known_values(log, "reward")[1] for log in logs.values())
+    cider = "CIDEr (dashed: training reward)" if rewarded else "Validation CIDEr"
+    for name, title in [("loss", "Loss"), ("val_cider", cider), ("val_bleu4", "Validation BLEU-4")]:
+        panels[name].set_title(title)
+        panels[name].xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8, steps=[1, 2, 5, 10], min_n_ticks=1))
+        panels[name].grid(axis="x", visible=False)
+        panels[name].margins(y=0.12)  # room for the names of the stages and the stars
+    panels["loss"].set_xlabel("epoch")
+    panels["val_bleu4"].set_xlabel("epoch")
+    panels["val_cider"].tick_params(labelbottom=False)
+    panels["loss"].set_xlim(
+        min(log.epochs[0] for log in logs.values()) - 0.5, max(log.epochs[-1] for log in logs.values()) + 0.5
+    )
+    lines = [
+        Line2D([], [], color=CURVE_COLOURS[column] if len(logs) == 1 else MUTED, linestyle=_line_style(column))
+        for column in ("train_loss", "val_loss")
+    ]
+    panels["loss"].legend(
+        lines, ["training", "validation"], loc="lower right", bbox_to_anchor=(1.02, 1.0), ncols=2, borderpad=0
+    )
+
+
+def _draw_single_log(panels: dict[str, Axes], log: LossLog) -> None:
+    """Each curve in its own colour, and a dotted line through all panels at the best epoch."""
+    _draw_log(panels, log, CURVE_COLOURS, "o")
     best = best_epoch(log)
     if best:
-        # Scores rise, so the corner under them is free; the white ground keeps the dotted line out of the words.
-        ground = {"facecolor": "white", "edgecolor": "none", "pad": 2}
-        panels["val_cider"].text(
-            0.99, 0.08, f"★ {best}", transform=panels["val_cider"].transAxes, ha="right", bbox=ground
-        )
+        # Scores rise, so the corner below them is empty; the white background keeps the dotted line out of the text.
+        background = {"facecolor": "white", "edgecolor": "none", "pad": 2}
+        axes = panels["val_cider"]
+        axes.text(0.99, 0.08, f"★ {best}", transform=axes.transAxes, ha="right", bbox=background)
         for axes in panels.values():
             axes.axvline(best.epoch, color=MUTED, linewidth=1, linestyle=(0, (1, 2)), zorder=1)
 
 
-def _draw_curves(panels: dict[str, Axes], log: pd.DataFrame, colours: dict[str, str], marker: str) -> None:
-    """Draw the curves of a log and a star at its best epoch."""
+def _draw_several_logs(panels: dict[str, Axes], logs: dict[str, LossLog]) -> None:
+    """All curves of a log in its colour, named in the legend together with its best epoch."""
+    for (name, log), (colour, marker) in zip(logs.items(), LOG_STYLES, strict=False):
+        _draw_log(panels, log, dict.fromkeys(CURVE_COLOURS, colour), marker)
+        best = best_epoch(log)
+        label = f"{name if len(name) <= 24 else '…' + name[-23:]}   ★ {best}" if best else name
+        # matplotlib leaves labels that start with "_" out of the legend: start with a space
+        panels["val_cider"].plot([], [], color=colour, marker=marker, markeredgecolor="white", label=f" {label}")
+
+
+def _draw_log(panels: dict[str, Axes], log: LossLog, colours: dict[str, str], marker: str) -> None:
+    """Draw the curves of a log, and a star at its best epoch."""
     best = best_epoch(log)
     for column, colour in colours.items():
-        axes = panels["val_cider"] if column == REWARD else panels.get(column, panels["loss"])  # a reward is a CIDEr-D
-        known = log.dropna(subset=[column])  # a gap (validation every second epoch, say) is bridged, not left open
-        # Dashes and markers blur each other, and with many epochs markers run into one thick line; a single point needs one.
-        marked = len(known) == 1 or (len(known) <= 40 and DASH.get(column) != TRAINING)
+        axes = panels["val_cider" if column == "reward" else column if column in panels else "loss"]
+        epochs, values = known_values(log, column)  # a gap, such as validation every second epoch, is bridged
+        # Markers blur dashes, but a single point needs one.
+        marked = len(values) == 1 or (len(values) <= MAX_MARKERS and column not in TRAINING_CURVES)
         axes.plot(
-            known["epoch"],
-            known[column],
-            linestyle=DASH.get(column, "-"),
+            epochs,
+            values,
+            linestyle=_line_style(column),
             color=colour,
             marker=marker if marked else "",
             markeredgecolor="white",
             markeredgewidth=0.5,
         )
-        if best and DASH.get(column) != TRAINING:
-            at_best = log.loc[log["epoch"] == best.epoch, column]
-            axes.plot([best.epoch], at_best, "*", color=colour, markersize=13, markeredgecolor="white", zorder=5)
+        if best and best.epoch in epochs and column not in TRAINING_CURVES:
+            at_best = values[epochs.index(best.epoch)]
+            axes.plot([best.epoch], [at_best], "*", color=colour, markersize=13, markeredgecolor="white", zorder=5)
 
 
-def _shade_stages(panels: dict[str, Axes], logs: dict[str, pd.DataFrame]) -> None:
-    """Shade every second stage and name each in the loss panel; logs whose stages differ have no common bands, so none are drawn."""
-    longest = max(logs.values(), key=lambda log: float(log["epoch"].max()))
-    stage_at = dict(zip(longest["epoch"], longest["stage"], strict=True))
-    if any(
-        stage_at.get(epoch, stage) != stage
-        for log in logs.values()
-        for epoch, stage in zip(log["epoch"], log["stage"], strict=True)
-    ):
-        return
+def _line_style(column: str) -> Any:
+    return TRAINING_DASH if column in TRAINING_CURVES else "-"
+
+
+def _shade_stages(panels: dict[str, Axes], logs: dict[str, LossLog]) -> None:
+    """Shade every second stage and write the stages' names into the loss panel, unless the stages of the logs differ."""
+    longest = max(logs.values(), key=lambda log: log.epochs[-1])
+    stage_of = dict(zip(longest.epochs, stage_names(longest), strict=True))
+    for log in logs.values():
+        for epoch, stage in zip(log.epochs, stage_names(log), strict=True):
+            if stage_of.get(epoch, stage) != stage:
+                return
     spans = stage_spans(longest)
-    whole = spans[-1][2] - spans[0][1]
     for number, (name, start, end) in enumerate(spans):
-        for axes in panels.values():
-            if number % 2:
-                axes.axvspan(start, end, color=BAND, linewidth=0, zorder=0)
-        room = int(70 * (end - start) / whole)  # about 70 letters of this size fit across the panel
-        if room >= min(len(name), 4):  # a shorter stub would say nothing
+        if number % 2:
+            for panel in panels.values():
+                panel.axvspan(start, end, color=BAND, linewidth=0, zorder=0)
+        room = int(70 * (end - start) / (spans[-1][2] - spans[0][1]))  # about 70 characters fit across the panel
+        if room >= min(len(name), 4):  # a shorter stub would be unreadable
             label = name if len(name) <= room else name[: room - 1] + "…"
-            ground = {"facecolor": BAND if number % 2 else "white", "edgecolor": "none", "pad": 1}
+            background = {"facecolor": BAND if number % 2 else "white", "edgecolor": "none", "pad": 1}
             at_bottom = panels["loss"].get_xaxis_transform()
             panels["loss"].text(
-                (start + end) / 2, 0.02, label, transform=at_bottom, ha="center", color=MUTED, fontsize=9, bbox=ground
+                (start + end) / 2,
+                0.02,
+                label,
+                transform=at_bottom,
+                ha="center",
+                color=MUTED,
+                fontsize=9,
+                bbox=background,
             )
 
 
-def save_figure(figure: Figure, output: str | Path) -> None:
-    """Write the picture atomically, in the format its name ends in (.png, .svg, .pdf, ...).
+def save_figure(figure: Figure, output: Path) -> None:
+    """Write the plot atomically, in the format of the file's suffix (.png, .svg, .pdf, ...).
 
     Raises:
-        UserError: matplotlib writes no such format.
+        UserError: matplotlib does not support that format.
     """
-    output = Path(output)
-    kind = output.suffix.lower().lstrip(".")
-    if kind not in figure.canvas.get_supported_filetypes():
+    import matplotlib
+
+    suffix = output.suffix.lower().lstrip(".")
+    if suffix not in figure.canvas.get_supported_filetypes():
         raise UserError(
-            f"--output {output}: matplotlib writes no '{output.suffix}' pictures. End the name in .png, .svg or .pdf"
+            f"--output {output}: matplotlib cannot write '{output.suffix}' files. Use the suffix .png, .svg or .pdf"
         )
-    metadata = (
-        {"Date": None, "Title": "Loss and validation scores"}
-        if kind == "svg"
-        else {"CreationDate": None}
-        if kind == "pdf"
-        else None
-    )
-    with matplotlib.rc_context(STYLE), atomic_open(output, "wb") as file:
-        figure.savefig(file, format=kind, metadata=metadata)
+    with matplotlib.rc_context(PLOT_STYLE), atomic_open(output, "wb") as file:
+        figure.savefig(file, format=suffix, metadata=METADATA.get(suffix))
 
 
 def main(argv: list[str]) -> None:
-    """Read the logs, draw them, say which epoch was best."""
+    """Read the logs, draw them, print which epoch was best."""
     parser = OptionParser(prog="visualize_loss.py", description="Draw losses and validation scores from loss_log.txt.")
     parser.add_argument(
-        "--log", nargs="+", type=Path, default=[Path("loss_log.txt")], help="one log, or several to compare"
+        "--log",
+        nargs="+",
+        type=Path,
+        default=[Path("loss_log.txt")],
+        help="one log, or several to compare (default: loss_log.txt)",
     )
     parser.add_argument(
-        "--output", type=Path, default=Path("loss_curve.png"), help="the picture; .svg and .pdf work too"
+        "--output",
+        type=Path,
+        default=Path("loss_curve.png"),
+        help="plot to write; the suffix may also be .svg or .pdf (default: %(default)s)",
     )
-    arguments = parser.parse_args(argv)
+    options = parser.parse_args(argv)
 
-    logs = dict(zip(log_names(arguments.log), map(read_log, arguments.log), strict=True))
-    save_figure(draw(logs), arguments.output)
+    logs = dict[str, LossLog]()
+    for name, path in zip(log_names(options.log), options.log, strict=True):
+        logs[name] = read_log(path)
+        if not logs[name].rows:
+            raise UserError(f"{path}: no epoch in it yet. The first row is written when training's first epoch ends")
+    save_figure(draw_curves(logs), options.output)
     findings = []
     for name, log in logs.items():
         best = best_epoch(log)
-        finding = (
-            f"best epoch {best.epoch} of {log['epoch'].max():.0f}, {best.score}" if best else "no validation in it yet"
-        )
+        finding = f"best epoch {best.epoch} of {log.epochs[-1]}, {best.score}" if best else "no validation in it yet"
         findings.append(finding if len(logs) == 1 else f"{name}: {finding}")
-    print(f"wrote {arguments.output}: {'; '.join(findings)}")
+    print(f"wrote {options.output}: {'; '.join(findings)}")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,8 @@
-"""loss_log.txt: one row an epoch, separated by tabs."""
+"""loss_log.txt: one tab-separated row per epoch, written by training, read by --resume and visualize_loss.py."""
 
+import math
 import os
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -8,51 +10,101 @@ from cli import UserError, atomic_open
 
 COLUMNS = [
     "stage", "epoch", "step", "train_loss", "val_loss", "val_bleu4", "val_cider", "distinct", "lr", "seconds", "images_per_second", "reward",
+    "grad_norm",
 ]  # fmt: skip
+REQUIRED = ("stage", "epoch", "train_loss", "val_loss", "val_bleu4", "val_cider")  # in the logs of every version
+NO_NUMBER = ("", "nan", "none", "n/a", "inf", "-inf")  # cells without a value to draw
+
+
+@dataclass(frozen=True)
+class LossLog:
+    """The cells of a log as text: ``rows[i][j]`` belongs to ``header[j]``. Each epoch has one row, in ascending order."""
+
+    header: list[str]
+    rows: list[list[str]]
+
+    def text(self, column: str) -> list[str]:
+        """The cells of a column, one per epoch; empty where the log is older than the column."""
+        if column not in self.header:
+            return [""] * len(self.rows)
+        return [row[self.header.index(column)].strip() for row in self.rows]
+
+    def numbers(self, column: str) -> list[float]:
+        """The numbers of a column, one per epoch; NaN for an empty cell, an infinite value, or a column the log does not have."""
+        return [math.nan if cell.lower() in NO_NUMBER else float(cell) for cell in self.text(column)]
+
+    @property
+    def epochs(self) -> list[int]:
+        """The epoch of each row."""
+        return [int(cell) for cell in self.text("epoch")]
 
 
 def append_row(path: Path, row: dict[str, Any]) -> None:
-    """Append a line to the log, in the order of the log's own header, which the first one writes."""
+    """Append a row in the order of the log's own header; an empty log gets the header first. Columns that ``row`` lacks become nan."""
     with path.open("a+", encoding="utf-8") as file:
         file.seek(0)
-        columns = file.readline().split() or COLUMNS
+        header = file.readline().split() or COLUMNS
         if file.tell() == 0:
             file.write("\t".join(COLUMNS) + "\n")
-        file.write("\t".join(f"{row[c]:.6g}" if isinstance(row[c], float) else str(row[c]) for c in columns) + "\n")
+        cells = [row.get(column, math.nan) for column in header]
+        file.write("\t".join(f"{cell:.6g}" if isinstance(cell, float) else str(cell) for cell in cells) + "\n")
         file.flush()
-        os.fsync(file.fileno())  # before the checkpoint that takes it for written
+        os.fsync(file.fileno())  # must be on disk before the checkpoint that counts on it
 
 
 def trim_log(path: Path, epochs: int) -> None:
-    """Drop rows (and a torn line) after the ``epochs`` that the checkpoint knows: they will be written again.
+    """Drop the rows after ``epochs``, the epochs of the checkpoint to resume from, and an incomplete last line: they are written again.
 
-    A log that an older version began gets the columns it lacks.
+    A log begun by an older version gets the columns it lacks.
     """
     if not path.exists():
         return
-    header, rows = read_log(path)
-    missing = [column for column in COLUMNS if column not in header]
-    kept = [[*row, *["nan"] * len(missing)] for row in rows if int(row[header.index("epoch")]) <= epochs]
+    log = read_log(path)
+    missing = [column for column in COLUMNS if column not in log.header]
+    kept = [[*row, *["nan"] * len(missing)] for row, epoch in zip(log.rows, log.epochs, strict=True) if epoch <= epochs]
     with atomic_open(path) as file:
-        file.writelines("\t".join(cells) + "\n" for cells in ([header + missing, *kept] if header else []))
+        file.writelines("\t".join(cells) + "\n" for cells in ([log.header + missing, *kept] if log.header else []))
 
 
-def read_log(path: Path) -> tuple[list[str], list[list[str]]]:
-    """The cells of the log's header (none in an empty log) and of its rows; blank lines and a torn last one are left out.
+def read_log(path: Path) -> LossLog:
+    """Read a log; blank lines and an incomplete last line (of a run that was killed while writing) are ignored.
+
+    The last row of an epoch counts. A log without a complete header has neither header nor rows.
 
     Raises:
-        UserError: a line that is no row of the log.
+        UserError: no such file, a missing column, or a line that is not a row of the log.
     """
-    lines = path.read_text(encoding="utf-8-sig", errors="replace").split("\n")[:-1]
+    if not path.is_file():
+        raise UserError(f"{path}: no such log. `python train.py` writes one; name another with --log")
+    lines = path.read_text(encoding="utf-8-sig", errors="replace").split("\n")[:-1]  # a complete line ends in "\n"
     cells = {number: line.split("\t") for number, line in enumerate(lines, start=1) if line.strip()}
     header = cells.pop(min(cells)) if cells else []
-    if header and "epoch" not in header:
+    if header and (missing := [column for column in REQUIRED if column not in header]):
         raise UserError(
-            f"{path}: no column epoch in its header. Put the header back, or move the file away: a log is begun anew"
+            f"{path}: no column {', '.join(missing)} in its header. Restore the tab-separated header that train.py writes, "
+            "or move the file away: training then starts a new log"
         )
+    rows = dict[int, list[str]]()
     for number, row in cells.items():
-        if len(row) != len(header) or not row[header.index("epoch")].isdecimal():
+        if problem := _problem(header, row):
             raise UserError(
-                f"{path}: line {number} is no row of this log ({lines[number - 1][:60]!r}). Correct or delete it"
+                f"{path}: line {number} is not a row of this log ({lines[number - 1][:60]!r}): {problem}. "
+                "Correct or delete it"
             )
-    return header, list(cells.values())
+        rows[int(row[header.index("epoch")])] = row
+    return LossLog(header, [rows[epoch] for epoch in sorted(rows)])
+
+
+def _problem(header: list[str], row: list[str]) -> str | None:
+    """Why ``row`` is not a row of a log with this header; None if it is one."""
+    if len(row) != len(header):
+        return f"{len(row)} cells, the header has {len(header)}"
+    for column, cell in zip(header, row, strict=True):
+        if column == "epoch" and not cell.strip().isdecimal():
+            return f"epoch is {cell!r}, not a whole number"
+        if column in COLUMNS[1:] and cell.strip().lower() not in NO_NUMBER:
+            try:
+                float(cell)
+            except ValueError:
+                return f"{column} is {cell!r}, not a number"
+    return None

@@ -57,7 +57,7 @@ def test_a_damaged_log_is_told_before_files_are_moved(learn: Learn, refused: Ref
     error = refused(
         f"--resume={other / 'checkpoints_last.pth'}", f"--train.stages=[{FROZEN}, {EXPLODING.replace('1e30', '1e-3')}]"
     )
-    assert "loss_log.txt: line 4 is no row of this log ('a note')" in error
+    assert "loss_log.txt: line 4 is not a row of this log ('a note')" in error
     assert contents(folder) == before and not (folder / "previous_runs").exists()
 
 

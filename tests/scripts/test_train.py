@@ -47,7 +47,7 @@ def test_log(learn: Learn, capsys: pytest.CaptureFixture[str]) -> None:
     assert (
         log["stage"].tolist() == ["frozen"] * 2 and log["epoch"].tolist() == [1, 2] and log["step"].tolist() == [2, 4]
     )
-    assert log[COLUMNS[3:-1]].map(lambda value: isinstance(value, float) and value >= 0).all(axis=None)
+    assert log[COLUMNS[3:-2]].map(lambda value: isinstance(value, float) and value >= 0).all(axis=None)
     assert log["reward"].isna().all()  # of self-critical stages only
     out = capsys.readouterr().out
     assert re.search(

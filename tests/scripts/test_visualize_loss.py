@@ -1,4 +1,4 @@
-"""visualize_loss.py: what a log can look like, and what comes out."""
+"""visualize_loss.py: the plot and the best epoch of logs of all kinds."""
 
 import io
 import subprocess
@@ -12,7 +12,8 @@ from PIL import Image
 
 from cli import UserError
 from tests.support.browser import Visit
-from visualize_loss import best_epoch, draw, log_names, main, read_log, save_figure, stage_spans
+from training.loss_log import read_log
+from visualize_loss import best_epoch, draw_curves, known_values, log_names, main, save_figure, stage_spans
 
 ROOT = Path(__file__).parents[2]
 HEADER = [
@@ -46,24 +47,27 @@ ROWS = [
 ]
 
 
-def run(*words: str | Path) -> subprocess.CompletedProcess[str]:
+def run(*options: str | Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, ROOT / "visualize_loss.py", *words], capture_output=True, text=True, check=False
+        [sys.executable, ROOT / "visualize_loss.py", *options], capture_output=True, text=True, check=False
     )
 
 
-def test_script_draws_a_readable_picture_and_names_the_best_epoch(tmp_path: Path) -> None:
+def test_script_draws_a_readable_plot_and_prints_the_best_epoch(tmp_path: Path) -> None:
     log = write_log(tmp_path / "loss_log.txt", ROWS, tail="tuned\t5\t12\t2.")
     result = run("--log", log, "--output", tmp_path / "curve.png")
     assert result.returncode == 0, result.stderr
     assert "curve.png: best epoch 3 of 4, CIDEr 0.500" in result.stdout
-    with Image.open(tmp_path / "curve.png") as picture:
-        assert picture.width >= 1800
-        assert len(picture.convert("RGB").getcolors(maxcolors=1 << 20) or []) > 50
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["curve.png", "loss_log.txt"]  # no temporary file stays
+    with Image.open(tmp_path / "curve.png") as image:
+        assert image.width >= 1800
+        assert len(image.convert("RGB").getcolors(maxcolors=1 << 20) or []) > 50
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "curve.png",
+        "loss_log.txt",
+    ]  # no temporary file is left
 
 
-def test_several_logs_are_compared_in_svg(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_several_logs_are_compared_in_an_svg(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     logs = [write_log(tmp_path / name / "loss_log.txt", ROWS) for name in ("lstm", "_costs $5 and $6", "attention")]
     main(["--log", *map(str, logs), "--output", str(tmp_path / "curve.svg")])
     assert capsys.readouterr().out.count("best epoch 3") == 3
@@ -77,19 +81,18 @@ def test_a_stage_may_have_any_name(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["png", "svg"])
-def test_the_picture_reads_the_same_on_white_and_on_black(
-    tmp_path: Path, visit: Callable[..., Visit], kind: str
-) -> None:
+def test_the_plot_looks_the_same_on_white_and_on_black(tmp_path: Path, visit: Callable[..., Visit], kind: str) -> None:
     log, curve = write_log(tmp_path / "loss_log.txt", ROWS), tmp_path / f"curve.{kind}"
     main(["--log", str(log), "--output", str(curve)])
     seen = []
-    for ground in ("white", "black"):
-        page = tmp_path / f"{ground}.html"
-        page.write_text(f'<body style="background: {ground}"><img src="{curve.name}" width="880">', encoding="utf-8")
-        with Image.open(io.BytesIO(visit(page.as_uri()).page.locator("img").screenshot())) as picture:
-            seen.append(
-                picture.convert("RGB").crop((1, 1, picture.width - 1, picture.height - 1))
-            )  # the ground shines through half pixels
+    for background in ("white", "black"):
+        page = tmp_path / f"{background}.html"
+        page.write_text(
+            f'<body style="background: {background}"><img src="{curve.name}" width="880">', encoding="utf-8"
+        )
+        with Image.open(io.BytesIO(visit(page.as_uri()).page.locator("img").screenshot())) as image:
+            # without the border, whose half pixels show the background
+            seen.append(image.convert("RGB").crop((1, 1, image.width - 1, image.height - 1)))
     assert seen[0] == seen[1]
     assert seen[0].getpixel((3, 3)) == (255, 255, 255) and len(seen[0].getcolors(maxcolors=1 << 20) or []) > 50
 
@@ -98,36 +101,36 @@ def test_torn_last_line_and_repeated_epochs(tmp_path: Path) -> None:
     torn = write_log(
         tmp_path / "torn.txt", ROWS, tail="tuned\t5\t10\t2.1\t2.9\t0.3\t0.9\t0.5\t1e-3\t60\t1"
     )  # the last cell is cut
-    assert list(read_log(torn)["epoch"]) == [1, 2, 3, 4]
+    assert read_log(torn).epochs == [1, 2, 3, 4]
     resumed = write_log(tmp_path / "resumed.txt", [*ROWS, ("tuned", 4, 2.2, 3.1, 0.21, 0.7)])
-    assert read_log(resumed)["val_cider"].tolist() == [0.1, 0.4, 0.5, 0.7]
+    assert read_log(resumed).numbers("val_cider") == [0.1, 0.4, 0.5, 0.7]
 
 
 def test_empty_cells_are_gaps_and_the_best_epoch_falls_back_to_the_loss(tmp_path: Path) -> None:
     rows = [("", 1, 4.0, "", "", "nan"), ("scst", 2, "inf", 3.0, "", "NaN"), ("scst", 3, "", 3.5, "", "")]
     log = read_log(write_log(tmp_path / "log.txt", rows))
-    assert log["train_loss"].isna().tolist() == [False, True, True]
+    assert known_values(log, "train_loss") == ([1], [4.0])
     best = best_epoch(log)
     assert best is not None and (best.epoch, best.score) == (2, "validation loss 3.000")
-    save_figure(draw({"log": log}), tmp_path / "a.png")
+    save_figure(draw_curves({"log": log}), tmp_path / "a.png")
     silent = read_log(write_log(tmp_path / "silent.txt", [("frozen", 1, 4.0, "", "", "")]))
     assert best_epoch(silent) is None
-    save_figure(draw({"silent": silent}), tmp_path / "b.png")
+    save_figure(draw_curves({"silent": silent}), tmp_path / "b.png")
 
 
 def test_windows_line_ends_byte_order_mark_and_more_columns(tmp_path: Path) -> None:
     plain = write_log(tmp_path / "log.txt", ROWS)
     text = "\n".join(line + "\tmore" for line in plain.read_text(encoding="utf-8").splitlines()) + "\n"
     plain.write_bytes(b"\xef\xbb\xbf" + text.replace("\n", "\r\n").encode())
-    assert read_log(plain)["val_cider"].tolist() == [0.1, 0.4, 0.5, 0.45]
+    assert read_log(plain).numbers("val_cider") == [0.1, 0.4, 0.5, 0.45]
 
 
-def test_stages_are_the_runs_of_epochs(tmp_path: Path) -> None:
+def test_a_stage_is_a_run_of_epochs(tmp_path: Path) -> None:
     log = read_log(write_log(tmp_path / "log.txt", ROWS))
     assert stage_spans(log) == [("frozen", 0.5, 2.5), ("tuned", 2.5, 4.5)]
 
 
-def test_logs_are_named_by_what_differs() -> None:
+def test_logs_are_named_by_what_distinguishes_them() -> None:
     assert log_names([Path("runs/a/loss_log.txt"), Path("runs/b/loss_log.txt")]) == ["a", "b"]
     assert log_names([Path("runs/a.txt"), Path("runs/b.txt")]) == ["a", "b"]
     assert log_names([Path("x/a/log.txt"), Path("y/a/log.txt")]) == [str(Path("x/a/log.txt")), str(Path("y/a/log.txt"))]
@@ -136,30 +139,31 @@ def test_logs_are_named_by_what_differs() -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("", "empty"),
-        ("stage\tepoch", "empty"),  # a torn header
+        ("", "no epoch"),
+        ("stage\tepoch", "no epoch"),  # a torn header
         ("\t".join(HEADER) + "\n", "no epoch"),
         ("epoch,loss\n1,2\n", "no column stage, epoch, train_loss"),
-        ("\t".join(HEADER) + "\nfrozen\t1\t10\tlots\t3\t0.1\t0.1\t1\t1\t1\t1\n", "line 2: train_loss is 'lots'"),
+        ("\t".join(HEADER) + "\nfrozen\t1\t10\tlots\t3\t0.1\t0.1\t1\t1\t1\t1\n", "train_loss is 'lots', not a number"),
         (
             "\t".join(HEADER)
             + "\nfrozen\t1\t10\t4\t3\t0.1\t0.1\t1\t1\t1\t1\nfrozen\t\t10\t4\t3\t0.1\t0.1\t1\t1\t1\t1\n",
-            "line 3: epoch",
+            "line 3 is not a row of this log",
         ),
-        ("\t".join(HEADER) + "\n" + "frozen\t2\t10\t" * 9 + "\n", "line 2: 28 cells"),
+        ("\t".join(HEADER) + "\n" + "frozen\t2\t10\t" * 9 + "\n", "28 cells, the header has 11"),
         ("\0\x01binary\n\0\n", "no column"),
     ],
 )
-def test_a_wrong_log_is_refused_in_one_line(tmp_path: Path, content: str, message: str) -> None:
+def test_an_invalid_log_is_refused(tmp_path: Path, content: str, message: str) -> None:
     path = tmp_path / "loss_log.txt"
     path.write_text(content, encoding="utf-8")
     with pytest.raises(UserError) as caught:
-        read_log(path)
+        main(["--log", str(path), "--output", str(tmp_path / "curve.png")])
+    assert not (tmp_path / "curve.png").exists()
     assert message in str(caught.value)
     assert str(path) in str(caught.value)
 
 
-def test_script_refuses_in_one_line_and_leaves_the_old_picture(tmp_path: Path) -> None:
+def test_script_reports_an_error_in_one_line_and_keeps_the_old_plot(tmp_path: Path) -> None:
     (tmp_path / "curve.png").write_bytes(b"old")
     result = run("--log", tmp_path / "absent.txt", "--output", tmp_path / "curve.png")
     assert result.returncode == 2
@@ -169,22 +173,22 @@ def test_script_refuses_in_one_line_and_leaves_the_old_picture(tmp_path: Path) -
 
 def test_unknown_format_and_too_many_logs_are_refused(tmp_path: Path) -> None:
     log = read_log(write_log(tmp_path / "log.txt", ROWS))
-    with pytest.raises(UserError, match="writes no"):
-        save_figure(draw({"a": log}), tmp_path / "curve.xyz")
+    with pytest.raises(UserError, match=r"cannot write '\.xyz' files"):
+        save_figure(draw_curves({"a": log}), tmp_path / "curve.xyz")
     with pytest.raises(UserError, match="at most 7"):
-        draw({str(number): log for number in range(8)})
+        draw_curves({str(number): log for number in range(8)})
 
 
-def test_the_reward_of_a_self_critical_stage_is_drawn_beside_the_cider(tmp_path: Path) -> None:
+def test_the_reward_of_a_self_critical_stage_is_drawn_with_the_cider(tmp_path: Path) -> None:
     log = write_log(tmp_path / "log.txt", ROWS)
-    without = draw({"log": read_log(log)}).axes[1]
+    without = draw_curves({"log": read_log(log)}).axes[1]
     header, *rows = log.read_text().splitlines()
     rewards = ["nan", "nan", "0.4", "0.6"]
     log.write_text(
         "\n".join([f"{header}\treward", *(f"{row}\t{reward}" for row, reward in zip(rows, rewards, strict=True))])
         + "\n"
     )
-    cider = draw({"log": read_log(log)}).axes[1]
+    cider = draw_curves({"log": read_log(log)}).axes[1]
     assert any(list(line.get_ydata()) == [0.4, 0.6] for line in cider.lines)  # type: ignore[arg-type]
     assert "reward" in cider.get_title("left") and "reward" not in without.get_title("left")
 
@@ -192,5 +196,21 @@ def test_the_reward_of_a_self_critical_stage_is_drawn_beside_the_cider(tmp_path:
 def test_stages_that_differ_are_not_shaded(tmp_path: Path) -> None:
     one = read_log(write_log(tmp_path / "1.txt", ROWS))
     other = read_log(write_log(tmp_path / "2.txt", [("all", *row[1:]) for row in ROWS]))
-    bands = [len(draw(logs).axes[0].patches) for logs in ({"a": one}, {"a": one, "b": one}, {"a": one, "b": other})]
+    bands = [
+        len(draw_curves(logs).axes[0].patches) for logs in ({"a": one}, {"a": one, "b": one}, {"a": one, "b": other})
+    ]
     assert bands == [1, 1, 0]
+
+
+def test_help_does_not_import_matplotlib() -> None:
+    """It would take a second."""
+    result = subprocess.run(
+        [sys.executable, "-X", "importtime", ROOT / "visualize_loss.py", "--help"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "--log" in result.stdout
+    assert not {"matplotlib", "pandas", "numpy", "torch"} & {
+        line.split("|")[-1].strip() for line in result.stderr.splitlines()
+    }

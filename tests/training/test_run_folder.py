@@ -1,89 +1,16 @@
-"""The files of a run: the log, and what killed runs leave behind. What becomes of earlier runs is in test_train.py."""
+"""The files of a run: what killed runs leave behind. What becomes of earlier runs is in test_train.py."""
 
 import subprocess
 from pathlib import Path
 
-import pandas as pd
 import pytest
 import torch
 
 from cli import UserError
 from models.quantize import shrink
 from tests.support.helpers import ROOT
-from training.loss_log import COLUMNS, append_row, trim_log
 from training.run_folder import BEST, LOCK, claim, find_resume, load_best, sweep
 from utils import load_checkpoint, save_checkpoint
-
-
-def row(epoch: int) -> dict[str, object]:
-    return dict.fromkeys(COLUMNS, 1 / 3) | {"stage": "a", "epoch": epoch, "step": epoch}
-
-
-def test_rows_are_read_back_by_pandas(tmp_path: Path) -> None:
-    log = tmp_path / "loss_log.txt"
-    for epoch in (1, 2):
-        append_row(log, row(epoch))
-    table = pd.read_csv(log, sep="\t")
-    assert table.columns.tolist() == COLUMNS and table["epoch"].tolist() == [1, 2]
-    assert table["val_loss"][0] == pytest.approx(1 / 3, rel=1e-5)
-
-
-def test_trim_log_drops_what_will_be_written_again(tmp_path: Path) -> None:
-    log = tmp_path / "loss_log.txt"
-    for epoch in (1, 2, 3):
-        append_row(log, row(epoch))
-    with log.open("a") as file:
-        file.write("a\t4\t4\t0.")  # torn
-    trim_log(log, 2)
-    append_row(log, row(3))
-    assert pd.read_csv(log, sep="\t")["epoch"].tolist() == [1, 2, 3]
-
-
-def test_a_log_that_an_older_version_began_gets_the_columns_it_lacks(tmp_path: Path) -> None:
-    log = tmp_path / "loss_log.txt"
-    log.write_text("\t".join(COLUMNS[:-1]) + "\na\t1\t1" + "\t0.5" * (len(COLUMNS) - 4) + "\n")
-    trim_log(log, 1)
-    append_row(log, row(2))
-    table = pd.read_csv(log, sep="\t")
-    assert table.columns.tolist() == COLUMNS and table["epoch"].tolist() == [1, 2]
-    assert table["reward"].isna().tolist() == [True, False] and table["val_cider"][0] == 0.5
-
-
-def test_a_torn_header_is_written_anew(tmp_path: Path) -> None:
-    log = tmp_path / "loss_log.txt"
-    log.write_text("stage\tepo")
-    trim_log(log, 0)
-    append_row(log, row(1))
-    assert pd.read_csv(log, sep="\t").columns.tolist() == COLUMNS
-
-
-def test_blank_lines_are_left_out(tmp_path: Path) -> None:
-    log = tmp_path / "loss_log.txt"
-    append_row(log, row(1))
-    log.write_text("\n" + log.read_text() + "\n  \n")
-    trim_log(log, 1)
-    append_row(log, row(2))
-    assert log.read_text().count("\n") == 3 and pd.read_csv(log, sep="\t")["epoch"].tolist() == [1, 2]
-
-
-@pytest.mark.parametrize(
-    "line", ["a", "a\t2", "\t".join(["a", *COLUMNS[1:]]), "\t".join(["a", "b", *["1"] * (len(COLUMNS) - 1)])]
-)
-def test_a_line_that_is_no_row_is_told_and_the_log_left_alone(tmp_path: Path, line: str) -> None:
-    log = tmp_path / "loss_log.txt"
-    append_row(log, row(1))
-    log.write_text(before := f"{log.read_text()}{line}\n")
-    with pytest.raises(UserError, match=r"loss_log\.txt: line 3 is no row of this log \('a.*Correct or delete it"):
-        trim_log(log, 1)
-    assert log.read_text() == before
-    log.write_text("nonsense\n")
-    with pytest.raises(UserError, match=r"no column epoch"):
-        trim_log(log, 1)
-
-
-def test_a_log_that_is_not_there_needs_no_trimming(tmp_path: Path) -> None:
-    trim_log(tmp_path / "loss_log.txt", 2)
-    assert not list(tmp_path.iterdir())
 
 
 def test_unfinished_checkpoints_of_killed_runs_are_swept_away(tmp_path: Path) -> None:
