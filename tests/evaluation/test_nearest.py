@@ -12,7 +12,7 @@ from data.captions import read_captions
 from data.features import FeatureCache
 from data.transforms import Transform
 from data.vocab import tokenize
-from evaluation.nearest import nearest_captions, pool
+from evaluation.nearest import nearest_captions, pooled_features
 from tests.support.helpers import ROOT, draw
 
 CAPTIONS = [
@@ -92,6 +92,6 @@ def test_pooled_features_have_length_one(tmp_path: Path) -> None:
         Transform(14),
     )
     features.build(paths)
-    pooled = pool(features, paths)
+    pooled = pooled_features(features, paths)
     assert pooled.shape == (2, 3) and torch.allclose(pooled.norm(dim=1), torch.ones(2))
     assert torch.allclose(pooled[0] * features[paths[0]].float().mean(0).norm(), features[paths[0]].float().mean(0))
