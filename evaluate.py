@@ -1,12 +1,11 @@
-"""SCORE: caption a split and compare with what people wrote; or score any system's captions with the same code.
+"""SCORE: caption a split and compare with captions written by people, or score the captions of any system.
 
-python evaluate.py                                                       the test split, captioned by checkpoints.pth
-python evaluate.py --checkpoint a.pth b.pth --beam_size 1 3 5            six systems side by side; so with --predictions a.json b.json
-python evaluate.py --baseline nearest                                    and what a caption borrowed from a similar picture scores
-python evaluate.py --predictions results.json --captions_file refs.csv   captions of any system, in COCO results format
+python evaluate.py                                                       caption the test split with checkpoints.pth
+python evaluate.py --checkpoint a.pth b.pth --beam_size 1 3 5            compare six systems; also --predictions a.json b.json
+python evaluate.py --baseline nearest                                    also score captions borrowed from similar training images
+python evaluate.py --predictions results.json --captions_file refs.csv   score captions in COCO results format
 """
 
-import json
 import re
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
@@ -15,141 +14,136 @@ from typing import Any
 
 import numpy as np
 
-from cli import OptionParser, UserError, atomic_open, run_script
-from data.captions import SPLITS
+from cli import OptionParser, UserError, atomic_open, run_script, write_json
 from evaluation import bootstrap
-from evaluation.metrics import METRICS, Scorer, Scores, describe
+from evaluation.metrics import METRICS, Scorer, Scores, caption_statistics
+from evaluation.predictions import write_predictions
 from evaluation.report import markdown, write_image_scores
-from evaluation.systems import System, Task, from_checkpoints, from_files
-
-
-def beside(output: Path, what: str, suffix: str, system: str = "") -> Path:
-    """Where what belongs to the metrics goes: metrics.json -> predictions.json, lstm_metrics.json -> lstm_predictions.json,
-    a.json -> a_predictions.json, and for the system "b_beam_3", predictions_b_beam_3.json."""
-    stem = output.stem.replace("metrics", what) if "metrics" in output.stem else f"{output.stem}_{what}"
-    return output.with_name("_".join(filter(None, [stem, system])) + suffix)
+from evaluation.split import add_cache_option, add_captioner_options, add_split_options
+from evaluation.systems import Checkpoints, PredictionFiles, System, Task
 
 
 def read_options(argv: list[str]) -> Namespace:
-    """The command line.
+    """Parse the command line.
 
     Raises:
-        UserError: options that are wrong, or have no use together.
+        UserError: invalid options, or options that do not go together.
     """
     parser = OptionParser(
-        prog="evaluate.py", description="Score captions: BLEU-1..4, METEOR (where Java is installed), ROUGE-L, CIDEr."
+        prog="evaluate.py", description="Score captions: BLEU-1..4, METEOR (if Java is installed), ROUGE-L, CIDEr."
     )
-    parser.add_argument(
-        "--checkpoint",
-        type=Path,
-        nargs="+",
-        action="extend",
-        help="the model, or several to compare (default: checkpoints.pth)",
-    )
+    add_captioner_options(parser, several=True)
+    add_split_options(parser)
+    add_cache_option(parser)
     parser.add_argument(
         "--predictions",
         type=Path,
         nargs="+",
         action="extend",
-        help="score these captions, in COCO results format, instead of a model's; several are compared",
-    )
-    parser.add_argument("--split", choices=SPLITS, help="which images of the captions file (default: test)")
-    parser.add_argument(
-        "--output",
-        type=Path,
-        default=Path("metrics.json"),
-        help="the scores; tables and captions go beside (default: %(default)s)",
+        help="score the captions in these files, in COCO results format, instead of a model's; several are compared",
     )
     parser.add_argument(
-        "--captions_file", type=Path, help="the references (default: the captions.csv the checkpoint was trained with)"
-    )
-    parser.add_argument("--image_dir", type=Path, help="another folder of images than the checkpoint was trained with")
-    parser.add_argument(
-        "--feature_cache", help="another folder of cached features than the checkpoint was trained with"
-    )
-    parser.add_argument(
-        "--beam_size",
+        "--seed",
         type=int,
-        nargs="+",
-        action="extend",
-        help="sentences kept open at each step, 1 is greedy; several are compared (default: the checkpoint's)",
+        help="with --predictions and --split: the train.seed that divided a file without split column",
     )
     parser.add_argument(
         "--baseline", choices=("nearest",), help="also score captions of similar training images (Devlin et al. 2015)"
     )
     parser.add_argument(
-        "--limit", type=int, help="only the first so many images, for a quick look: CIDEr is then another"
+        "--output",
+        type=Path,
+        default=Path("metrics.json"),
+        help="file for the scores; tables and captions go to the same folder (default: %(default)s)",
     )
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 or mps (default: %(default)s)")
     options = parser.parse_args(argv)
-    for name, values in [
-        ("beam_size", options.beam_size or []),
-        ("limit", [] if options.limit is None else [options.limit]),
-    ]:
-        if wrong := [value for value in values if value < 1]:
-            raise UserError(f"--{name} {wrong[0]}: must be 1 or more")
-    for name in ("checkpoint", "predictions", "beam_size"):
-        values = getattr(options, name) or []
-        if len({Path(value).resolve() if isinstance(value, Path) else value for value in values}) < len(values):
-            raise UserError(f"--{name} {' '.join(map(str, values))}: the same one twice. Name each once")
-    if options.output.suffix != ".json":  # .md is for the tables, and a .pth or .csv may be somebody's model or data
-        raise UserError(
-            f"--output {options.output}: the scores are JSON, tables and captions go beside them. Name a .json file"
-        )
-    if options.baseline and options.split == "train":
-        raise UserError(
-            f"--baseline {options.baseline} borrows from training images, so it cannot be scored on --split train. Use val or test"
-        )
-    if options.predictions:
-        for name in ("checkpoint", "image_dir", "feature_cache", "beam_size", "baseline", "limit"):
-            if getattr(options, name) is not None:
-                raise UserError(f"--predictions brings its own captions: --{name} has no use there")
-        if options.captions_file is None:
-            raise UserError("--predictions needs the references: add --captions_file FILE (columns image, caption)")
+    _check(options)
     return options
 
 
+def _check(options: Namespace) -> None:
+    for name in ("checkpoint", "predictions", "beam_size"):
+        values = getattr(options, name) or []
+        if len({value.resolve() if isinstance(value, Path) else value for value in values}) < len(values):
+            raise UserError(f"--{name} {' '.join(map(str, values))}: the same value twice. Give each once")
+    if options.output.suffix != ".json":  # .md is for the tables, and a .pth or .csv may be a model or data
+        raise UserError(f"--output {options.output}: scores are written as JSON. Name a .json file")
+    if options.baseline and options.split == "train":
+        raise UserError(
+            f"--baseline {options.baseline} borrows captions of training images, so it cannot be scored on --split train. "
+            "Use val or test"
+        )
+    if not options.predictions:
+        if options.seed is not None:
+            raise UserError("--seed is for --predictions; a checkpoint knows its seed. Leave it out")
+        return
+    for name in ("checkpoint", "image_dir", "feature_cache", "beam_size", "baseline", "limit"):
+        if getattr(options, name) is not None:
+            raise UserError(f"--predictions scores captions from files, so --{name} has no effect. Leave it out")
+    if options.captions_file is None:
+        raise UserError("--predictions needs the references: add --captions_file FILE (columns image, caption)")
+
+
+def output_file(output: Path, what: str, suffix: str, system: str = "") -> Path:
+    """The file next to ``output`` that belongs to it: metrics.json -> predictions.json, lstm_metrics.json -> lstm_predictions.json,
+    a.json -> a_predictions.json; for the system "b_beam_3", predictions_b_beam_3.json."""
+    stem = output.stem.replace("metrics", what) if "metrics" in output.stem else f"{output.stem}_{what}"
+    return output.with_name("_".join(filter(None, [stem, system])) + suffix)
+
+
 def place_files(options: Namespace, systems: Sequence[System]) -> list[dict[str, Path]]:
-    """Where each system's ``predictions`` and ``per_image`` scores go; the first system's names are without its own.
+    """The files for each system's ``predictions`` and ``per_image`` scores. The first system's file names are without its own name.
 
     Raises:
-        UserError: one file would overwrite another, or what was given to read.
+        UserError: a file would overwrite another one, or one that is to be read.
     """
-    slugs = ["_".join(re.findall(r"\w+", system.name)) for system in systems[1:]]
-    slugs = [
-        f"{slug}_{number}" if slug in slugs[: number - 2] else slug for number, slug in enumerate(slugs, 2)
-    ]  # a-b.pth and a_b.pth
-    places = [
-        {
-            "predictions": system.predictions or beside(options.output, "predictions", ".json", slug),
-            "per_image": beside(options.output, "per_image", ".csv", slug),
-        }
-        for slug, system in zip(["", *slugs], systems, strict=True)
-    ]
     taken = {path.resolve() for path in [options.captions_file, *(options.predictions or [])] if path}
-    written = [
-        path
-        for place, system in zip(places, systems, strict=True)
-        for path in place.values()
-        if path != system.predictions
-    ]
-    for path in [options.output, options.output.with_suffix(".md"), *written]:
+
+    def claim(path: Path) -> Path:
         if path.resolve() in taken:
             raise UserError(
                 f"--output {options.output}: would overwrite {path}. Choose another name, such as metrics.json"
             )
         taken.add(path.resolve())
-    return places
+        return path
+
+    claim(options.output)
+    claim(options.output.with_suffix(".md"))
+    return [
+        {
+            "predictions": system.predictions or claim(output_file(options.output, "predictions", ".json", name)),
+            "per_image": claim(output_file(options.output, "per_image", ".csv", name)),
+        }
+        for name, system in zip(["", *_file_names(systems[1:])], systems, strict=True)
+    ]
+
+
+def _file_names(systems: Sequence[System]) -> list[str]:
+    """The systems' names without the characters that file names should not have, numbered where two become the same."""
+    names: list[str] = []
+    for number, system in enumerate(systems, start=2):
+        name = "_".join(re.findall(r"\w+", system.name))
+        names.append(f"{name}_{number}" if name in names else name)  # a-b.pth and a_b.pth
+    return names
 
 
 def record_of(
-    task: Task, system: System, scores: Scores, place: Mapping[str, Path], draws: np.ndarray
+    task: Task,
+    system: System,
+    captions: Mapping[str, str],
+    scores: Scores,
+    files: Mapping[str, Path],
+    counts: np.ndarray,
 ) -> dict[str, Any]:
-    """What metrics.json says of a system: scores as fractions (METEOR is None without Java), their intervals, what the captions are like."""
+    """The entry of one system in metrics.json: scores as fractions (METEOR is None without Java), intervals, properties of the captions.
+
+    Args:
+        counts: (R, N), the bootstrap's resamples.
+    """
     return {
         **{metric: scores.totals.get(metric) for metric in METRICS},
-        **describe(system.captions.values(), task.training),
-        "intervals": bootstrap.intervals(bootstrap.resample(scores, draws)),
+        **caption_statistics(captions.values(), task.training),
+        "intervals": bootstrap.intervals(bootstrap.resample(scores, counts)),
         "images": len(task.references),
         "skipped": task.skipped,
         "limit": task.limit,
@@ -157,36 +151,28 @@ def record_of(
         "system": system.name,
         "beam_size": system.beam_size,
         "checkpoint": str(system.checkpoint) if system.checkpoint else None,
-        **{what: str(path) for what, path in place.items()},
+        **{what: str(path) for what, path in files.items()},
     }
 
 
-def write_json(path: Path, values: Any) -> None:
-    """Write atomically."""
-    with atomic_open(path) as file:
-        json.dump(values, file, ensure_ascii=False, indent=2)
-        file.write("\n")
-
-
 def main(argv: list[str]) -> None:
-    """Get the captions, from checkpoints or files, score them, write and print the scores."""
+    """Get the captions from checkpoints or files, score them, write and print the scores."""
     options = read_options(argv)
-    task, systems = from_files(options) if options.predictions else from_checkpoints(options)
-    places = place_files(options, systems)
-    for system, place in zip(systems, places, strict=True):
+    source = PredictionFiles(options) if options.predictions else Checkpoints(options)
+    systems = source.systems
+    files = place_files(options, systems)  # before captioning, which may take hours
+    task, captions = source.captions()
+    for system, its_captions, its_files in zip(systems, captions, files, strict=True):
         if not system.predictions:
-            write_json(
-                place["predictions"],
-                [{"image_id": name, "caption": caption} for name, caption in system.captions.items()],
-            )
+            write_predictions(its_files["predictions"], its_captions)
 
-    scorer, draws = Scorer(task.references), bootstrap.draw(len(task.references))
-    scores = [scorer.score_images(system.captions) for system in systems]
-    records = [record_of(task, *each, draws) for each in zip(systems, scores, places, strict=True)]
+    scorer, counts = Scorer(task.references), bootstrap.resample_counts(len(task.references))
+    scores = [scorer.score_images(its_captions) for its_captions in captions]
+    records = [record_of(task, *each, counts) for each in zip(systems, captions, scores, files, strict=True)]
     for record, its_scores in zip(records[1:], scores[1:], strict=True):
-        record["against_first"] = bootstrap.compare(scores[0], its_scores, draws)
-    for system, its_scores, place in zip(systems, scores, places, strict=True):
-        write_image_scores(place["per_image"], its_scores, system.captions)
+        record["against_first"] = bootstrap.compare(scores[0], its_scores, counts)
+    for its_captions, its_scores, its_files in zip(captions, scores, files, strict=True):
+        write_image_scores(its_files["per_image"], its_scores, its_captions)
     tables = markdown(records)
     with atomic_open(options.output.with_suffix(".md")) as file:
         file.write(tables)

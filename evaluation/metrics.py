@@ -1,4 +1,4 @@
-"""BLEU-1..4, METEOR, ROUGE-L and CIDEr as the COCO caption evaluation defines them (Chen et al. 2015), by pycocoevalcap."""
+"""BLEU-1..4, METEOR, ROUGE-L and CIDEr as defined by the COCO caption evaluation (Chen et al. 2015), computed by pycocoevalcap."""
 
 import contextlib
 import inspect
@@ -20,17 +20,20 @@ from data.vocab import tokenize
 METRICS = ("BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4", "METEOR", "ROUGE-L", "CIDEr")
 
 
+METEOR_JAR = Path(inspect.getfile(BleuScorer)).parents[1] / "meteor" / "meteor-1.5.jar"  # part of pycocoevalcap
+
+
 @dataclass(frozen=True)
 class Scores:
     """Scores of N images, as fractions.
 
     Args:
-        totals: of all images together: {"BLEU-1": ..., "CIDEr": ...}; without METEOR where Java does not work.
+        totals: of all images together: {"BLEU-1": ..., "CIDEr": ...}; without METEOR where Java is missing or fails.
         names: the N images, in the order of the references.
-        images: "BLEU-4", "ROUGE-L", "CIDEr" -> the score of each image (N,). The totals of ROUGE-L and CIDEr are their means,
-            that of BLEU is not.
-        bleu_counts: (N, 10), what sums up to the BLEU of any set of these images: matching n-grams of orders 1 to 4 (clipped),
-            n-grams of orders 1 to 4, words, words of the reference nearest in length.
+        images: "BLEU-4", "ROUGE-L", "CIDEr" -> the score of each image (N,). The totals of ROUGE-L and CIDEr are means of these;
+            BLEU's is not.
+        bleu_counts: (N, 10) the statistics whose sum gives the BLEU of any set of these images: clipped matches of n-grams of orders
+            1 to 4, n-grams of orders 1 to 4, words of the caption, words of the reference closest in length.
     """
 
     totals: dict[str, float]
@@ -40,13 +43,13 @@ class Scores:
 
 
 class Scorer:
-    """Scores captions against references, which are tokenised once.
+    """Scores captions against references, which are tokenized once.
 
     Args:
         references: image name -> its reference captions, as people wrote them.
 
-    All scores are fractions: CIDEr 0.55 is what tables print as 55. CIDEr's word weights come from the references given
-    here, so scores on different sets of images cannot be compared.
+    All scores are fractions: CIDEr 0.55 is what tables print as 55. CIDEr's document frequencies come from these references, so
+    scores on different sets of images cannot be compared.
     """
 
     def __init__(self, references: Mapping[str, Sequence[str]]) -> None:
@@ -55,7 +58,7 @@ class Scorer:
         }
 
     def score(self, captions: Mapping[str, str], *, all_metrics: bool = True) -> dict[str, float]:
-        """``score_images(...).totals``: {"BLEU-1": ..., "CIDEr": ...}."""
+        """Only the ``totals`` of ``score_images``, for callers that do not need each image's scores, such as validation."""
         return self.score_images(captions, all_metrics=all_metrics).totals
 
     def score_images(self, captions: Mapping[str, str], *, all_metrics: bool = True) -> Scores:
@@ -63,16 +66,16 @@ class Scorer:
 
         Args:
             captions: image name -> caption.
-            all_metrics: also ROUGE-L and, where Java is installed, METEOR; without, BLEU and CIDEr only, which is quicker.
+            all_metrics: False computes only BLEU and CIDEr, which is faster; True also ROUGE-L and, where Java works, METEOR.
 
         Raises:
-            UserError: an image without a caption, or a caption for an unknown image.
+            UserError: an image without a caption, a caption of an unknown image, or an incomplete installation of pycocoevalcap.
         """
         missing, unknown = self.references.keys() - captions.keys(), captions.keys() - self.references.keys()
         if missing or unknown:
-            example = min(missing or unknown)
             raise UserError(
-                f"{len(missing)} images have no caption and {len(unknown)} captions have no image in the references, such as {example}"
+                f"{len(missing)} images have no caption and {len(unknown)} captions have no image in the references, "
+                f"such as {min(missing or unknown)}"
             )
         results = {name: [" ".join(tokenize(captions[name]))] for name in self.references}
         bleu = BleuScorer(n=4)
@@ -82,8 +85,9 @@ class Scorer:
         totals = {f"BLEU-{order}": float(value) for order, value in enumerate(of_all, start=1)}
         images = {"BLEU-4": np.array(of_each[3])}
         if all_metrics:
-            with contextlib.suppress(OSError, ValueError):  # no Java, or one that does not work
-                totals["METEOR"] = _meteor(self.references, results)
+            meteor = _meteor(self.references, results)
+            if meteor is not None:
+                totals["METEOR"] = meteor
             rouge, images["ROUGE-L"] = Rouge().compute_score(self.references, results)
             totals["ROUGE-L"] = float(rouge)
         cider, images["CIDEr"] = Cider().compute_score(self.references, results)
@@ -91,21 +95,29 @@ class Scorer:
         return Scores(totals, list(self.references), images, np.array([_bleu_counts(image) for image in bleu.ctest]))
 
 
-def describe(captions: Collection[str], training: Collection[str]) -> dict[str, float | int | None]:
-    """What the scores do not tell of captions: ``words`` in a caption (mean), ``vocabulary`` (different words in all of them), and two shares,
-    ``distinct`` (different captions) and ``copied`` (word for word in ``training``; None where there are no training captions)."""
+def caption_statistics(captions: Collection[str], training: Collection[str]) -> dict[str, float | int | None]:
+    """Properties of captions that the scores do not show.
+
+    Args:
+        captions: at least one.
+        training: the training captions.
+
+    Returns:
+        ``words`` per caption (mean), ``vocabulary`` (different words in all captions), and two fractions: ``distinct`` (different
+        captions) and ``copied`` (captions that are in ``training``; None if ``training`` is empty).
+    """
     words = [tokenize(caption) for caption in captions]
-    known = {_letters(caption) for caption in training}
+    known = {_normalize(caption) for caption in training}
     return {
         "words": sum(map(len, words)) / len(words),
         "vocabulary": len({word for caption in words for word in caption}),
         "distinct": len(set(captions)) / len(words),
-        "copied": sum(_letters(caption) in known for caption in captions) / len(words) if known else None,
+        "copied": sum(_normalize(caption) in known for caption in captions) / len(words) if known else None,
     }
 
 
-def _letters(caption: str) -> str:
-    """The words without case and punctuation; ``tokenize`` would take seconds for the training captions of Flickr8k."""
+def _normalize(caption: str) -> str:
+    """The caption in lower case without punctuation. ``tokenize`` would take seconds for the training captions of Flickr8k."""
     return " ".join(re.findall(r"\w+", caption.lower()))
 
 
@@ -116,45 +128,52 @@ def _bleu_counts(image: Mapping[str, Any]) -> list[int]:
     return [*image["correct"], *image["guess"], words, closest]
 
 
-def _meteor(references: Mapping[str, Sequence[str]], results: Mapping[str, Sequence[str]]) -> float:
-    """METEOR (Denkowski and Lavie 2014) only exists as a Java program: ask it by the line protocol of its -stdio mode.
+def _meteor(references: Mapping[str, Sequence[str]], results: Mapping[str, Sequence[str]]) -> float | None:
+    """METEOR (Denkowski and Lavie 2014), which exists only as a Java program; None if Java is missing or fails.
 
-    pycocoevalcap's wrapper of the same program hangs for ever where Java fails.
+    pycocoevalcap's own wrapper of the program waits forever if Java fails.
 
     Raises:
-        OSError, ValueError: Java cannot be started, or ends without a score.
+        UserError: the program is missing from the installed pycocoevalcap.
     """
-    jar = Path(inspect.getfile(BleuScorer)).parents[1] / "meteor" / "meteor-1.5.jar"
-    # METEOR prints its numbers as the machine's language does; only a decimal point can be read
-    english = ["-Duser.language=en", "-Duser.language.format=en", "-Duser.country=US", "-Duser.country.format=US"]
-    command = [
-        "java",
-        *english,
-        "-Dfile.encoding=UTF-8",
-        "-Xmx2G",
-        "-jar",
-        str(jar),
-        "-",
-        "-",
-        "-stdio",
-        "-l",
-        "en",
-        "-norm",
-    ]
-    with subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, encoding="utf-8"
-    ) as java:
-        to_java, from_java = java.stdin, java.stdout
-        assert to_java is not None and from_java is not None
+    if not METEOR_JAR.is_file():
+        raise UserError(f"{METEOR_JAR}: missing, so METEOR cannot be computed. Reinstall pycocoevalcap")
+    requests = []
+    for name, captions in references.items():
+        sentences = [sentence.replace("|||", "") for sentence in (*captions, results[name][0])]
+        requests.append(" ||| ".join(["SCORE", *sentences]))
+    output = _ask_meteor(requests).split()
+    with contextlib.suppress(IndexError, ValueError):  # no output, or an error message instead of a number
+        return float(output[-1])  # the scores of the images come first, then the total
+    return None
 
-        def tell(*parts: str) -> None:
-            print(*(part.replace("|||", "") for part in parts), sep=" ||| ", file=to_java, flush=True)
 
-        statistics = []
-        for name, captions in references.items():
-            tell("SCORE", *captions, results[name][0])
-            statistics.append(from_java.readline().strip())
-        tell("EVAL", *statistics)
-        to_java.close()  # ends the program
-        *_, total = from_java.read().split()  # the score of each image, then of all
-        return float(total)
+def _ask_meteor(requests: Sequence[str]) -> str:
+    """The answer to METEOR's line protocol (-stdio): statistics for each SCORE request, then the scores for all of them (EVAL).
+
+    Returns:
+        all scores as text; "" if Java is missing or stops working.
+    """
+    # METEOR formats numbers in the locale of the machine; only a decimal point can be parsed
+    locale = ["-Duser.language=en", "-Duser.language.format=en", "-Duser.country=US", "-Duser.country.format=US"]
+    java = ["java", *locale, "-Dfile.encoding=UTF-8", "-Xmx2G", "-jar", str(METEOR_JAR)]
+    pipe = subprocess.PIPE
+    try:
+        with subprocess.Popen(
+            [*java, "-", "-", "-stdio", "-l", "en", "-norm"],
+            stdin=pipe,
+            stdout=pipe,
+            stderr=subprocess.DEVNULL,
+            encoding="utf-8",
+            errors="replace",
+        ) as process:
+            assert process.stdin is not None and process.stdout is not None
+            statistics = []
+            for request in requests:
+                print(request, file=process.stdin, flush=True)
+                statistics.append(process.stdout.readline().strip())
+            print("EVAL", *statistics, sep=" ||| ", file=process.stdin, flush=True)
+            process.stdin.close()  # ends the program
+            return process.stdout.read()
+    except OSError:  # no such program, or a broken pipe
+        return ""

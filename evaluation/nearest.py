@@ -47,7 +47,8 @@ def nearest_captions(
     vectors = _similarity_vectors(captions)
     found = []
     with tqdm(total=len(images), desc="nearest captions", unit="img", leave=False, disable=None) as bar:
-        for some in images.split(IMAGES_AT_ONCE):
+        for first in range(0, len(images), IMAGES_AT_ONCE):
+            some = images[first : first + IMAGES_AT_ONCE]
             nearest = (some @ training_images.T).topk(min(neighbours, len(captions)), dim=1).indices
             for indices in nearest.tolist():
                 rows = np.concatenate([rows_of[index] for index in indices])

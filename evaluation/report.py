@@ -1,4 +1,4 @@
-"""The scores for people: Markdown tables of percentages, as papers print them, and a CSV of each image's scores."""
+"""Scores for readers: Markdown tables of percentages, as papers print them, and a CSV with the scores of each image."""
 
 import csv
 from collections.abc import Mapping, Sequence
@@ -8,15 +8,15 @@ from typing import Any
 from cli import atomic_open
 from evaluation.metrics import METRICS, Scores
 
-Record = Mapping[str, Any]  # what metrics.json says of one system
-COMPARED = ("BLEU-4", "ROUGE-L", "CIDEr")  # the metrics that bootstrap.py resamples
+Record = Mapping[str, Any]  # the entry of one system in metrics.json
+RESAMPLED = ("BLEU-4", "ROUGE-L", "CIDEr")  # the metrics with a bootstrap interval
 
 
 def markdown(records: Sequence[Record]) -> str:
-    """The scores, what chance may have added to them, what the captions are like, and which systems differ from the first.
+    """Tables of the scores, of their intervals and the properties of the captions, and of the differences from the first system.
 
     Args:
-        records: one for each system; all but the first have a comparison ``against_first``.
+        records: one per system; all but the first have a comparison ``against_first``.
     """
     first, *others = records
     parts = [
@@ -25,21 +25,22 @@ def markdown(records: Sequence[Record]) -> str:
             ["system", *METRICS],
             [[record["system"], *(_percent(record[metric]) for metric in METRICS)] for record in records],
         ),
-        "95 % bootstrap intervals; words in a caption, different words in all, share of different captions, share copied from training",
+        "95 % bootstrap intervals; words per caption, different words in total, distinct captions, captions copied from training",
         table(
-            ["system", *COMPARED, "words", "vocabulary", "distinct", "copied"], [_details(record) for record in records]
+            ["system", *RESAMPLED, "words", "vocabulary", "distinct", "copied"],
+            [_details(record) for record in records],
         ),
     ]
     if others:
         parts += [
             f"difference from {first['system']}, its 95 % interval and two-sided p-value (paired bootstrap, Koehn 2004)",
-            table(["system", *COMPARED], [_differences(record) for record in others]),
+            table(["system", *RESAMPLED], [_differences(record) for record in others]),
         ]
     return "\n\n".join([*parts, *_notes(records)]) + "\n"
 
 
 def write_image_scores(path: Path, scores: Scores, captions: Mapping[str, str]) -> None:
-    """CSV with the columns image, caption, CIDEr, BLEU-4, ROUGE-L: fractions, the worst CIDEr first. BLEU-4 is that of the one caption."""
+    """CSV with the columns image, caption, CIDEr, BLEU-4, ROUGE-L (fractions); the lowest CIDEr first. BLEU-4 is of the single caption."""
     columns = ("CIDEr", "BLEU-4", "ROUGE-L")
     with atomic_open(path) as file:
         writer = csv.writer(file)
@@ -58,21 +59,24 @@ def _interval(bounds: tuple[float, float]) -> str:
 
 
 def _details(record: Record) -> list[str]:
-    intervals = [_interval(record["intervals"][metric]) for metric in COMPARED]
+    intervals = [_interval(record["intervals"][metric]) for metric in RESAMPLED]
     shares = ["n/a" if record[share] is None else f"{record[share]:.0%}" for share in ("distinct", "copied")]
     return [record["system"], *intervals, f"{record['words']:.1f}", str(record["vocabulary"]), *shares]
 
 
 def _differences(record: Record) -> list[str]:
-    found = [record["against_first"][metric] for metric in COMPARED]
+    differences = [record["against_first"][metric] for metric in RESAMPLED]
     return [
         record["system"],
-        *(f"{100 * each['difference']:+.1f} ({_interval(each['interval'])}), p {each['p']:.3f}" for each in found),
+        *(
+            f"{100 * each['difference']:+.1f} ({_interval(each['interval'])}), p {each['p']:.3f}"
+            for each in differences
+        ),
     ]
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table whose columns also line up in a terminal; the first one is text, the others are numbers."""
+    """A Markdown table that is also aligned in a terminal; the first column is text, the others are numbers."""
     widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
     rule = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]
     lines = [[row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])] for row in (header, rule, *rows)]
@@ -82,13 +86,13 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 def _notes(records: Sequence[Record]) -> list[str]:
     first, notes = records[0], []
     if first["METEOR"] is None:
-        notes.append("note: METEOR is n/a, it needs a Java that works")
+        notes.append("note: METEOR is n/a: it needs a working Java")
     if first["skipped"]:
-        notes.append(f"note: {first['skipped']} images could not be used and are not scored")
+        notes.append(f"note: {first['skipped']} images could not be read and are not scored")
     if first["limit"]:
-        notes.append(f"note: only the first {first['limit']} images of the split, for a quick look")
+        notes.append(f"note: only the first {first['limit']} images of the split (--limit)")
     if first["skipped"] or first["limit"] or first["images"] == 1:
         notes.append(
-            "note: CIDEr depends on the set of images that is scored; compare it with scores on exactly the same images only"
+            "note: CIDEr depends on the set of images being scored; compare it only with scores on exactly the same images"
         )
     return notes

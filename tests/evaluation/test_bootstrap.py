@@ -11,15 +11,15 @@ from tests.support.helpers import ROOT
 
 @pytest.fixture(scope="module")
 def album() -> dict[str, list[str]]:
-    """Five captions each of 120 pictures of the bundled sample, and of one more a caption without words."""
-    table = read_captions(ROOT / "captions.csv", seed=0)
+    """Five captions each of 120 images of the bundled sample, and of one more image an empty caption."""
+    table = read_captions(ROOT / "captions.csv")
     captions = {str(image): list(group) for image, group in table.groupby("image")["caption"]}
     return dict(list(captions.items())[:120]) | {"silent": ["", "a dog"]}
 
 
 @pytest.fixture(scope="module")
 def people(album: dict[str, list[str]]) -> Scores:
-    """The scores of the first caption of each picture against the others."""
+    """The scores of the first caption of each image against the others."""
     return score(album, {image: sentences[0] for image, sentences in album.items()})
 
 
@@ -40,21 +40,21 @@ def random_scores(values: np.ndarray) -> Scores:
 
 
 def test_a_resample_scores_what_pycocoevalcap_gives_for_its_images(album: dict[str, list[str]], people: Scores) -> None:
-    draws = bootstrap.draw(len(album), resamples=3)
-    found = bootstrap.resample(people, np.vstack([np.ones_like(draws[:1]), draws]))
+    counts = bootstrap.resample_counts(len(album), resamples=3)
+    found = bootstrap.resample(people, np.vstack([np.ones_like(counts[:1]), counts]))
     assert found["BLEU-4"][0] == pytest.approx(people.totals["BLEU-4"], rel=1e-9)
-    for number, draw in enumerate(draws, start=1):
+    for number, row in enumerate(counts.astype(int), start=1):
         again = {
             f"{copy}/{image}": sentences
-            for (image, sentences), times in zip(album.items(), draw, strict=True)
+            for (image, sentences), times in zip(album.items(), row, strict=True)
             for copy in range(times)
         }
         truth = score(again, {image: sentences[0] for image, sentences in again.items()})
         assert found["BLEU-4"][number] == pytest.approx(truth.totals["BLEU-4"], rel=1e-9)
         assert found["ROUGE-L"][number] == pytest.approx(truth.totals["ROUGE-L"], rel=1e-9)
         assert found["CIDEr"][number] == pytest.approx(
-            np.repeat(people.images["CIDEr"], draw).mean()
-        )  # the weights of words stay
+            np.repeat(people.images["CIDEr"], row).mean()
+        )  # the document frequencies stay
 
 
 def test_bleu_of_too_short_and_of_empty_captions() -> None:
@@ -64,38 +64,38 @@ def test_bleu_of_too_short_and_of_empty_captions() -> None:
         assert bootstrap.corpus_bleu(scores.bleu_counts.sum(0)) == pytest.approx(scores.totals["BLEU-4"], rel=1e-9)
 
 
-def test_draws_are_seeded_and_complete() -> None:
-    draws = bootstrap.draw(50, resamples=20, seed=1)
-    assert draws.shape == (20, 50) and (draws.sum(1) == 50).all() and len(np.unique(draws, axis=0)) == 20
-    assert (draws == bootstrap.draw(50, resamples=20, seed=1)).all() and (
-        draws != bootstrap.draw(50, resamples=20, seed=2)
+def test_resamples_are_seeded_and_complete() -> None:
+    counts = bootstrap.resample_counts(50, resamples=20, seed=1)
+    assert counts.shape == (20, 50) and (counts.sum(1) == 50).all() and len(np.unique(counts, axis=0)) == 20
+    assert (counts == bootstrap.resample_counts(50, resamples=20, seed=1)).all() and (
+        counts != bootstrap.resample_counts(50, resamples=20, seed=2)
     ).any()
 
 
 def test_the_interval_of_a_mean_is_that_of_the_textbook() -> None:
     values = np.random.default_rng(0).exponential(size=500)
-    low, high = bootstrap.intervals(bootstrap.resample(random_scores(values), bootstrap.draw(500)))["CIDEr"]
+    low, high = bootstrap.intervals(bootstrap.resample(random_scores(values), bootstrap.resample_counts(500)))["CIDEr"]
     margin = 1.96 * values.std() / 500**0.5
     assert (low, high) == pytest.approx((values.mean() - margin, values.mean() + margin), abs=0.1 * margin)
 
 
-def test_who_is_better(album: dict[str, list[str]], people: Scores) -> None:
+def test_the_better_system_is_found(album: dict[str, list[str]], people: Scores) -> None:
     sentences = [sentences[0] for sentences in album.values()]
     wrong = score(album, dict(zip(album, sentences[1:] + sentences[:1], strict=True)))
-    draws = bootstrap.draw(len(album))
-    found, turned = bootstrap.compare(people, wrong, draws), bootstrap.compare(wrong, people, draws)
+    counts = bootstrap.resample_counts(len(album))
+    found, turned = bootstrap.compare(people, wrong, counts), bootstrap.compare(wrong, people, counts)
     assert found.keys() == {"BLEU-4", "ROUGE-L", "CIDEr"}
     for metric, result in found.items():
         low, high = result["interval"]
         assert low < result["difference"] == wrong.totals[metric] - people.totals[metric] < high < 0
         assert result["p"] == turned[metric]["p"] == pytest.approx(2 / 1001)
         assert turned[metric]["interval"] == pytest.approx([-high, -low])
-    for result in bootstrap.compare(people, people, draws).values():
+    for result in bootstrap.compare(people, people, counts).values():
         assert result == {"difference": 0, "interval": [0, 0], "p": 1}
 
 
 def test_chance_is_called_significant_once_in_twenty() -> None:
-    generator, draws = np.random.default_rng(0), bootstrap.draw(100, resamples=400)
+    generator, counts = np.random.default_rng(0), bootstrap.resample_counts(100, resamples=400)
     pairs = [(random_scores(generator.random(100)), random_scores(generator.random(100))) for _ in range(300)]
-    significant = [bootstrap.compare(*pair, draws)["CIDEr"]["p"] < 0.05 for pair in pairs]
+    significant = [bootstrap.compare(*pair, counts)["CIDEr"]["p"] < 0.05 for pair in pairs]
     assert 0.02 < np.mean(significant) < 0.09

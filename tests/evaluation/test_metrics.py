@@ -12,13 +12,11 @@ import pytest
 from cli import UserError
 from data.captions import read_captions
 from data.vocab import tokenize
-from evaluation.metrics import Scorer, describe
+from evaluation.metrics import Scorer, caption_statistics
 from tests.support.helpers import ROOT
 
 METRICS = ["BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4", "METEOR", "ROUGE-L", "CIDEr"]
-needs_java = pytest.mark.skipif(
-    shutil.which("java") is None, reason="Java, which METEOR and the PTB tokeniser are written in, is not installed"
-)
+needs_java = pytest.mark.skipif(shutil.which("java") is None, reason="METEOR and the PTB tokenizer need Java")
 GERMAN = "-Duser.language=de -Duser.country=DE -Duser.language.format=de -Duser.country.format=DE"
 TRAPS = [
     "A \"big\" dog (a poodle), isn't running -- it's asleep...",
@@ -31,8 +29,8 @@ TRAPS = [
 
 @pytest.fixture(scope="module")
 def captions() -> dict[str, list[str]]:
-    """Every caption of the bundled sample, by image, and a few with everything a tokeniser can trip over."""
-    table = read_captions(ROOT / "captions.csv", seed=0)
+    """Every caption of the bundled sample, by image, and a few that are hard to tokenize."""
+    table = read_captions(ROOT / "captions.csv")
     images = {str(image): list(group) for image, group in table.groupby("image")["caption"]}
     assert sum(map(len, images.values())) >= 1000
     return images | {"traps": [*TRAPS, TRAPS[0]], "silent": ["", "a dog"]}
@@ -40,7 +38,7 @@ def captions() -> dict[str, list[str]]:
 
 @pytest.fixture
 def no_java(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """A machine whose only programs are those a test puts into the folder that is returned."""
+    """A machine whose only programs are those that a test puts into the returned folder."""
     monkeypatch.setenv("PATH", str(tmp_path))
     return tmp_path
 
@@ -81,7 +79,7 @@ def test_tokens_are_those_of_the_java_tokeniser(captions: dict[str, list[str]]) 
     assert [" ".join(tokenize(sentence)) for sentence in sentences] == tokens
 
 
-def test_without_java_all_but_meteor(no_java: Path) -> None:
+def test_without_java_all_scores_but_meteor(no_java: Path) -> None:
     scores = Scorer({"1": ["a dog runs fast today", "dogs"], "2": ["the cat"]}).score(
         {"1": "A dog runs fast today.", "2": "the cat"}
     )
@@ -93,15 +91,32 @@ def test_without_java_all_but_meteor(no_java: Path) -> None:
 @pytest.mark.parametrize(
     "script", ["exit 1", "echo 0,25; read line; read line", "while read line; do echo nonsense; done"]
 )
-def test_a_java_that_does_not_work_is_none(no_java: Path, script: str) -> None:
-    """pycocoevalcap's own wrapper waits for ever in such a case."""
+def test_a_failing_java_counts_as_none(no_java: Path, script: str) -> None:
+    """pycocoevalcap's own wrapper waits forever in such a case."""
     program = no_java / "java"
     program.write_text(f"#!/bin/sh\n{script}\n")
     program.chmod(0o755)
     assert "METEOR" not in Scorer({"1": ["a dog"], "2": ["a cat"]}).score({"1": "a dog", "2": "a cat"})
 
 
-def test_validation_asks_for_less(no_java: Path) -> None:
+def test_errors_that_are_not_javas_are_not_hidden(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """They were reported as "METEOR needs Java"."""
+    scorer = Scorer({"1": ["a dog"], "2": ["a cat"]})
+    captions = {"1": "a dog", "2": "a cat"}
+    with monkeypatch.context() as patch:
+        patch.setattr("evaluation.metrics.METEOR_JAR", tmp_path / "meteor-1.5.jar")
+        with pytest.raises(UserError, match=r"meteor-1\.5\.jar: missing.*Reinstall pycocoevalcap"):
+            scorer.score(captions)
+
+    def bug(*_: object, **__: object) -> None:
+        raise ValueError("a bug of ours")
+
+    monkeypatch.setattr("evaluation.metrics.subprocess.Popen", bug)
+    with pytest.raises(ValueError, match="a bug of ours"):
+        scorer.score(captions)
+
+
+def test_validation_computes_fewer_metrics(no_java: Path) -> None:
     scores = Scorer({"1": ["a dog"], "2": ["a cat"]}).score({"1": "a dog", "2": "a dog"}, all_metrics=False)
     assert list(scores) == ["BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4", "CIDEr"]
 
@@ -121,13 +136,13 @@ def test_each_images_scores_are_pycocoevalcaps(no_java: Path, captions: dict[str
         assert scores.images[metric].mean() == pytest.approx(scores.totals[metric])
 
 
-def test_what_the_captions_are_like() -> None:
-    found = describe(["A dog.", "a dog", "a big black cat", "a dog"], ["A big, black cat!", "a doggy"])
+def test_caption_statistics() -> None:
+    found = caption_statistics(["A dog.", "a dog", "a big black cat", "a dog"], ["A big, black cat!", "a doggy"])
     assert found == {"words": 2.5, "vocabulary": 5, "distinct": 0.75, "copied": 0.25}
-    assert describe(["a dog"], [])["copied"] is None
+    assert caption_statistics(["a dog"], [])["copied"] is None
 
 
-def test_case_punctuation_and_order_of_the_images_do_not_count(no_java: Path) -> None:
+def test_case_punctuation_and_order_of_the_images_do_not_matter(no_java: Path) -> None:
     references = {"1": ["A dog, running."], "2": ["Two cats!"], "3": ["the sea"]}
     plain = Scorer(references).score({"1": "a dog running", "2": "two cats", "3": "a sea"})
     other = Scorer(dict(reversed(references.items()))).score({"2": "Two cats.", "3": "A sea", "1": "A DOG RUNNING ..."})
@@ -153,7 +168,7 @@ def test_captions_and_references_must_be_of_the_same_images(captions: dict[str, 
 
 
 def test_nothing_is_printed_and_importing_needs_no_java(tmp_path: Path) -> None:
-    code = "from metrics import Scorer; Scorer({'1': ['a dog'], '2': ['a cat']}).score({'1': 'a dog', '2': 'a cat'})"
+    code = "from evaluation.metrics import Scorer; Scorer({'1': ['a dog'], '2': ['a cat']}).score({'1': 'a dog', '2': 'a cat'})"
     environment = {**os.environ, "PATH": str(tmp_path), "PYTHONPATH": str(ROOT)}
     result = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment, timeout=60

@@ -30,7 +30,7 @@ def ngrams(caption: str, order: int) -> Counter[tuple[str, ...]]:
 
 
 def similarity(one: str, other: str, captions: list[list[str]]) -> float:
-    """CIDEr's, written out: the mean of four cosines of tf-idf vectors."""
+    """CIDEr's similarity, written out: the mean of four cosines of tf-idf vectors."""
     total = 0.0
     for order in (1, 2, 3, 4):
         vectors = []
@@ -47,21 +47,21 @@ def similarity(one: str, other: str, captions: list[list[str]]) -> float:
     return total / 4
 
 
-def test_the_caption_most_like_the_others() -> None:
+def test_the_caption_most_similar_to_the_others_is_borrowed() -> None:
     seen = torch.eye(4)
     images = torch.tensor([[0.8, 0.6, 0, 0], [0, 0, 0.6, 0.8]])
     assert nearest_captions(images, seen, CAPTIONS, neighbours=2) == ["a dog runs on the grass", "a red bus in town"]
     assert nearest_captions(images[:1], seen, [["a dog"], ["..."], ["a cat"], ["a cow"]], neighbours=1) == ["a dog"]
 
 
-def test_of_equal_and_of_wordless_captions_the_first() -> None:
+def test_of_equal_or_empty_captions_the_first_is_borrowed() -> None:
     assert nearest_captions(torch.eye(2), torch.eye(2), [["...", "!"], ["a b", "b a", "a b"]], neighbours=1) == [
         "...",
         "a b",
     ]
 
 
-def test_a_caption_does_not_count_as_its_own_fellow() -> None:
+def test_a_caption_is_not_compared_with_itself() -> None:
     captions = [
         ["a lone cat sleeps", "dogs", "dogs"],
         ["a bus"],
@@ -70,8 +70,8 @@ def test_a_caption_does_not_count_as_its_own_fellow() -> None:
 
 
 def test_it_is_the_consensus_of_the_paper() -> None:
-    table = read_captions(ROOT / "captions.csv", seed=0)
-    captions = [list(group)[:3] for _, group in table.groupby("image")["caption"]][::150]  # 6 pictures
+    table = read_captions(ROOT / "captions.csv")
+    captions = [list(group)[:3] for _, group in table.groupby("image")["caption"]][::150]  # 6 images
     seen = torch.eye(len(captions))
     images = torch.tensor([[3.0, 2, 1, 0, 0, 0], [0, 1, 0, 3, 0, 2]])
     for image, caption in zip(images, nearest_captions(images, seen, captions, neighbours=3), strict=True):
@@ -87,7 +87,7 @@ def test_pooled_features_have_length_one(tmp_path: Path) -> None:
     paths = [draw(tmp_path / f"{colour}.png", "circle", colour) for colour in ("red", "blue")]
     features = FeatureCache(
         tmp_path / "cache",
-        lambda pictures: pictures.flatten(2).transpose(1, 2)[:, ::7],
+        lambda images: images.flatten(2).transpose(1, 2)[:, ::7],
         {"encoder": "none"},
         Transform(14),
     )

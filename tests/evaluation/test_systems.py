@@ -1,4 +1,4 @@
-"""systems.py, and evaluate.py with anybody's predictions: which captions are scored, and against what."""
+"""evaluation/systems.py and evaluate.py with captions of any system: which captions are scored, and against what."""
 
 import json
 import re
@@ -9,7 +9,9 @@ import pytest
 
 import evaluate
 from cli import UserError
-from evaluation import systems
+from data.captions import read_captions, references_of
+from evaluation.predictions import read_predictions
+from evaluation.systems import short_names
 from tests.support.helpers import write_csv
 
 Evaluate = Callable[..., dict]
@@ -17,12 +19,12 @@ Evaluate = Callable[..., dict]
 
 @pytest.fixture
 def score(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Evaluate:
-    """``score("--predictions", ...)`` on a machine without Java; returns what metrics.json says."""
+    """``score("--predictions", ...)`` on a machine without Java; returns the content of metrics.json."""
     monkeypatch.setenv("PATH", "")
     monkeypatch.chdir(tmp_path)
 
     def call(*options: str | Path) -> dict:
-        evaluate.main([str(word) for word in options])
+        evaluate.main([str(option) for option in options])
         return json.loads(Path("metrics.json").read_text())
 
     return call
@@ -57,19 +59,19 @@ def refs(tmp_path: Path) -> Path:
     "second", ["photos/1000268201_693b08cb0e.jpg", "1000268201_693b08cb0e.jpg", "1000268201_693b08cb0e"]
 )
 @pytest.mark.parametrize("third", ["sea.tar.png", "sea.tar"])
-def test_what_an_image_may_be_called(tmp_path: Path, first: str | int, second: str, third: str) -> None:
+def test_ids_an_image_may_have(tmp_path: Path, first: str | int, second: str, third: str) -> None:
     names = {name: [] for name, _, split in COCO if split == "test"}
-    found = systems.read_predictions(results(tmp_path / "r.json", [first, second, third]), names)
+    found = read_predictions(results(tmp_path / "r.json", [first, second, third]), names)
     assert found == dict(zip(names, CAPTIONS, strict=True))
 
 
-def test_a_number_must_be_a_single_images(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"entry 1: image_id 12 could be a_12.jpg or b_012.jpg. Use the file name"):
-        systems.read_predictions(results(tmp_path / "r.json", [12]), ["a_12.jpg", "b_012.jpg"])
+def test_a_number_must_belong_to_one_image(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"entry 1: image_id 12 may be a_12.jpg or b_012.jpg. Use the file name"):
+        read_predictions(results(tmp_path / "r.json", [12]), ["a_12.jpg", "b_012.jpg"])
 
 
 def test_an_exact_name_wins(tmp_path: Path) -> None:
-    assert systems.read_predictions(results(tmp_path / "r.json", ["7", "7.jpg"]), ["7", "7.jpg"]) == {
+    assert read_predictions(results(tmp_path / "r.json", ["7", "7.jpg"]), ["7", "7.jpg"]) == {
         "7": CAPTIONS[0],
         "7.jpg": CAPTIONS[1],
     }
@@ -88,7 +90,7 @@ NAMES = ["COCO_val2014_000000391895.jpg", "photos/1000268201_693b08cb0e.jpg", "s
         ),
         (
             [NAMES[0], 391895, NAMES[2]],
-            "entry 2: image_id 391895 is COCO_val2014_000000391895.jpg, which has a caption already",
+            "entry 2: image_id 391895: COCO_val2014_000000391895.jpg has a caption already",
         ),
         ([NAMES[0], 2014, NAMES[2]], "image_id 2014 is none of"),
         ([True, *NAMES[1:]], 'entry 1: must have an "image_id"'),
@@ -116,18 +118,18 @@ def test_predictions_of_another_format(score: Evaluate, refs: Path, tmp_path: Pa
         score("--predictions", tmp_path / "r.json", "--captions_file", refs)
 
 
-def test_predictions_need_references_and_nothing_of_a_model(score: Evaluate, refs: Path, tmp_path: Path) -> None:
+def test_predictions_need_references_and_no_options_of_a_model(score: Evaluate, refs: Path, tmp_path: Path) -> None:
     file = results(tmp_path / "r.json", NAMES)
-    for words, message in [
+    for options, message in [
         ([], "--predictions needs the references: add --captions_file"),
-        (["--captions_file", refs, "--beam_size", "3"], "--beam_size has no use there"),
-        (["--captions_file", refs, "--checkpoint", "x.pth"], "--checkpoint has no use there"),
-        (["--captions_file", refs, "--limit", "1"], "--limit has no use there"),
-        (["--captions_file", refs, "--baseline", "nearest"], "--baseline has no use there"),
+        (["--captions_file", refs, "--beam_size", "3"], "--beam_size has no effect"),
+        (["--captions_file", refs, "--checkpoint", "x.pth"], "--checkpoint has no effect"),
+        (["--captions_file", refs, "--limit", "1"], "--limit has no effect"),
+        (["--captions_file", refs, "--baseline", "nearest"], "--baseline has no effect"),
         (["--captions_file", refs, "--output", file], "would overwrite"),
     ]:
         with pytest.raises(UserError, match=message):
-            score("--predictions", file, *words)
+            score("--predictions", file, *options)
     with pytest.raises(UserError, match=r"nowhere\.json: no such file"):
         score("--predictions", "nowhere.json", "--captions_file", refs)
 
@@ -141,6 +143,21 @@ def test_references_without_splits_are_all_scored(score: Evaluate, tmp_path: Pat
         refs,
     )
     assert (record["images"], record["split"]) == (4, "all")
+
+
+def test_a_split_of_a_file_without_splits_needs_the_seed_of_the_run(score: Evaluate, tmp_path: Path) -> None:
+    """Seed 0 was assumed: a run with another train.seed was scored on the wrong images."""
+    names = [f"{number}.jpg" for number in range(60)]
+    refs = write_csv(tmp_path / "refs.csv", [(name, "a dog runs") for name in names], header=("image", "caption"))
+    test = [list(references_of(read_captions(refs, seed), "test")) for seed in (0, 3)]
+    assert test[0] != test[1]
+    file = results(tmp_path / "r.json", test[1], ["a dog runs"] * len(test[1]))
+    with pytest.raises(UserError, match=r"--split test: .*refs\.csv has no split column.*--seed"):
+        score("--predictions", file, "--captions_file", refs, "--split", "test")
+    options = ["--predictions", file, "--captions_file", refs, "--seed", "3"]
+    assert score(*options)["images"] == score(*options, "--split", "test")["images"] == len(test[1])
+    with pytest.raises(UserError, match="--seed is for --predictions"):
+        score("--seed", "3")
 
 
 def test_two_files_are_compared(
@@ -159,7 +176,7 @@ def test_two_files_are_compared(
     assert {"per_image.csv", "per_image_bad.csv"} <= {path.name for path in tmp_path.iterdir()}
 
 
-def test_each_images_scores_come_worst_first(score: Evaluate, refs: Path, tmp_path: Path) -> None:
+def test_the_scores_of_each_image_start_with_the_worst(score: Evaluate, refs: Path, tmp_path: Path) -> None:
     file = results(tmp_path / "r.json", NAMES, ["a man on a bike", "a car", "boats at the sea"])
     table = [
         line.split(",")
@@ -184,5 +201,5 @@ def test_another_split(score: Evaluate, refs: Path, tmp_path: Path) -> None:
         (["runs/a/v1.5.pth", "runs/a/../a/v1.6.pth"], ["v1.5", "v1.6"]),
     ],
 )
-def test_a_table_calls_files_by_what_tells_them_apart(paths: list[str], names: list[str]) -> None:
-    assert systems.short_names([Path(path) for path in paths]) == names
+def test_files_are_named_by_what_distinguishes_them(paths: list[str], names: list[str]) -> None:
+    assert short_names([Path(path) for path in paths]) == names

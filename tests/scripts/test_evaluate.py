@@ -1,10 +1,9 @@
-"""evaluate.py: scores of a checkpoint, and of anybody's predictions."""
+"""evaluate.py: the scores of checkpoints."""
 
 import json
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO
 
 import pandas as pd
 import pytest
@@ -33,7 +32,7 @@ Evaluate = Callable[..., dict]
 
 @pytest.fixture(scope="module")
 def run(tiny_args: list[str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """The folder of a run on tiny data; its ResNet is thin, and stays so while these tests run."""
+    """The folder of a run on tiny data. Its ResNet is thin, while these tests run."""
     folder = tmp_path_factory.mktemp("evaluate")
     (folder / "plain.yaml").write_text("device: cpu")
     with pytest.MonkeyPatch.context() as patch:
@@ -45,7 +44,7 @@ def run(tiny_args: list[str], tmp_path_factory: pytest.TempPathFactory) -> Itera
 
 @pytest.fixture
 def score(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Evaluate:
-    """``score("--split", "val")`` evaluates the run's checkpoint on a machine without Java; returns what metrics.json says."""
+    """``score("--split", "val")`` evaluates the run's checkpoint on a machine without Java; returns the content of metrics.json."""
     monkeypatch.setenv("PATH", "")
     monkeypatch.chdir(tmp_path)
 
@@ -55,7 +54,7 @@ def score(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Evaluat
             if {"--predictions", "--checkpoint"} & {*map(str, options)}
             else ["--checkpoint", run / "checkpoints.pth"]
         )
-        evaluate.main([str(word) for word in [*checkpoint, *options]])
+        evaluate.main([str(option) for option in [*checkpoint, *options]])
         output = options[options.index("--output") + 1] if "--output" in options else "metrics.json"
         return json.loads(Path(output).read_text())
 
@@ -64,7 +63,7 @@ def score(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Evaluat
 
 @pytest.fixture
 def album(tmp_path: Path) -> Callable[..., list[str]]:
-    """``album(40, bad=2)``: options for so many test pictures, of which some cannot be read."""
+    """``album(40, bad=2)``: the options for 40 test images of which 2 cannot be read."""
 
     def make(images: int, bad: int = 0, split: str = "test") -> list[str]:
         folder = tmp_path / "album"
@@ -79,9 +78,6 @@ def album(tmp_path: Path) -> Callable[..., list[str]]:
         return ["--captions_file", str(folder / "captions.csv"), "--image_dir", str(folder)]
 
     return make
-
-
-# --- a checkpoint
 
 
 def test_the_command(tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -119,11 +115,11 @@ def test_metrics_json_and_predictions_json(
     assert record["distinct"] == len(set(captions.values())) / 4
     out = capsys.readouterr().out
     assert f"| {100 * record['CIDEr']:5.1f} |\n" in out and re.findall("note: .*", out) == [
-        "note: METEOR is n/a, it needs a Java that works"
+        "note: METEOR is n/a: it needs a working Java"
     ]
 
 
-def test_the_validation_split_scores_what_training_said(score: Evaluate, run: Path) -> None:
+def test_the_validation_split_has_the_scores_that_training_logged(score: Evaluate, run: Path) -> None:
     log = pd.read_csv(run / "loss_log.txt", sep="\t")
     best = log.loc[log["val_cider"].idxmax()]
     record = score("--split", "val")
@@ -159,20 +155,20 @@ def test_options_override_the_checkpoints_config(
         ("metrics.json", "f2_checkpoints_beam_3", "predictions_f2_checkpoints_beam_3.json"),
     ],
 )
-def test_where_the_predictions_go(output: str, system: str, predictions: str) -> None:
-    assert evaluate.beside(Path(output), "predictions", ".json", system) == Path(predictions)
+def test_names_of_the_files_next_to_the_output(output: str, system: str, predictions: str) -> None:
+    assert evaluate.output_file(Path(output), "predictions", ".json", system) == Path(predictions)
 
 
-def test_systems_whose_names_differ_in_signs_only_get_files_of_their_own() -> None:
+def test_systems_whose_names_differ_only_in_punctuation_get_their_own_files() -> None:
     options = evaluate.read_options(["--output", "metrics.json"])
     places = evaluate.place_files(
-        options, [System(name, {}) for name in ("x", "a-b, beam 3", "a_b, beam 3", "a.b, beam 3")]
+        options, [System(name) for name in ("x", "a-b, beam 3", "a_b, beam 3", "a.b, beam 3")]
     )
     written = [place["predictions"].name for place in places]
     assert written[:2] == ["predictions.json", "predictions_a_b_beam_3.json"] and len(set(written)) == 4
 
 
-def test_bad_images_are_named_skipped_and_counted(
+def test_unreadable_images_are_reported_skipped_and_counted(
     score: Evaluate, album: Callable[..., list[str]], capsys: pytest.CaptureFixture[str]
 ) -> None:
     record = score(*album(60, bad=3))
@@ -180,7 +176,7 @@ def test_bad_images_are_named_skipped_and_counted(
     assert len(json.loads(Path("predictions.json").read_text())) == 57
     out = capsys.readouterr().out
     assert re.findall(r"skipped: .*?(\d+)\.png: ", out) == ["00", "01", "02"]
-    assert "note: 3 images could not be used" in out and "note: CIDEr depends on the set of images" in out
+    assert "note: 3 images could not be read" in out and "note: CIDEr depends on the set of images" in out
 
 
 def test_one_image_gets_a_note(
@@ -202,7 +198,7 @@ def test_a_limit_gets_a_note(score: Evaluate, capsys: pytest.CaptureFixture[str]
     assert score("--limit", "4")["limit"] is None and "CIDEr depends" not in capsys.readouterr().out
 
 
-def test_each_images_scores(score: Evaluate, album: Callable[..., list[str]]) -> None:
+def test_scores_of_each_image(score: Evaluate, album: Callable[..., list[str]]) -> None:
     record = score(*album(20))
     table = pd.read_csv(record["per_image"])
     assert list(table) == ["image", "caption", "CIDEr", "BLEU-4", "ROUGE-L"]
@@ -212,7 +208,7 @@ def test_each_images_scores(score: Evaluate, album: Callable[..., list[str]]) ->
     assert table["ROUGE-L"].mean() == pytest.approx(record["ROUGE-L"], abs=1e-6)
 
 
-def test_intervals_and_what_the_captions_are_like(score: Evaluate, tiny_data: Path) -> None:
+def test_intervals_and_caption_statistics(score: Evaluate, tiny_data: Path) -> None:
     record = score()
     assert record["intervals"].keys() == {"BLEU-4", "ROUGE-L", "CIDEr"}
     assert all(low <= record[metric] <= high for metric, (low, high) in record["intervals"].items())
@@ -277,10 +273,10 @@ def test_checkpoints_must_agree_on_the_split(score: Evaluate, run: Path, tmp_pat
     checkpoint["config"]["data"]["captions_file"] = str(tmp_path / "turned.csv")
     torch.save(checkpoint, tmp_path / "other.pth")
     both = ["--checkpoint", run / "checkpoints.pth", tmp_path / "other.pth"]
-    with pytest.raises(UserError, match=r"other\.pth: its split 'test' is not that of .*--captions_file"):
+    with pytest.raises(UserError, match=r"other\.pth: its split 'test' differs from that of .*--captions_file"):
         score(*both)
     assert len(score(*both, "--captions_file", tiny_data / "captions.csv")["others"]) == 1
-    with pytest.raises(UserError, match="the same one twice"):
+    with pytest.raises(UserError, match="the same value twice"):
         score("--checkpoint", "a.pth", "./a.pth")
 
 
@@ -298,19 +294,17 @@ def test_the_nearest_neighbour_baseline(score: Evaluate, tiny_data: Path) -> Non
     assert "| nearest " in Path("metrics.md").read_text()
 
 
-def test_what_a_checkpoint_cannot_be_scored_on(
-    score: Evaluate, album: Callable[..., list[str]], tmp_path: Path
-) -> None:
+def test_invalid_options_are_refused(score: Evaluate, album: Callable[..., list[str]], tmp_path: Path) -> None:
     options = album(20, split="val")
-    for words, message in [
+    for wrong, message in [
         (options, r"no image is in the split 'test' \(there are: val\)"),
         ([*options, "--split", "val", "--image_dir", "nowhere"], "20 of 20 images cannot be used .*--image_dir"),
         (["--captions_file", "nowhere.csv"], "nowhere.csv: no such captions file"),
         (["--checkpoint", "nowhere.pth"], "nowhere.pth: no such checkpoint"),
-        (["--beam_size", "3", "0"], "--beam_size 0: must be 1 or more"),
-        (["--beam_size", "3", "3"], "--beam_size 3 3: the same one twice"),
-        (["--limit", "0"], "--limit 0: must be 1 or more"),
-        (["--output", "metrics.md"], "--output metrics.md: the scores are JSON"),
+        (["--beam_size", "3", "0"], "--beam_size: must be a whole number of 1 or more, not '0'"),
+        (["--beam_size", "3", "3"], "--beam_size 3 3: the same value twice"),
+        (["--limit", "0"], "--limit: must be a whole number of 1 or more, not '0'"),
+        (["--output", "metrics.md"], "--output metrics.md: scores are written as JSON"),
         (["--baseline", "nearest", "--split", "train"], "cannot be scored on --split train"),
         (
             [*options, "--split", "val", "--baseline", "nearest"],
@@ -320,7 +314,7 @@ def test_what_a_checkpoint_cannot_be_scored_on(
         (["--device", "abacus"], "device abacus: not available here"),
     ]:
         with pytest.raises(UserError, match=message):
-            score(*words)
+            score(*wrong)
     assert not list(tmp_path.glob("*.json"))
 
 
@@ -330,14 +324,24 @@ def test_an_interrupted_evaluation_leaves_the_old_scores(
     score()
     before = {path.name: path.read_text() for path in tmp_path.glob("*.json")}
 
-    def power_cut(values: object, file: IO[str], **_: object) -> None:
-        file.write("[{")
+    def power_cut(_: int) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("evaluate.json.dump", power_cut)
+    monkeypatch.setattr("cli.os.fsync", power_cut)
     with pytest.raises(KeyboardInterrupt):
         score("--beam_size", "1")
     assert {path.name: path.read_text() for path in tmp_path.glob("*.json")} == before
+
+
+def test_a_clashing_output_is_refused_before_captioning(
+    score: Evaluate, tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was refused after hours of captioning."""
+    captions = tmp_path / "per_image.csv"
+    captions.write_text((tiny_data / "captions.csv").read_text())
+    monkeypatch.setattr(systems, "caption_images", lambda *_: pytest.fail("captioning has begun"))
+    with pytest.raises(UserError, match=r"--output metrics\.json: would overwrite per_image\.csv"):
+        score("--captions_file", captions)
 
 
 def test_a_models_predictions_score_the_same_from_the_file(score: Evaluate, tiny_data: Path) -> None:
