@@ -1,100 +1,116 @@
-"""What a checkpoint costs on this machine: images encoded and captioned a second, many at once and one by one.
+"""Speed of a checkpoint on this machine: images encoded and captioned per second, in batches and one by one.
 
-python -m tools.benchmark --checkpoint a/checkpoints.pth b/checkpoints.pth --split val     compare only what one run printed
+python -m tools.benchmark --checkpoint a/checkpoints.pth b/checkpoints.pth --split val --beam_size 5
+
+Compare only numbers from a single call: they depend on the machine and what else it does.
 """
 
 import time
-from collections.abc import Callable
+from argparse import Namespace
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import torch
 
-from cli import OptionParser, UserError, run_script
-from data.captions import SPLITS, read_captions, references_of
-from data.images import drop_bad_images, load_image
-from evaluation.systems import BATCH
+from cli import OptionParser, run_script
+from data.features import FeatureCache
+from data.images import load_image
+from evaluation.split import add_cache_option, add_captioner_options, add_split_options, open_split, usable_images
 from models.captioner import Captioner
 from utils import peak_memory, pick_device
 
-ALONE = 100  # images that are captioned one by one
+BATCH_SIZE = 64  # images encoded or captioned at once
+SINGLE_IMAGES = 100  # images that are captioned one by one
 REPEATS = 3
 
 
-def seconds(work: Callable[[], object]) -> float:
-    """The best time of some, after one that does not count: what else the machine does only adds to it."""
-    times = []
-    for _ in range(1 + REPEATS):
+def best_time(work: Callable[[], float]) -> float:
+    """The shortest of ``REPEATS`` times in seconds, after a warm-up; other load on the machine only makes times longer.
+
+    Args:
+        work: does the work and returns the seconds it took.
+    """
+    work()
+    return min(work() for _ in range(REPEATS))
+
+
+def read_batches(cache: FeatureCache, paths: Sequence[Path], size: int) -> Iterator[torch.Tensor]:
+    """The features of images in batches (B, P, D), so that only one batch is in memory."""
+    for first in range(0, len(paths), size):
+        yield torch.stack([cache[path] for path in paths[first : first + size]])
+
+
+def decode_in_batches(captioner: Captioner, batches: Iterable[torch.Tensor], beam_size: int) -> float:
+    """Caption images from batches of features (B, P, D); return the seconds it took, without those for reading the features."""
+    seconds = 0.0
+    for features in batches:
         began = time.perf_counter()
-        work()
-        times.append(time.perf_counter() - began)
-    return min(times[1:])
+        captioner.generate(features, beam_size)
+        seconds += time.perf_counter() - began
+    return seconds
 
 
-def caption_all(captioner: Captioner, features: torch.Tensor, batch: int, beam_size: int) -> None:
-    """Caption images from their features (B, P, D), ``batch`` at once."""
-    for first in range(0, len(features), batch):
-        captioner.generate(features[first : first + batch], beam_size)
+def decoding_time(
+    captioner: Captioner, cache: FeatureCache, paths: Sequence[Path], batch_size: int, beam_size: int
+) -> float:
+    """The shortest time in seconds to caption images, ``batch_size`` at once."""
+    return best_time(lambda: decode_in_batches(captioner, read_batches(cache, paths, batch_size), beam_size))
 
 
-def measure(captioner: Captioner, pictures: torch.Tensor, features: torch.Tensor, beam_size: int) -> dict[str, float]:
-    """What -> number. Pictures (B, 3, S, S) are encoded, features (B', P, D) captioned."""
-    together = seconds(lambda: caption_all(captioner, features, BATCH, beam_size))
-    alone = seconds(lambda: caption_all(captioner, features[:ALONE], 1, beam_size))
-    encoding = seconds(
-        lambda: captioner.encode(pictures, mirror=captioner.config.generate.mirror).cpu()
-    )  # to the CPU: a GPU must have finished
-    return {
-        "million weights in the decoder": sum(weight.numel() for weight in captioner.decoder.parameters()) / 1e6,
-        "images encoded a second": len(pictures) / encoding,
-        f"images captioned a second, {BATCH} at once": len(features) / together,
-        "images captioned a second, one by one": len(features[:ALONE]) / alone,
-        f"seconds to caption {len(features)} images": together,
-    }
+def encode(captioner: Captioner, images: torch.Tensor) -> float:
+    """Encode preprocessed images (B, 3, S, S); return the seconds it took."""
+    began = time.perf_counter()
+    captioner.encode(images, mirror=captioner.config.generate.mirror).cpu()  # to the CPU: waits until a GPU is done
+    return time.perf_counter() - began
+
+
+def measure(
+    captioner: Captioner, cache: FeatureCache, paths: Sequence[Path], beam_sizes: Sequence[int]
+) -> Iterator[str]:
+    """Yield lines of text, a number and what it is.
+
+    Args:
+        cache: holds the features of all images.
+        paths: the images.
+    """
+    images = torch.stack([captioner.transform(load_image(path)) for path in paths[:BATCH_SIZE]])
+    weights = sum(weight.numel() for weight in captioner.decoder.parameters())
+    yield f"{weights / 1e6:9.1f} million weights in the decoder"
+    yield f"{len(images) / best_time(lambda: encode(captioner, images)):9.1f} images encoded per second"
+    for beam_size in beam_sizes:
+        single = paths[:SINGLE_IMAGES]
+        batched = decoding_time(captioner, cache, paths, BATCH_SIZE, beam_size)
+        one_by_one = decoding_time(captioner, cache, single, 1, beam_size)
+        yield f"{len(paths) / batched:9.1f} images captioned per second, beam size {beam_size}, {BATCH_SIZE} at once"
+        yield f"{len(single) / one_by_one:9.1f} images captioned per second, beam size {beam_size}, one by one"
+        yield f"{batched:9.1f} seconds to caption {len(paths)} images, beam size {beam_size}"
+
+
+def report(path: Path, options: Namespace) -> None:
+    """Measure one checkpoint and print a line for each number."""
+    captioner = Captioner.load(path, pick_device(options.device))
+    config, split = captioner.config, open_split(captioner.config, options)
+    cache = captioner.feature_cache(options.feature_cache or config.data.feature_cache, mirror=config.generate.mirror)
+    references = usable_images(split.references(options.limit), split.image_dir, [cache])
+    print(f"{path}: decoder {config.decoder.name}, {captioner.device}, {torch.get_num_threads()} threads")
+    paths = [split.image_dir / name for name in references]
+    for line in measure(captioner, cache, paths, options.beam_size or [config.generate.beam_size]):
+        print(f"  {line}")
 
 
 def main(argv: list[str]) -> None:
-    """Measure each checkpoint and print a line for each number."""
+    """Measure each checkpoint."""
     parser = OptionParser(
         prog="python -m tools.benchmark",
-        description="Time a checkpoint's encoder and decoder on the images of a split.",
+        description="Measure the speed of a checkpoint's encoder and decoder on the images of a split.",
     )
-    parser.add_argument(
-        "--checkpoint", type=Path, nargs="+", action="extend", help="one or several (default: checkpoints.pth)"
-    )
-    parser.add_argument(
-        "--split", choices=SPLITS, default="test", help="which images of the captions file (default: %(default)s)"
-    )
-    parser.add_argument("--captions_file", help="another captions.csv than the checkpoint was trained with")
-    parser.add_argument("--image_dir", type=Path, help="another folder of images than the checkpoint was trained with")
-    parser.add_argument(
-        "--feature_cache", help="another folder of cached features than the checkpoint was trained with"
-    )
-    parser.add_argument(
-        "--beam_size", type=int, default=5, help="sentences kept open at each step (default: %(default)s)"
-    )
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 or mps (default: %(default)s)")
+    add_captioner_options(parser, several=True)
+    add_split_options(parser)
+    add_cache_option(parser)
     options = parser.parse_args(argv)
-    if options.beam_size < 1:
-        raise UserError(f"--beam_size {options.beam_size}: must be 1 or more")
     for path in options.checkpoint or [Path("checkpoints.pth")]:
-        captioner = Captioner.load(path, pick_device(options.device))
-        config = captioner.config
-        references = references_of(
-            read_captions(options.captions_file or config.data.captions_file, config.train.seed), options.split
-        )
-        image_dir = options.image_dir or Path(config.data.image_dir)
-        cache = captioner.feature_cache(
-            options.feature_cache or config.data.feature_cache, mirror=config.generate.mirror
-        )
-        good = drop_bad_images(references, image_dir, cache.build([image_dir / name for name in references]))
-        features = torch.stack([cache[image_dir / name] for name in good])  # (B, P, D)
-        pictures = torch.stack([captioner.transform(load_image(image_dir / name)) for name in list(good)[:BATCH]])
-        print(
-            f"{path}: decoder {config.decoder.name}, beam size {options.beam_size}, {captioner.device}, {torch.get_num_threads()} threads"
-        )
-        for what, number in measure(captioner, pictures, features, options.beam_size).items():
-            print(f"  {number:9.1f} {what}")
-    print(f"all of it{peak_memory()}")
+        report(path, options)
+    print(f"done{peak_memory()}")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""The tables of MODEL_CARD.md that no hand should fill: captions at fixed ranks, good and bad, and how people are spoken of.
+"""The tables of MODEL_CARD.md: captions at fixed ranks from the best to the worst, and how captions mention women and men.
 
-python -m tools.model_card --per_image runs/flickr8k_best/per_image.csv --captions_file data/flickr8k/captions.csv --split val
+python -m tools.model_card --per_image runs/flickr8k_best/per_image.csv --captions_file data/flickr8k/captions.csv
 """
 
 from collections.abc import Mapping, Sequence
@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from cli import OptionParser, UserError, run_script
-from data.captions import SPLITS, read_captions, references_of
+from data.captions import read_captions
 from data.vocab import tokenize
 from evaluation.report import table
 
@@ -21,65 +21,86 @@ MEN = frozenset([
     "man", "men", "boy", "boys", "guy", "guys", "gentleman", "gentlemen", "male", "males",
     "he", "him", "his", "himself", "father", "dad", "son", "brother", "groom", "cowboy",
 ])  # fmt: skip
-COLUMNS = {"image": str, "caption": str, "CIDEr": float}
-SAID = ("women", "men", "both", "neither")
-RANKS = 10  # the best, the worst, and the captions between them that part the others into so many
+PER_IMAGE_COLUMNS = {"image": str, "caption": str, "CIDEr": float}  # those used here
+MENTIONED = ("women", "men", "both", "neither")
+STEPS = 10  # between the ranks of the examples, from the best caption to the worst
 
 
 def gender_words(captions: Sequence[str]) -> str:
-    """Whom the words of the captions, taken together, name: "women", "men", "both" or "neither"."""
+    """Whom the captions mention, taken together: "women", "men", "both" or "neither"."""
     words = {word for caption in captions for word in tokenize(caption)}
     women, men = bool(words & WOMEN), bool(words & MEN)
     return "both" if women and men else "women" if women else "men" if men else "neither"
 
 
 def people(captions: Mapping[str, str], references: Mapping[str, Sequence[str]]) -> pd.DataFrame:
-    """How many images have references that name (row) and a caption that names (column) women, men, both or neither."""
+    """Number of images by whom their references (row) and their caption (column) mention: women, men, both or neither."""
     pairs = pd.DataFrame(
         {"references": gender_words(references[name]), "caption": gender_words([captions[name]])} for name in captions
     )
-    return pd.crosstab(pairs["references"], pairs["caption"]).reindex(index=SAID, columns=SAID, fill_value=0)
+    counts = pd.crosstab(pairs["references"], pairs["caption"])
+    return counts.reindex(index=MENTIONED, columns=MENTIONED, fill_value=0)
 
 
 def examples(scored: pd.DataFrame) -> pd.DataFrame:
-    """The rows of per_image.csv at equal distances from the best to the worst CIDEr, the best first."""
+    """The rows of per_image.csv at equally spaced ranks by CIDEr, the best first."""
     ranked = scored.sort_values("CIDEr", ascending=False, kind="stable")
-    return ranked.iloc[[round(rank * (len(ranked) - 1) / RANKS) for rank in range(RANKS + 1)]]
+    return ranked.iloc[[round(step * (len(ranked) - 1) / STEPS) for step in range(STEPS + 1)]]
+
+
+def read_scores(per_image: Path) -> pd.DataFrame:
+    """The columns image, caption and CIDEr of a per_image.csv.
+
+    Raises:
+        UserError: no such file, or not one that evaluate.py wrote.
+    """
+    if not per_image.is_file():
+        raise UserError(f"--per_image {per_image}: no such file. evaluate.py writes it next to its --output")
+    try:
+        scored = pd.read_csv(per_image, keep_default_na=False, usecols=list(PER_IMAGE_COLUMNS), dtype=PER_IMAGE_COLUMNS)
+    except ValueError as error:  # a missing column, a CIDEr that is not a number, not UTF-8, empty
+        raise UserError(
+            f"--per_image {per_image}: not a per_image.csv of evaluate.py, with the columns image, caption and CIDEr "
+            f"({error})"
+        ) from error
+    if scored.empty:
+        raise UserError(f"--per_image {per_image}: no image in it. Score at least one with evaluate.py")
+    return scored
+
+
+def read_references(captions_file: Path, scored: pd.DataFrame) -> dict[str, list[str]]:
+    """The references of the scored images, whatever split they are in.
+
+    Raises:
+        UserError: an image is not in the captions file.
+    """
+    captions = read_captions(captions_file, None)
+    captions = captions[captions["image"].isin(scored["image"])]
+    references = {str(name): list(group) for name, group in captions.groupby("image", sort=False)["caption"]}
+    unknown = [name for name in scored["image"] if name not in references]
+    if unknown:
+        raise UserError(f"{unknown[0]}: a scored image that is not in {captions_file}. Check --captions_file")
+    return references
 
 
 def main(argv: list[str]) -> None:
     """Print both tables."""
     parser = OptionParser(
-        prog="python -m tools.model_card", description="Tables for MODEL_CARD.md, from what evaluate.py wrote."
+        prog="python -m tools.model_card", description="Print tables for MODEL_CARD.md from scores of evaluate.py."
     )
     parser.add_argument(
-        "--per_image", type=Path, default=Path("per_image.csv"), help="evaluate.py's scores (default: %(default)s)"
+        "--per_image", type=Path, default=Path("per_image.csv"), help="scores of each image (default: %(default)s)"
     )
-    parser.add_argument("--captions_file", default="captions.csv", help="what people wrote (default: %(default)s)")
     parser.add_argument(
-        "--split", choices=SPLITS, default="test", help="which images were scored (default: %(default)s)"
+        "--captions_file", type=Path, default=Path("captions.csv"), help="the references (default: %(default)s)"
     )
-    arguments = parser.parse_args(argv)
-    if not arguments.per_image.is_file():
-        raise UserError(f"--per_image {arguments.per_image}: no such file; evaluate.py writes it beside its --output")
-    try:
-        scored = pd.read_csv(arguments.per_image, keep_default_na=False, usecols=list(COLUMNS), dtype=COLUMNS)
-    except ValueError as error:  # a column is missing, CIDEr no number, not UTF-8, empty
-        raise UserError(
-            f"--per_image {arguments.per_image}: not the per_image.csv of evaluate.py, with columns image, caption and CIDEr ({error})"
-        ) from error
-    references = references_of(read_captions(arguments.captions_file, seed=0), arguments.split)
-    unknown = [name for name in scored["image"] if name not in references]
-    if unknown or scored.empty:
-        missing = f"{unknown[0]} is not" if unknown else "no image in it is"
-        raise UserError(
-            f"--per_image {arguments.per_image}: {missing} in split '{arguments.split}' of {arguments.captions_file}. Check --split"
-        )
+    options = parser.parse_args(argv)
+    scored = read_scores(options.per_image)
+    references = read_references(options.captions_file, scored)
     counts = people(dict(zip(scored["image"], scored["caption"], strict=True)), references)
-    rows = [[row, *map(str, counts.loc[row])] for row in SAID]
-    print(table(["people's captions name", *(f"caption: {said}" for said in SAID)], rows), end="\n\n")
-    chosen = examples(scored)
-    rows = [[row.caption, row.image, f"{100 * row.CIDEr:.0f}"] for row in chosen.itertuples()]
+    rows = [[mentioned, *map(str, counts.loc[mentioned])] for mentioned in MENTIONED]
+    print(table(["references mention", *(f"caption: {mentioned}" for mentioned in MENTIONED)], rows), end="\n\n")
+    rows = [[row.caption, row.image, f"{100 * row.CIDEr:.0f}"] for row in examples(scored).itertuples()]
     print(table(["caption", "image", "CIDEr"], rows))
 
 

@@ -1,4 +1,4 @@
-"""model_card.py: tables nobody chose the lines of."""
+"""tools/model_card.py: tables whose rows are not cherry-picked."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from tools.model_card import examples, gender_words, people
 
 
 @pytest.mark.parametrize(
-    ("captions", "named"),
+    ("captions", "mentioned"),
     [
         (["A woman runs .", "Someone runs ."], "women"),
         (["The man's hat"], "men"),
@@ -19,8 +19,8 @@ from tools.model_card import examples, gender_words, people
         ([], "neither"),
     ],
 )
-def test_whole_words_are_counted(captions: list[str], named: str) -> None:
-    assert gender_words(captions) == named
+def test_whole_words_are_counted(captions: list[str], mentioned: str) -> None:
+    assert gender_words(captions) == mentioned
 
 
 def test_people_counts_every_image_once() -> None:
@@ -29,12 +29,12 @@ def test_people_counts_every_image_once() -> None:
     assert counts.to_numpy().tolist() == [[1, 1, 0, 0], [0, 0, 0, 0], [0, 0, 0, 1], [0, 0, 0, 1]]
 
 
-def test_examples_go_from_the_best_to_the_worst_at_equal_distances() -> None:
+def test_examples_have_equally_spaced_ranks_from_the_best_to_the_worst() -> None:
     scored = pd.DataFrame(
         {"image": [f"{n}.jpg" for n in range(101)], "caption": "a dog", "CIDEr": [n / 100 for n in range(101)]}
     )
     assert examples(scored)["CIDEr"].tolist() == [n / 10 for n in range(10, -1, -1)]
-    assert len(examples(scored[:1])) == 11  # few images come more than once
+    assert len(examples(scored[:1])) == 11  # few images are listed several times
 
 
 def test_the_script_prints_both_tables(tmp_path: Path) -> None:
@@ -45,14 +45,25 @@ def test_the_script_prints_both_tables(tmp_path: Path) -> None:
     scores = write_csv(
         tmp_path / "per_image.csv", [("b.jpg", "a dog", "0", "0", "0"), ("a.jpg", "a woman", "2.5", "0", "0.5")], header
     )
-    done = run_script("tools.model_card", "--per_image", scores, "--captions_file", references, "--split", "val")
+    done = run_script("tools.model_card", "--per_image", scores, "--captions_file", references)
     assert done.returncode == 0, done.stderr
     lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in done.stdout.splitlines() if line]
     assert lines[2] == ["women", "1", "0", "0", "0"] and lines[3] == ["men", "0", "0", "0", "1"]
     assert lines[8] == ["a woman", "a.jpg", "250"] and lines[-1] == ["a dog", "b.jpg", "0"]
 
 
-def test_mistakes_are_named(tmp_path: Path) -> None:
+def test_images_of_any_split_are_found(tmp_path: Path) -> None:
+    """A file without a split column was divided with seed 0, and images of a run with another train.seed were "not in split 'test'"."""
+    names = [f"{number}.jpg" for number in range(40)]
+    references = write_csv(tmp_path / "captions.csv", [(name, "A woman runs") for name in names], ("image", "caption"))
+    scored = [(name, "a man", "0.5") for name in names]
+    scores = write_csv(tmp_path / "per_image.csv", scored, ("image", "caption", "CIDEr"))
+    done = run_script("tools.model_card", "--per_image", scores, "--captions_file", references)
+    assert done.returncode == 0, done.stderr
+    assert [cell.strip() for cell in done.stdout.splitlines()[2].split("|")[1:-1]] == ["women", "0", "40", "0", "0"]
+
+
+def test_errors_name_their_cause(tmp_path: Path) -> None:
     references = write_csv(tmp_path / "captions.csv", [("a.jpg", "A woman runs", "val")])
     other = write_csv(tmp_path / "other.csv", [("z.jpg", "a dog", "0")], ("image", "caption", "CIDEr"))
     wrong = write_csv(tmp_path / "wrong.csv", [("a.jpg", "a dog")], ("image", "caption"))
@@ -62,16 +73,17 @@ def test_mistakes_are_named(tmp_path: Path) -> None:
     (tmp_path / "latin.csv").write_bytes("image,caption,CIDEr\na.jpg,Stra\xdfe,1\n".encode("latin-1"))
     for path, reason in (
         (tmp_path / "none.csv", "no such file"),
-        (other, "z.jpg is not in split 'val'"),
-        *((path, "not the per_image.csv") for path in (wrong, words, tmp_path / "empty.csv", tmp_path / "latin.csv")),
+        (write_csv(tmp_path / "unscored.csv", [], header), "no image in it"),
+        (other, "z.jpg: a scored image that is not in"),
+        *((path, "not a per_image.csv") for path in (wrong, words, tmp_path / "empty.csv", tmp_path / "latin.csv")),
     ):
-        done = run_script("tools.model_card", "--per_image", path, "--captions_file", references, "--split", "val")
+        done = run_script("tools.model_card", "--per_image", path, "--captions_file", references)
         assert done.returncode == 2 and "Traceback" not in done.stderr
         assert reason in done.stderr
 
 
-def test_images_may_be_called_by_numbers(tmp_path: Path) -> None:
+def test_image_names_may_be_numbers(tmp_path: Path) -> None:
     references = write_csv(tmp_path / "captions.csv", [("007", "A woman runs", "val")])
     scores = write_csv(tmp_path / "per_image.csv", [("007", "a dog", "1")], ("image", "caption", "CIDEr"))
-    done = run_script("tools.model_card", "--per_image", scores, "--captions_file", references, "--split", "val")
+    done = run_script("tools.model_card", "--per_image", scores, "--captions_file", references)
     assert done.returncode == 0 and "007" in done.stdout, done.stderr
