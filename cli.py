@@ -1,4 +1,4 @@
-"""What every command line needs, without torch: clear errors, options, and files that are written whole or not at all."""
+"""What every command line needs, without torch: clear errors, options, and atomic files."""
 
 import argparse
 import contextlib
@@ -18,7 +18,7 @@ class UserError(ValueError):
 
 
 class OptionParser(argparse.ArgumentParser):
-    """argparse that reports a mistyped option in one line, like any other error, and does not accept abbreviated options."""
+    """argparse that reports a mistyped option in one line, as any other error, and accepts no abbreviations."""
 
     def __init__(self, prog: str, description: str, **options: Any) -> None:
         super().__init__(prog=prog, description=description, allow_abbrev=False, **options)
@@ -35,7 +35,7 @@ class OptionParser(argparse.ArgumentParser):
 
 
 def nearest(name: str, valid: Iterable[str]) -> str | None:
-    """The name in ``valid`` that is most similar to the mistyped ``name``, for "did you mean ...?"; None if none is similar."""
+    """The name in ``valid`` most similar to the mistyped ``name``, for "did you mean ...?"; None if none is similar."""
     return next(iter(difflib.get_close_matches(name, list(valid), n=1, cutoff=0.5)), None)
 
 
@@ -70,7 +70,8 @@ def run_script(main: Callable[[list[str]], None]) -> None:
 def atomic_open(path: str | Path, mode: str = "w") -> Iterator[IO[Any]]:
     """Open a temporary file that replaces ``path`` when the block ends without an exception: written, fsynced, renamed.
 
-    Missing parent folders are created. After a crash, a full disk or an exception, an existing file at ``path`` is unchanged.
+    Missing parent folders are created. After a crash, a full disk or an exception, an
+    existing file at ``path`` is unchanged.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)

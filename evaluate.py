@@ -1,8 +1,8 @@
 """SCORE: caption a split and compare with captions written by people, or score the captions of any system.
 
 python evaluate.py                                                       caption the test split with checkpoints.pth
-python evaluate.py --checkpoint a.pth b.pth --beam_size 1 3 5            compare six systems; also --predictions a.json b.json
-python evaluate.py --baseline nearest                                    also score captions borrowed from similar training images
+python evaluate.py --checkpoint a.pth b.pth --beam_size 1 3 5            compare six systems
+python evaluate.py --baseline nearest                                    also score captions of similar training images
 python evaluate.py --predictions results.json --captions_file refs.csv   score captions in COCO results format
 """
 
@@ -70,8 +70,8 @@ def _check(options: Namespace) -> None:
         raise UserError(f"--output {options.output}: scores are written as JSON. Name a .json file")
     if options.baseline and options.split == "train":
         raise UserError(
-            f"--baseline {options.baseline} borrows captions of training images, so it cannot be scored on --split train. "
-            "Use val or test"
+            f"--baseline {options.baseline} borrows captions of training images, so it cannot be scored on "
+            "--split train. Use val or test"
         )
     if not options.predictions:
         if options.seed is not None:
@@ -85,14 +85,14 @@ def _check(options: Namespace) -> None:
 
 
 def output_file(output: Path, what: str, suffix: str, system: str = "") -> Path:
-    """The file next to ``output`` that belongs to it: metrics.json -> predictions.json, lstm_metrics.json -> lstm_predictions.json,
-    a.json -> a_predictions.json; for the system "b_beam_3", predictions_b_beam_3.json."""
+    """A file next to ``output``, named after it: metrics.json -> predictions.json, a.json -> a_predictions.json,
+    a_metrics.json -> a_predictions.json; for the system "b_beam_3", predictions_b_beam_3.json."""
     stem = output.stem.replace("metrics", what) if "metrics" in output.stem else f"{output.stem}_{what}"
     return output.with_name("_".join(filter(None, [stem, system])) + suffix)
 
 
 def place_files(options: Namespace, systems: Sequence[System]) -> list[dict[str, Path]]:
-    """The files for each system's ``predictions`` and ``per_image`` scores. The first system's file names are without its own name.
+    """The files for each system's ``predictions`` and ``per_image`` scores; all but the first have its name in theirs.
 
     Raises:
         UserError: a file would overwrite another one, or one that is to be read.
@@ -135,7 +135,7 @@ def record_of(
     files: Mapping[str, Path],
     counts: np.ndarray,
 ) -> dict[str, Any]:
-    """The entry of one system in metrics.json: scores as fractions (METEOR is None without Java), intervals, properties of the captions.
+    """The entry of a system in metrics.json: scores as fractions (METEOR is None without Java), intervals, statistics.
 
     Args:
         counts: (R, N), the bootstrap's resamples.

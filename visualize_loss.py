@@ -3,8 +3,8 @@
     python visualize_loss.py
     python visualize_loss.py --log runs/lstm/loss_log.txt runs/attention/loss_log.txt --output compare.svg
 
-Losses and scores have different ranges: CIDEr reaches 1 and more, BLEU-4 stays below 1, a loss starts near ln(V). Each has its own panel
-over the same epochs. The colours are Okabe and Ito's palette, which is safe for colour-blind readers.
+Losses and scores have different ranges: CIDEr reaches 1 and more, BLEU-4 stays below 1, a loss starts near ln(V). Each
+has its own panel over the same epochs. The colours are Okabe and Ito's palette, which is safe for colour-blind readers.
 """
 
 from __future__ import annotations
@@ -224,7 +224,7 @@ def _line_style(column: str) -> Any:
 
 
 def _shade_stages(panels: dict[str, Axes], logs: dict[str, LossLog]) -> None:
-    """Shade every second stage and write the stages' names into the loss panel, unless the stages of the logs differ."""
+    """Shade every second stage and name the stages in the loss panel, unless the stages of the logs differ."""
     longest = max(logs.values(), key=lambda log: log.epochs[-1])
     stage_of = dict(zip(longest.epochs, stage_names(longest), strict=True))
     for log in logs.values():
@@ -281,10 +281,7 @@ def main(argv: list[str]) -> None:
         help="one log, or several to compare (default: loss_log.txt)",
     )
     parser.add_argument(
-        "--output",
-        type=Path,
-        default=Path("loss_curve.png"),
-        help="plot to write; the suffix may also be .svg or .pdf (default: %(default)s)",
+        "--output", type=Path, default=Path("loss_curve.png"), help="plot: .png, .svg or .pdf (default: %(default)s)"
     )
     options = parser.parse_args(argv)
 

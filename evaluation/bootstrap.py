@@ -2,8 +2,8 @@
 
 With the same resamples for two systems (paired), it tests whether one is better than the other:
 Koehn 2004, "Statistical significance tests for machine translation evaluation", https://aclanthology.org/W04-3250.
-The references stay those of the full set: a resample changes how often each image counts, not CIDEr's document frequencies.
-N images, R resamples.
+The references stay those of the full set: a resample changes how often each image counts, not CIDEr's document
+frequencies. N images, R resamples.
 """
 
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ INTERVAL = (2.5, 97.5)  # percentiles of a 95 % interval
 
 
 def resample_counts(images: int, resamples: int = RESAMPLES, seed: int = 0) -> np.ndarray:
-    """How often each image occurs in each resample, (R, N); each row sums to N. As floats, so that BLAS multiplies them."""
+    """How often each image occurs in each resample, (R, N): floats (BLAS multiplies them), each row sums to N."""
     generator = np.random.default_rng(seed)
     counts = np.empty((resamples, images))
     for row in counts:
@@ -62,8 +62,8 @@ def intervals(resampled: Mapping[str, np.ndarray]) -> dict[str, list[float]]:
 def compare(first: Scores, other: Scores, counts: np.ndarray) -> dict[str, dict[str, float | list[float]]]:
     """Metric -> ``difference`` (other - first), its 95 % ``interval``, and its p-value ``p``.
 
-    p is two-sided: twice the fraction of resamples in which the difference is zero or has the opposite sign. The original data counts
-    as one more such resample, so p is never 0.
+    p is two-sided: twice the fraction of resamples in which the difference is zero or has the opposite sign. The
+    original data counts as one more such resample, so p is never 0.
 
     Args:
         counts: (R, N), from ``resample_counts``.

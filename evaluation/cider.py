@@ -1,7 +1,8 @@
 """Tf-idf vectors of n-grams, and CIDEr-D as a reward (Vedantam et al. 2015, https://arxiv.org/abs/1411.5726).
 
-evaluation/metrics.py scores with pycocoevalcap, which takes document frequencies from the images being scored. Here they come from the
-training images, once; after that, scoring a caption takes a fraction of a millisecond. nearest.py compares captions by the same vectors.
+evaluation/metrics.py scores with pycocoevalcap, which takes document frequencies from the images being scored. Here
+they come from the training images, once; after that, scoring a caption takes a fraction of a millisecond. nearest.py
+compares captions by the same vectors.
 """
 
 import math
@@ -21,12 +22,12 @@ END = "<end>"
 
 @dataclass(frozen=True)
 class TfIdfVectors:
-    """The tf-idf vectors of C captions (eq. 1): for each caption one sparse row per order of n-grams, stored as CSR with E entries.
+    """The tf-idf vectors of C captions (eq. 1): four sparse rows per caption, one per order of n-grams (CSR).
 
     Args:
-        ids: (E,) the n-grams; -1 for those outside the collection.
+        ids: (E,) the n-gram of each of the E entries; -1 for those outside the collection.
         weights: (E,) count of the n-gram in the caption x its inverse document frequency.
-        starts: (4 * C + 1,) row 4 * c + n - 1, the n-grams of order n of caption c, has the entries starts[row] to starts[row + 1] - 1.
+        starts: (4 * C + 1,) the entries [starts[row], starts[row + 1]) are row 4 * c + n - 1: order n of caption c.
         norms: (C, 4) Euclidean length of each row.
     """
 
@@ -37,10 +38,11 @@ class TfIdfVectors:
 
 
 class TfIdf:
-    """The n-grams of a collection of images and their inverse document frequencies, log(images / images with the n-gram).
+    """The n-grams of a collection of images and their idf (inverse document frequency), log(images / images with it).
 
-    The key of an n-gram is Python's 64-bit hash of its words, its id the rank of the key. A sorted array of keys takes a tenth of the
-    memory of a dict of tuples of words; the probability that any two of ten million n-grams have the same key is below 1 in 100,000.
+    The key of an n-gram is Python's 64-bit hash of its words, its id the rank of the key. A sorted array of keys takes
+    a tenth of the memory of a dict of tuples of words; the probability that any two of ten million n-grams have the
+    same key is below 1 in 100,000.
 
     Args:
         images: the tokenized captions of each image.
@@ -75,11 +77,12 @@ def _vectors(ids: np.ndarray, weights: np.ndarray, sizes: np.ndarray) -> TfIdfVe
 
 
 def _count_ngrams(captions: Sequence[Sequence[str]]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Row by row (see ``TfIdfVectors``) the keys of the different n-grams (E,), their counts (E,), and the entries of each row (4 * C,)."""
+    """Row by row (see ``TfIdfVectors``) the keys (E,) and counts (E,) of the different n-grams, and the number of
+    entries of each row (4 * C,)."""
     keys, counts, sizes = array("q"), array("q"), array("q")
     for caption in captions:
         for order in range(1, MAX_ORDER + 1):
-            ngrams = Counter([hash(tuple(caption[i : i + order])) for i in range(len(caption) - order + 1)])
+            ngrams = Counter(map(hash, zip(*[caption[start:] for start in range(order)], strict=False)))
             keys.extend(ngrams)
             counts.extend(ngrams.values())
             sizes.append(len(ngrams))
@@ -89,8 +92,8 @@ def _count_ngrams(captions: Sequence[Sequence[str]]) -> tuple[np.ndarray, np.nda
 class CiderReward:
     """CIDEr-D of captions of the images it was built with, which also provide the document frequencies.
 
-    The end of a caption counts as a word, in references and captions. Otherwise the reward would not depend on where a caption stops,
-    and self-critical training would learn captions that end in "on a" or "in the".
+    The end of a caption counts as a word, in references and captions. Otherwise the reward would not depend on where a
+    caption stops, and self-critical training would learn captions that end in "on a" or "in the".
 
     Args:
         references: image name -> its captions, as people wrote them.
@@ -105,7 +108,7 @@ class CiderReward:
         self.captions_of = dict(zip(references, map(slice, [0, *ends], ends), strict=False))
 
     def __call__(self, name: str, words: Sequence[str], *, ended: bool = True) -> float:
-        """CIDEr-D of one caption of the image ``name`` (eq. 2 and 3, with the clipping and the length penalty of CIDEr-D).
+        """CIDEr-D (eq. 2 and 3, clipped and with a length penalty) of one caption of the image ``name``.
 
         Args:
             words: the tokenized caption.

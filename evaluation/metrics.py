@@ -1,4 +1,4 @@
-"""BLEU-1..4, METEOR, ROUGE-L and CIDEr as defined by the COCO caption evaluation (Chen et al. 2015), computed by pycocoevalcap."""
+"""BLEU-1..4, METEOR, ROUGE-L and CIDEr of the COCO caption evaluation (Chen et al. 2015), by pycocoevalcap."""
 
 import contextlib
 import inspect
@@ -30,10 +30,10 @@ class Scores:
     Args:
         totals: of all images together: {"BLEU-1": ..., "CIDEr": ...}; without METEOR where Java is missing or fails.
         names: the N images, in the order of the references.
-        images: "BLEU-4", "ROUGE-L", "CIDEr" -> the score of each image (N,). The totals of ROUGE-L and CIDEr are means of these;
-            BLEU's is not.
-        bleu_counts: (N, 10) the statistics whose sum gives the BLEU of any set of these images: clipped matches of n-grams of orders
-            1 to 4, n-grams of orders 1 to 4, words of the caption, words of the reference closest in length.
+        images: "BLEU-4", "ROUGE-L", "CIDEr" -> the score of each image (N,). The totals of ROUGE-L and CIDEr are means
+            of these; BLEU's is not.
+        bleu_counts: (N, 10) the statistics whose sum gives the BLEU of any set of these images: clipped matches of
+            n-grams (orders 1 to 4), n-grams (orders 1 to 4), words, words of the reference closest in length.
     """
 
     totals: dict[str, float]
@@ -48,8 +48,8 @@ class Scorer:
     Args:
         references: image name -> its reference captions, as people wrote them.
 
-    All scores are fractions: CIDEr 0.55 is what tables print as 55. CIDEr's document frequencies come from these references, so
-    scores on different sets of images cannot be compared.
+    All scores are fractions: CIDEr 0.55 is what tables print as 55. CIDEr's document frequencies come from these
+    references, so scores on different sets of images cannot be compared.
     """
 
     def __init__(self, references: Mapping[str, Sequence[str]]) -> None:
@@ -58,7 +58,7 @@ class Scorer:
         }
 
     def score(self, captions: Mapping[str, str], *, all_metrics: bool = True) -> dict[str, float]:
-        """Only the ``totals`` of ``score_images``, for callers that do not need each image's scores, such as validation."""
+        """Only the ``totals`` of ``score_images``: all that validation needs."""
         return self.score_images(captions, all_metrics=all_metrics).totals
 
     def score_images(self, captions: Mapping[str, str], *, all_metrics: bool = True) -> Scores:
@@ -66,10 +66,10 @@ class Scorer:
 
         Args:
             captions: image name -> caption.
-            all_metrics: False computes only BLEU and CIDEr, which is faster; True also ROUGE-L and, where Java works, METEOR.
+            all_metrics: False computes only BLEU and CIDEr, which is faster; True also ROUGE-L and METEOR (with Java).
 
         Raises:
-            UserError: an image without a caption, a caption of an unknown image, or an incomplete installation of pycocoevalcap.
+            UserError: an image without a caption, a caption of an unknown image, or an incomplete pycocoevalcap.
         """
         missing, unknown = self.references.keys() - captions.keys(), captions.keys() - self.references.keys()
         if missing or unknown:
@@ -103,8 +103,8 @@ def caption_statistics(captions: Collection[str], training: Collection[str]) -> 
         training: the training captions.
 
     Returns:
-        ``words`` per caption (mean), ``vocabulary`` (different words in all captions), and two fractions: ``distinct`` (different
-        captions) and ``copied`` (captions that are in ``training``; None if ``training`` is empty).
+        ``words`` per caption (mean), ``vocabulary`` (different words in all captions), and two fractions: ``distinct``
+        (different captions) and ``copied`` (captions that are in ``training``; None if ``training`` is empty).
     """
     words = [tokenize(caption) for caption in captions]
     known = {_normalize(caption) for caption in training}
@@ -117,7 +117,7 @@ def caption_statistics(captions: Collection[str], training: Collection[str]) -> 
 
 
 def _normalize(caption: str) -> str:
-    """The caption in lower case without punctuation. ``tokenize`` would take seconds for the training captions of Flickr8k."""
+    """The caption in lower case without punctuation; ``tokenize`` would take seconds for a whole training set."""
     return " ".join(re.findall(r"\w+", caption.lower()))
 
 
@@ -149,7 +149,7 @@ def _meteor(references: Mapping[str, Sequence[str]], results: Mapping[str, Seque
 
 
 def _ask_meteor(requests: Sequence[str]) -> str:
-    """The answer to METEOR's line protocol (-stdio): statistics for each SCORE request, then the scores for all of them (EVAL).
+    """Talk METEOR's line protocol (-stdio): each SCORE request returns statistics, EVAL turns all of them into scores.
 
     Returns:
         all scores as text; "" if Java is missing or stops working.

@@ -1,7 +1,7 @@
 """A baseline without a model: borrow the consensus caption of the most similar training images.
 
-Devlin et al. 2015, "Exploring Nearest Neighbor Approaches for Image Captioning", https://arxiv.org/abs/1505.04467. A trained
-captioner must beat it. N images to caption, M training images, D encoder width.
+Devlin et al. 2015, "Exploring Nearest Neighbor Approaches for Image Captioning", https://arxiv.org/abs/1505.04467. A
+trained captioner must beat it. N images to caption, M training images, D encoder width.
 """
 
 from collections.abc import Sequence
@@ -58,8 +58,8 @@ def nearest_captions(
 
 
 def _similarity_vectors(captions: Sequence[Sequence[str]]) -> list[tuple[np.ndarray, np.ndarray]]:
-    """For each caption its n-grams and their weights, whose dot product is CIDEr's similarity of two captions (Vedantam et al. 2015,
-    eq. 1 to 3): the cosine of their tf-idf vectors, averaged over the orders of n-grams."""
+    """For each caption its n-grams and their weights, whose dot product is CIDEr's similarity of two captions (Vedantam
+    et al. 2015, eq. 1 to 3): the cosine of their tf-idf vectors, averaged over the orders of n-grams."""
     vectors = TfIdf([[tokenize(caption) for caption in of_image] for of_image in captions]).vectors
     lengths = np.maximum(vectors.norms, 1e-9).ravel() * MAX_ORDER**0.5
     weights = vectors.weights / lengths.repeat(np.diff(vectors.starts))
@@ -70,8 +70,8 @@ def _similarity_vectors(captions: Sequence[Sequence[str]]) -> list[tuple[np.ndar
 def _consensus(vectors: Sequence[tuple[np.ndarray, np.ndarray]]) -> int:
     """The caption with the largest sum of similarities to all others; the first one if there are several.
 
-    The paper excludes outliers from the sum. That makes no difference here (CIDEr 41.4 instead of 41.5 on Flickr8k's validation split),
-    and without it no pair has to be compared: a sum of dot products is a dot product with the sum.
+    The paper excludes outliers from the sum. That makes no difference here (CIDEr 41.4 instead of 41.5 on Flickr8k's
+    validation split), and without it no pair has to be compared: a sum of dot products is a dot product with the sum.
     """
     _, columns = np.unique(np.concatenate([ngrams for ngrams, _ in vectors]), return_inverse=True)
     weights = np.concatenate([weights for _, weights in vectors])

@@ -13,7 +13,7 @@ RESAMPLED = ("BLEU-4", "ROUGE-L", "CIDEr")  # the metrics with a bootstrap inter
 
 
 def markdown(records: Sequence[Record]) -> str:
-    """Tables of the scores, of their intervals and the properties of the captions, and of the differences from the first system.
+    """Tables of the scores, of their intervals and caption statistics, and of the differences from the first system.
 
     Args:
         records: one per system; all but the first have a comparison ``against_first``.
@@ -25,7 +25,8 @@ def markdown(records: Sequence[Record]) -> str:
             ["system", *METRICS],
             [[record["system"], *(_percent(record[metric]) for metric in METRICS)] for record in records],
         ),
-        "95 % bootstrap intervals; words per caption, different words in total, distinct captions, captions copied from training",
+        "95 % bootstrap intervals; words per caption, different words in total, distinct captions, "
+        "captions copied from training",
         table(
             ["system", *RESAMPLED, "words", "vocabulary", "distinct", "copied"],
             [_details(record) for record in records],
@@ -33,14 +34,15 @@ def markdown(records: Sequence[Record]) -> str:
     ]
     if others:
         parts += [
-            f"difference from {first['system']}, its 95 % interval and two-sided p-value (paired bootstrap, Koehn 2004)",
+            f"difference from {first['system']}, its 95 % interval and two-sided p-value "
+            "(paired bootstrap, Koehn 2004)",
             table(["system", *RESAMPLED], [_differences(record) for record in others]),
         ]
     return "\n\n".join([*parts, *_notes(records)]) + "\n"
 
 
 def write_image_scores(path: Path, scores: Scores, captions: Mapping[str, str]) -> None:
-    """CSV with the columns image, caption, CIDEr, BLEU-4, ROUGE-L (fractions); the lowest CIDEr first. BLEU-4 is of the single caption."""
+    """CSV with the columns image, caption, CIDEr, BLEU-4, ROUGE-L (fractions, of this caption); lowest CIDEr first."""
     columns = ("CIDEr", "BLEU-4", "ROUGE-L")
     with atomic_open(path) as file:
         writer = csv.writer(file)
@@ -93,6 +95,6 @@ def _notes(records: Sequence[Record]) -> list[str]:
         notes.append(f"note: only the first {first['limit']} images of the split (--limit)")
     if first["skipped"] or first["limit"] or first["images"] == 1:
         notes.append(
-            "note: CIDEr depends on the set of images being scored; compare it only with scores on exactly the same images"
+            "note: CIDEr depends on the set of images being scored; compare it only with scores on the same images"
         )
     return notes

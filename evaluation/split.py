@@ -1,4 +1,4 @@
-"""Which images a script captions, and with what: the options that evaluate.py, inference_visualize.py and tools.benchmark share."""
+"""The split to caption: options that evaluate.py, inference_visualize.py and tools/benchmark.py share."""
 
 from argparse import Namespace
 from collections.abc import Sequence
@@ -58,7 +58,7 @@ def add_split_options(parser: OptionParser) -> None:
 
 
 def add_captioner_options(parser: OptionParser, *, several: bool) -> None:
-    """Add --checkpoint, --beam_size and --device. --checkpoint and --beam_size have no default; with ``several`` they are lists."""
+    """Add --checkpoint and --beam_size, which have no default and with ``several`` are lists, and --device."""
     listed: dict[str, Any] = {"nargs": "+", "action": "extend"} if several else {}
     compared = ", or several to compare" if several else ""
     parser.add_argument("--checkpoint", type=Path, help=f"trained model{compared} (default: checkpoints.pth)", **listed)
@@ -94,7 +94,7 @@ def open_references(captions_file: Path, split: str | None, seed: int | None) ->
         seed: ``train.seed`` of the run that divided a file without a split column.
 
     Raises:
-        UserError: the captions file cannot be read, or has no split column although ``split`` is given without ``seed``.
+        UserError: the captions file cannot be read, or needs ``seed`` because it has no split column.
     """
     table = read_captions(captions_file, seed)
     undivided = bool((table["split"] == ALL).all())
@@ -109,7 +109,7 @@ def open_references(captions_file: Path, split: str | None, seed: int | None) ->
 def usable_images(
     references: dict[str, list[str]], image_dir: Path, caches: Sequence[FeatureCache]
 ) -> dict[str, list[str]]:
-    """The images of ``references`` whose features are in all ``caches``, after computing missing ones; the others are reported.
+    """Compute the missing features; return the images that all ``caches`` have features of, and report the others.
 
     Raises:
         UserError: more than 5 % of the images cannot be read.

@@ -1,4 +1,4 @@
-"""The systems that evaluate.py scores: checkpoints with one or more beam sizes, a baseline, or files with captions of any system."""
+"""The systems that evaluate.py scores: checkpoints with their beam sizes, a baseline, or files of captions."""
 
 from argparse import Namespace
 from collections.abc import Collection, Mapping, Sequence
@@ -148,7 +148,7 @@ def _plan_runs(
 
 
 def caption_images(images: Mapping[str, Path], runs: Sequence[CheckpointRun]) -> list[dict[str, str]]:
-    """For each run, image name -> best caption. The features of an image are read once for all runs with the same encoder.
+    """For each run, image name -> best caption. Runs with the same encoder share the features of an image.
 
     Args:
         images: image name -> file; the cache of each run has been built with these files.

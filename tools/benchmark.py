@@ -41,7 +41,7 @@ def read_batches(cache: FeatureCache, paths: Sequence[Path], size: int) -> Itera
 
 
 def decode_in_batches(captioner: Captioner, batches: Iterable[torch.Tensor], beam_size: int) -> float:
-    """Caption images from batches of features (B, P, D); return the seconds it took, without those for reading the features."""
+    """Caption images from batches of features (B, P, D); return the seconds it took, not counting the reading."""
     seconds = 0.0
     for features in batches:
         began = time.perf_counter()

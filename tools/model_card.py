@@ -1,4 +1,4 @@
-"""The tables of MODEL_CARD.md: captions at fixed ranks from the best to the worst, and how captions mention women and men.
+"""The tables of MODEL_CARD.md: captions at fixed ranks from best to worst, and how captions mention women and men.
 
 python -m tools.model_card --per_image runs/flickr8k_best/per_image.csv --captions_file data/flickr8k/captions.csv
 """
@@ -34,7 +34,7 @@ def gender_words(captions: Sequence[str]) -> str:
 
 
 def people(captions: Mapping[str, str], references: Mapping[str, Sequence[str]]) -> pd.DataFrame:
-    """Number of images by whom their references (row) and their caption (column) mention: women, men, both or neither."""
+    """Number of images by whom the references (row) and the caption (column) mention: women, men, both, neither."""
     pairs = pd.DataFrame(
         {"references": gender_words(references[name]), "caption": gender_words([captions[name]])} for name in captions
     )

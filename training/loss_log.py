@@ -9,8 +9,8 @@ from typing import Any
 from cli import UserError, atomic_open
 
 COLUMNS = [
-    "stage", "epoch", "step", "train_loss", "val_loss", "val_bleu4", "val_cider", "distinct", "lr", "seconds", "images_per_second", "reward",
-    "grad_norm",
+    "stage", "epoch", "step", "train_loss", "val_loss", "val_bleu4", "val_cider", "distinct", "lr", "seconds",
+    "images_per_second", "reward", "grad_norm",
 ]  # fmt: skip
 REQUIRED = ("stage", "epoch", "train_loss", "val_loss", "val_bleu4", "val_cider")  # in the logs of every version
 NO_NUMBER = ("", "nan", "none", "n/a", "inf", "-inf")  # cells without a value to draw
@@ -18,7 +18,7 @@ NO_NUMBER = ("", "nan", "none", "n/a", "inf", "-inf")  # cells without a value t
 
 @dataclass(frozen=True)
 class LossLog:
-    """The cells of a log as text: ``rows[i][j]`` belongs to ``header[j]``. Each epoch has one row, in ascending order."""
+    """The cells of a log as text: ``rows[i][j]`` belongs to ``header[j]``. One row per epoch, in ascending order."""
 
     header: list[str]
     rows: list[list[str]]
@@ -30,7 +30,7 @@ class LossLog:
         return [row[self.header.index(column)].strip() for row in self.rows]
 
     def numbers(self, column: str) -> list[float]:
-        """The numbers of a column, one per epoch; NaN for an empty cell, an infinite value, or a column the log does not have."""
+        """The numbers of a column, one per epoch; NaN for an empty cell, an infinite value or a missing column."""
         return [math.nan if cell.lower() in NO_NUMBER else float(cell) for cell in self.text(column)]
 
     @property
@@ -40,7 +40,7 @@ class LossLog:
 
 
 def append_row(path: Path, row: dict[str, Any]) -> None:
-    """Append a row in the order of the log's own header; an empty log gets the header first. Columns that ``row`` lacks become nan."""
+    """Append a row in the order of the log's header, which a new log gets first. What ``row`` lacks becomes nan."""
     with path.open("a+", encoding="utf-8") as file:
         file.seek(0)
         header = file.readline().split() or COLUMNS
@@ -53,7 +53,7 @@ def append_row(path: Path, row: dict[str, Any]) -> None:
 
 
 def trim_log(path: Path, epochs: int) -> None:
-    """Drop the rows after ``epochs``, the epochs of the checkpoint to resume from, and an incomplete last line: they are written again.
+    """Drop an incomplete last line and the rows after ``epochs``, those of the checkpoint to resume from.
 
     A log begun by an older version gets the columns it lacks.
     """
@@ -81,8 +81,8 @@ def read_log(path: Path) -> LossLog:
     header = cells.pop(min(cells)) if cells else []
     if header and (missing := [column for column in REQUIRED if column not in header]):
         raise UserError(
-            f"{path}: no column {', '.join(missing)} in its header. Restore the tab-separated header that train.py writes, "
-            "or move the file away: training then starts a new log"
+            f"{path}: no column {', '.join(missing)} in its header. Restore the tab-separated header that train.py "
+            "writes, or move the file away: training then starts a new log"
         )
     rows = dict[int, list[str]]()
     for number, row in cells.items():

@@ -1,4 +1,4 @@
-"""The intervals are those of resampled images; a paired comparison finds a difference where there is one, and only there."""
+"""The intervals are those of resampled images; a paired comparison finds real differences, and only those."""
 
 import numpy as np
 import pytest

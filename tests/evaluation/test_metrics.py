@@ -168,7 +168,8 @@ def test_captions_and_references_must_be_of_the_same_images(captions: dict[str, 
 
 
 def test_nothing_is_printed_and_importing_needs_no_java(tmp_path: Path) -> None:
-    code = "from evaluation.metrics import Scorer; Scorer({'1': ['a dog'], '2': ['a cat']}).score({'1': 'a dog', '2': 'a cat'})"
+    references, captions = {"1": ["a dog"], "2": ["a cat"]}, {"1": "a dog", "2": "a cat"}
+    code = f"from evaluation.metrics import Scorer; Scorer({references}).score({captions})"
     environment = {**os.environ, "PATH": str(tmp_path), "PYTHONPATH": str(ROOT)}
     result = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment, timeout=60

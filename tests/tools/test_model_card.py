@@ -53,7 +53,7 @@ def test_the_script_prints_both_tables(tmp_path: Path) -> None:
 
 
 def test_images_of_any_split_are_found(tmp_path: Path) -> None:
-    """A file without a split column was divided with seed 0, and images of a run with another train.seed were "not in split 'test'"."""
+    """Without a split column, images of a run with another train.seed than 0 were "not in split 'test'"."""
     names = [f"{number}.jpg" for number in range(40)]
     references = write_csv(tmp_path / "captions.csv", [(name, "A woman runs") for name in names], ("image", "caption"))
     scored = [(name, "a man", "0.5") for name in names]

@@ -1,4 +1,4 @@
-"""training/loss_log.py: what is written can be read, by pandas too; damaged logs are refused with the line that is wrong."""
+"""training/loss_log.py: what is written can be read, by pandas too; damaged lines are named."""
 
 import math
 import subprocess
