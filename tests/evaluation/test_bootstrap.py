@@ -12,7 +12,7 @@ from tests.support.helpers import ROOT
 @pytest.fixture(scope="module")
 def album() -> dict[str, list[str]]:
     """Five captions each of 120 images of the bundled sample, and of one more image an empty caption."""
-    table = read_captions(ROOT / "captions.csv")
+    table = read_captions(ROOT / "captions.csv", None)
     captions = {str(image): list(group) for image, group in table.groupby("image")["caption"]}
     return dict(list(captions.items())[:120]) | {"silent": ["", "a dog"]}
 

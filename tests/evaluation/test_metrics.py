@@ -30,7 +30,7 @@ TRAPS = [
 @pytest.fixture(scope="module")
 def captions() -> dict[str, list[str]]:
     """Every caption of the bundled sample, by image, and a few that are hard to tokenize."""
-    table = read_captions(ROOT / "captions.csv")
+    table = read_captions(ROOT / "captions.csv", None)
     images = {str(image): list(group) for image, group in table.groupby("image")["caption"]}
     assert sum(map(len, images.values())) >= 1000
     return images | {"traps": [*TRAPS, TRAPS[0]], "silent": ["", "a dog"]}

@@ -70,7 +70,7 @@ def test_a_caption_is_not_compared_with_itself() -> None:
 
 
 def test_it_is_the_consensus_of_the_paper() -> None:
-    table = read_captions(ROOT / "captions.csv")
+    table = read_captions(ROOT / "captions.csv", None)
     captions = [list(group)[:3] for _, group in table.groupby("image")["caption"]][::150]  # 6 images
     seen = torch.eye(len(captions))
     images = torch.tensor([[3.0, 2, 1, 0, 0, 0], [0, 1, 0, 3, 0, 2]])
