@@ -17,8 +17,8 @@ from tqdm import tqdm
 
 from cli import OptionParser, UserError, atomic_open, run_script
 from config import Config
-from data.captions import SPLITS, read_captions, references_of
 from data.images import ImageError, find_images, load_image
+from evaluation.split import add_captioner_options, add_split_options, open_split
 from gallery.page import Entry, captions_json, render_page
 from gallery.pictures import file_name, save_images
 from models.captioner import Captioner
@@ -45,23 +45,17 @@ def read_options(argv: list[str]) -> Namespace:
     Raises:
         UserError: an option is invalid, or conflicts with another.
     """
-    parser = OptionParser(prog="inference_visualize.py", description="Caption images and show them in a gallery.")
+    parser = OptionParser(
+        prog="inference_visualize.py",
+        description="Caption images and show them in a gallery. Without a checkpoint, the pretrained model captions.",
+    )
     add = parser.add_argument
-    add("--checkpoint", type=Path, help="the model (default: checkpoints.pth if it exists, else the pretrained model)")
+    add_captioner_options(parser, several=False)
+    add_split_options(parser)
     add("--images", type=Path, nargs="+", action="extend", help="your own photos, files or folders, instead of a split")
     add("--output_dir", type=Path, default=Path("outputs"), help="folder for all results (default: %(default)s)")
-    add("--captions_file", help="captions.csv to use instead of the one the checkpoint was trained with")
-    add("--image_dir", help="image folder to use instead of the one the checkpoint was trained with")
-    add("--split", choices=SPLITS, help="split of the captions file to caption (default: test)")
-    add("--beam_size", type=int, help="hypotheses kept at each step; 1 is greedy (default: the checkpoint's)")
     add("--attention_strips", action="store_true", help="also write attention maps for slides to attention/NAME.jpg")
-    add("--limit", type=int, help="caption only the first LIMIT images")
-    add("--device", default="auto", help="auto, cpu, cuda, cuda:1 or mps (default: %(default)s)")
     options = parser.parse_args(argv)
-    for name in ("beam_size", "limit"):
-        value = getattr(options, name)
-        if value is not None and value < 1:
-            raise UserError(f"--{name} {value}: must be 1 or more")
     if options.images and (options.captions_file or options.image_dir or options.split):
         raise UserError(
             "--images is for your own photos; --captions_file, --image_dir and --split select images of a data set. "
@@ -101,9 +95,8 @@ def choose_photos(options: Namespace, checkpoint: Path, config: Config) -> list[
             "the data set of the pretrained model is not here. Name your own photos with --images, "
             "or train a model with `python train.py`"
         )
-    image_dir = Path(options.image_dir or config.data.image_dir)
-    references = references_of(read_captions(captions_file, config.train.seed), options.split or "test")
-    return [Photo(name, image_dir / name, captions) for name, captions in references.items()][: options.limit]
+    split = open_split(config, options)
+    return [Photo(name, split.image_dir / name, texts) for name, texts in split.references(options.limit).items()]
 
 
 def check_overwriting(photos: list[Photo], output_dir: Path) -> None:
@@ -124,11 +117,6 @@ def check_overwriting(photos: list[Photo], output_dir: Path) -> None:
             raise UserError(
                 f"{existing[0]}: not from an earlier gallery and would be overwritten. Choose another --output_dir"
             )
-
-
-def has_attention(captioner: Captioner) -> bool:
-    """Whether the decoder attends to regions of the image."""
-    return captioner.config.decoder.name != "lstm"
 
 
 def load_batches(photos: list[Photo], skipped: list[tuple[str, str]]) -> Iterator[list[tuple[Photo, Image.Image]]]:
@@ -194,7 +182,7 @@ def main(argv: list[str]) -> None:
     options = read_options(argv)
     checkpoint = find_checkpoint(options.checkpoint)
     captioner = Captioner.load(checkpoint, pick_device(options.device))
-    if options.attention_strips and not has_attention(captioner):
+    if options.attention_strips and not captioner.decoder.attends:
         name = captioner.config.decoder.name
         raise UserError(f"--attention_strips: the {name} decoder of {checkpoint} has no attention. Omit the option")
     photos = choose_photos(options, checkpoint, captioner.config)

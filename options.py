@@ -8,7 +8,6 @@ import argparse
 import contextlib
 import copy
 import dataclasses
-import difflib
 import math
 import types
 import typing
@@ -19,7 +18,7 @@ from typing import Any, Literal
 
 import yaml
 
-from cli import UserError
+from cli import UserError, nearest
 
 KINDS = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
 
@@ -80,11 +79,11 @@ def build(cls: type[Any], values: Any, problems: list[str], name: str = "", whos
 
 def suggest(name: str, names: list[str]) -> str:
     """ ": did you mean ...?" with the nearest of ``names``, or where to look."""
-    near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    near = nearest(name, names)
     if not near:  # in the wrong section, or without one
-        last = difflib.get_close_matches(name.rsplit(".", maxsplit=1)[-1], [each.split(".")[-1] for each in names], n=1)
-        near = [each for each in names if last and each.split(".")[-1] == last[0]]
-    return f": did you mean '{near[0]}'?" if near else ": see --help for the valid names"
+        last = nearest(name.split(".")[-1], [each.split(".")[-1] for each in names])
+        near = next((each for each in names if last and each.split(".")[-1] == last), None)
+    return f": did you mean '{near}'?" if near else ": see --help for the valid names"
 
 
 def _section(value: Any, metadata: Mapping[str, Any], problems: list[str], name: str) -> Any:
