@@ -29,8 +29,12 @@ def option(default: Any, text: str, within: str = "") -> Any:
 
 
 def section(default: Callable[[], Any], choices: Mapping[str, type[Any]] | None = None) -> Any:
-    """A field that holds another dataclass of options: of the class that the option ``name`` in it selects in ``choices``;
-    without a name, or without choices, of the class of the ``default``."""
+    """A field that holds another dataclass of options.
+
+    Args:
+        default: the dataclass, if there are no choices or no name is given.
+        choices: dataclasses by the value of the option ``name`` that selects them.
+    """
     return field(default_factory=default, metadata={"default": default, "choices": choices or {}})
 
 
@@ -81,7 +85,7 @@ def suggest(name: str, names: list[str]) -> str:
     """ ": did you mean ...?" with the nearest of ``names``, or where to look."""
     near = nearest(name, names)
     if not near:  # in the wrong section, or without one
-        last = nearest(name.split(".")[-1], [each.split(".")[-1] for each in names])
+        last = nearest(name.rsplit(".", maxsplit=1)[-1], [each.split(".")[-1] for each in names])
         near = next((each for each in names if last and each.split(".")[-1] == last), None)
     return f": did you mean '{near}'?" if near else ": see --help for the valid names"
 
