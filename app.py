@@ -38,7 +38,7 @@ from gallery import heatmap
 from gallery.pictures import PAGE_SIDE, file_name, thumbnail
 from models.captioner import Captioner
 from models.pretrained import PRETRAINED
-from utils import pick_device
+from utils import use_device
 
 ROOT = Path(__file__).parent
 MODEL_CARD = ROOT / "MODEL_CARD.md"
@@ -74,7 +74,7 @@ class Upload:
 @st.cache_resource(max_entries=4, show_spinner="Loading the model …")
 def load(path: Path, modified: int) -> Captioner:
     """The captioner, shared by all visitors; a new ``modified`` time loads the file again. Four take less than 1 GB."""
-    return Captioner.load(path, pick_device())
+    return Captioner.load(path, use_device())
 
 
 @st.cache_resource

@@ -23,7 +23,7 @@ from gallery.page import Entry, captions_json, render_page
 from gallery.pictures import file_name, save_images
 from models.captioner import Captioner
 from models.pretrained import PRETRAINED, find_checkpoint
-from utils import pick_device
+from utils import use_device
 
 PAGE = "captions_result.html"
 BATCH_IMAGES = 16
@@ -181,7 +181,7 @@ def main(argv: list[str]) -> None:
     """Load the model, choose the images, write the gallery."""
     options = read_options(argv)
     checkpoint = find_checkpoint(options.checkpoint)
-    captioner = Captioner.load(checkpoint, pick_device(options.device))
+    captioner = Captioner.load(checkpoint, use_device(options.device))
     if options.attention_strips and not captioner.decoder.attends:
         name = captioner.config.decoder.name
         raise UserError(f"--attention_strips: the {name} decoder of {checkpoint} has no attention. Omit the option")

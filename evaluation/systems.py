@@ -15,7 +15,7 @@ from evaluation.nearest import nearest_captions, pooled_features
 from evaluation.predictions import read_predictions
 from evaluation.split import Split, open_references, open_split, usable_images
 from models.captioner import Captioner
-from utils import pick_device
+from utils import use_device
 
 DECODE_BATCH = 64  # images decoded at once; the caption of an image does not depend on the others
 
@@ -84,7 +84,7 @@ class Checkpoints:
 
     def __init__(self, options: Namespace) -> None:
         paths: list[Path] = options.checkpoint or [Path("checkpoints.pth")]
-        captioners = [Captioner.load(path, pick_device(options.device)) for path in paths]
+        captioners = [Captioner.load(path, use_device(options.device)) for path in paths]
         splits = [open_split(captioner.config, options) for captioner in captioners]
         self.split = splits[0]
         self.references = _common_references(paths, splits)

@@ -17,7 +17,7 @@ from data.features import FeatureCache
 from data.images import load_image
 from evaluation.split import add_cache_option, add_captioner_options, add_split_options, open_split, usable_images
 from models.captioner import Captioner
-from utils import peak_memory, pick_device
+from utils import peak_memory, use_device
 
 BATCH_SIZE = 64  # images encoded or captioned at once
 SINGLE_IMAGES = 100  # images that are captioned one by one
@@ -88,7 +88,7 @@ def measure(
 
 def report(path: Path, options: Namespace) -> None:
     """Measure one checkpoint and print a line for each number."""
-    captioner = Captioner.load(path, pick_device(options.device))
+    captioner = Captioner.load(path, use_device(options.device))
     config, split = captioner.config, open_split(captioner.config, options)
     cache = captioner.feature_cache(options.feature_cache or config.data.feature_cache, mirror=config.generate.mirror)
     references = usable_images(split.references(options.limit), split.image_dir, [cache])
