@@ -1,128 +1,191 @@
-"""Learning and validating: plain functions that take what they need and return a dict of numbers."""
+"""The training loop, from top to bottom: stages -> epochs -> steps, then validation, checkpoints and the log.
+
+``train`` runs the stages, ``train_and_validate`` an epoch of one, ``train_one_epoch`` its steps. What a stage consists
+of is in stage.py, the rules that end it are in progress.py, the order in which files are written is in run_folder.py.
+"""
 
 import math
 import time
 from collections.abc import Iterable
+from functools import partial
 
+import pandas as pd
 import torch
 from torch import nn
 from tqdm import tqdm
 
-from config import StageConfig, TrainConfig
+from cli import UserError
 from data.dataset import Batch
 from evaluation.metrics import Scorer
 from models.captioner import Captioner
-from training.objectives import Objective, caption_loss
-from training.optim import lr_factor, update_average
+from training.interrupt import Interrupted, StoppableBatches, StopRequest
+from training.loss_log import append_row
+from training.objectives import caption_loss
+from training.optim import lr_factor
 from training.progress import Progress
+from training.run_folder import LOG, Saver, load_best
+from training.stage import Stage, set_up_stage
 
 
-def train_one_epoch(
-    captioner: Captioner,
-    averaged: Captioner,
-    objective: Objective,
-    batches: Iterable[Batch],
-    steps_per_epoch: int,
-    optimizer: torch.optim.Optimizer,
-    scaler: torch.amp.GradScaler,
-    stage: StageConfig,
-    settings: TrainConfig,
-    progress: Progress,
-) -> dict[str, float]:
-    """One pass over ``batches``, the rest of an epoch after ``progress.step`` steps; keeps ``progress`` up to date, and the
-    average of the weights in ``averaged`` (``captioner`` itself: none is kept).
+def train(stage: Stage, progress: Progress, table: pd.DataFrame, saver: Saver) -> Progress:
+    """Train ``stage``, which is already set up, and all stages after it.
 
     Returns:
-        train_loss (cross-entropy per word), or reward (of a drawn sentence) where the objective is self-critical, the other one NaN; lr, seconds, images_per_second of the whole epoch.
+        the progress of the finished run.
+
+    Raises:
+        Interrupted: by Ctrl-C or SIGTERM; the run can be resumed.
+        UserError: training diverged, or too many images have become unreadable.
+    """
+    stages = stage.captioner.config.train.stages
+    while True:
+        with StopRequest() as stop:
+            while not progress.stage_finished(stage.config):
+                train_and_validate(stage, progress, saver, stop)
+        if progress.stopped_early(stage.config):
+            print(
+                f"stage {progress.stage}: no better validation CIDEr for {stage.config.patience} epochs, stopped early"
+            )
+        progress = progress.next_stage(stages)
+        # The next stage, even one that is added later, starts from the best weights so far: the last ones may overfit.
+        best = load_best(saver.folder, progress) or stage.averaged.state_dict()
+        stage.captioner.load_state_dict(best)
+        stage.averaged.load_state_dict(best)
+        if progress.stage is None:
+            saver.save_last(stage, progress)
+            return progress
+        if stop.wanted:
+            raise Interrupted
+        stage = set_up_stage(stage.captioner, table, next(s for s in stages if s.name == progress.stage))
+        saver.save_last(stage, progress)
+
+
+def train_and_validate(stage: Stage, progress: Progress, saver: Saver, stop: StopRequest) -> None:
+    """Train for the rest of an epoch, validate, and write checkpoints and log in the order that run_folder.py explains.
+
+    Raises:
+        Interrupted: as ``stop`` wants; the state is saved.
+        UserError: training diverged.
+    """
+    save = partial(save_unless_diverged, stage, progress, saver)
+    try:
+        train_batches = stage.data.train_batches(progress.total_epochs, progress.step)
+        trained = train_one_epoch(stage, StoppableBatches(train_batches, stop, saver.is_due, save), progress)
+        val_batches = StoppableBatches(stage.data.val_batches(), stop, saver.is_due, save)
+        validated, captions = validate(stage.averaged, val_batches, stage.data.scorer)
+        better = progress.end_epoch(validated["val_cider"], stage.config)
+        if better:
+            saver.save_best(stage, progress)
+        row = {
+            "stage": progress.stage,
+            "epoch": progress.total_epochs,
+            "step": progress.total_steps,
+            **trained,
+            **validated,
+        }
+        append_row(saver.folder / LOG, row)
+        save(val_batches.last)
+    except FloatingPointError as error:
+        is_last = stage.config == stage.captioner.config.train.stages[-1]
+        option = "--train.stages.lr" if is_last else "its lr in the YAML"
+        raise UserError(
+            f"{error}. Try a lower lr for stage '{progress.stage}' ({option}), a longer warmup, "
+            "or --train.precision fp32, and continue with --resume auto"
+        ) from error
+    report(stage, progress, trained, validated, better)
+    for name in list(captions)[:3]:
+        print(f"    {name}: {captions[name]}")
+
+
+def train_one_epoch(stage: Stage, batches: Iterable[Batch], progress: Progress) -> dict[str, float]:
+    """Train on ``batches``, the rest of an epoch after ``progress.step`` steps; update ``progress`` and the EMA.
+
+    Returns:
+        train_loss (cross-entropy per word), NaN in a self-critical stage; reward (per sampled caption), NaN elsewhere;
+        lr of the decoder in the last step; grad_norm, the mean norm of the gradient before clipping; seconds and
+        images_per_second of the whole epoch.
 
     Raises:
         FloatingPointError: the loss or the gradient is not finite; the weights are still those before that step.
     """
-    captioner.train()
-    bar = tqdm(
-        batches,
-        desc=f"epoch {progress.total_epochs + 1}",
-        total=steps_per_epoch,
-        initial=progress.step,
-        leave=False,
-        disable=None,
-    )
-    shown = "reward" if stage.samples else "loss"
-    began = time.perf_counter()
+    stage.captioner.train()
+    steps = stage.data.steps_per_epoch
+    epoch = progress.total_epochs + 1
+    shown = "reward" if stage.config.samples else "loss"
+    start = time.perf_counter()
+    bar = tqdm(batches, desc=f"epoch {epoch}", total=steps, initial=progress.step, leave=False, disable=None)
     for batch in bar:
-        if len(batch.names) < 2:  # the others could not be read, and batch normalisation cannot learn from one image
+        if len(batch.names) < 2:  # the other images could not be read; batch normalization cannot train on one image
             progress.step += 1
             continue
-        factor = lr_factor(stage, progress.epoch * steps_per_epoch + progress.step, steps_per_epoch, progress.lr_scale)
-        for group in optimizer.param_groups:
-            group["lr"] = group["peak"] * factor
-        where = f"at epoch {progress.total_epochs + 1}, step {progress.step + 1}, before the weights were changed"
+        factor = lr_factor(stage.config, progress.epoch * steps + progress.step, steps, progress.lr_scale)
         try:
-            step = objective(captioner, batch)
+            value, count, norm = train_step(stage, batch, factor)
         except FloatingPointError as error:
+            where = f"at epoch {epoch}, step {progress.step + 1}, before the weights were changed"
             raise FloatingPointError(f"{error}; stopped {where}") from error
-        _check_finite(step.loss.item(), "loss", where)
-        optimizer.zero_grad(set_to_none=True)
-        scaler.scale(step.loss).backward()  # type: ignore[no-untyped-call]
-        scaler.unscale_(optimizer)
-        norm = nn.utils.clip_grad_norm_(
-            [p for group in optimizer.param_groups for p in group["params"]], settings.grad_clip
-        )
-        if not scaler.is_enabled():  # with fp16 an overflow is normal: the scaler skips that step and lowers its scale
-            _check_finite(norm.item(), "gradient", where)
-        scaler.step(optimizer)
-        scaler.update()
-
-        progress.loss_sum += step.shown.item() * step.count
-        progress.token_count += step.count
-        progress.image_count += len(batch.names)
-        progress.step += 1
-        progress.total_steps += 1
-        if averaged is not captioner:
-            update_average(averaged, captioner, settings.ema, progress.total_steps)
-        progress.seconds, began = progress.seconds + time.perf_counter() - began, time.perf_counter()
+        now = time.perf_counter()
+        progress.end_step(value, count, len(batch.names), norm, now - start)
+        start = now
+        if stage.ema is not None:
+            stage.ema.update(progress.total_steps)
         bar.set_postfix({shown: f"{progress.loss_sum / progress.token_count:.3f}"}, refresh=False)
     mean = progress.loss_sum / max(1, progress.token_count)
     return {
-        "train_loss": math.nan if stage.samples else mean,
-        "reward": mean if stage.samples else math.nan,
-        "lr": optimizer.param_groups[0]["lr"],
+        "train_loss": math.nan if stage.config.samples else mean,
+        "reward": mean if stage.config.samples else math.nan,
+        "lr": stage.optimizer.param_groups[0]["lr"],
+        "grad_norm": progress.norm_sum / max(1, progress.norm_count),
         "seconds": progress.seconds,
         "images_per_second": progress.image_count / max(1e-9, progress.seconds),
     }
 
 
-def _check_finite(value: float, what: str, where: str) -> None:
+def train_step(stage: Stage, batch: Batch, lr_factor: float) -> tuple[float, int, float]:
+    """Update the weights once, at ``lr_factor`` of the peak learning rates.
+
+    Returns:
+        what the objective shows (a mean), the number of words or captions it is the mean of, and the gradient norm.
+
+    Raises:
+        FloatingPointError: the loss or the gradient is not finite; the weights are unchanged.
+    """
+    for group in stage.optimizer.param_groups:
+        group["lr"] = group["peak"] * lr_factor
+    step = stage.objective(stage.captioner, batch)
+    stage.optimizer.zero_grad(set_to_none=True)
+    scaled: torch.Tensor = stage.scaler.scale(step.loss)
+    torch.autograd.backward(scaled)
+    stage.scaler.unscale_(stage.optimizer)
+    parameters = [p for group in stage.optimizer.param_groups for p in group["params"]]
+    gradient = nn.utils.clip_grad_norm_(parameters, stage.captioner.config.train.grad_clip)
+    # The one place of a step at which the CPU waits for the GPU:
+    loss, shown, norm = torch.stack([step.loss.detach(), step.shown.to(gradient.device), gradient]).tolist()
+    _check_finite(loss, "loss")
+    if not stage.scaler.is_enabled():  # in fp16 overflow is normal: the scaler skips the step and lowers its scale
+        _check_finite(norm, "gradient")
+    stage.scaler.step(stage.optimizer)
+    stage.scaler.update()
+    return shown, step.count, norm
+
+
+def _check_finite(value: float, what: str) -> None:
     if not math.isfinite(value):
-        raise FloatingPointError(f"the {what} became {value}; stopped {where}")
+        raise FloatingPointError(f"the {what} became {value}")
 
 
 def _features(captioner: Captioner, visual: torch.Tensor) -> torch.Tensor:
-    """What captioning would read of ``Batch.visual``."""
+    """``Batch.visual`` -> the features that captions are generated from."""
     return captioner.encode(visual, mirror=captioner.config.generate.mirror) if visual.dim() == 4 else visual
 
 
 @torch.no_grad()
-def check_weights(captioner: Captioner, batch: Batch) -> None:
-    """See that ``captioner`` says numbers of a few images, as it will have to in validation; changes nothing, draws nothing at random.
-
-    Raises:
-        FloatingPointError: it does not. Training steps only check the weights before them, and saved ones would never learn again.
-    """
-    was_learning = captioner.training
-    captioner.eval()
-    logits = captioner(_features(captioner, batch.visual), batch.captions)
-    captioner.train(was_learning)
-    if not logits.float().log_softmax(dim=-1).isfinite().all():
-        raise FloatingPointError("the logits became inf or nan; stopped before these weights were saved")
-
-
-@torch.no_grad()
 def validate(captioner: Captioner, batches: Iterable[Batch], scorer: Scorer) -> tuple[dict[str, float], dict[str, str]]:
-    """Score by really generating, one caption an image; the loss alone is teacher-forced.
+    """Score generated captions, one per image, and compute the teacher-forced loss.
 
     Returns:
-        val_loss (cross-entropy per word), val_bleu4, val_cider, distinct (share of different captions); and the captions by image.
+        val_loss (cross-entropy per word), val_bleu4, val_cider, distinct (fraction of different captions); and the
+        captions by image name.
 
     Raises:
         FloatingPointError: the loss is not finite.
@@ -130,11 +193,15 @@ def validate(captioner: Captioner, batches: Iterable[Batch], scorer: Scorer) -> 
     captioner.eval()
     loss_sum, words, captions = 0.0, 0, dict[str, str]()
     for batch in tqdm(batches, desc="validating", leave=False, disable=None):
-        packed = batch.captions.to(captioner.device)
+        references = batch.captions.to(captioner.device)
         features = _features(captioner, batch.visual)
-        _, cross_entropy = caption_loss(captioner(features, packed), packed.targets)
-        _check_finite(cross_entropy.item(), "loss", "in validation, before these weights were saved")
-        loss_sum, words = loss_sum + cross_entropy.item() * packed.count, words + packed.count
+        _, cross_entropy = caption_loss(captioner(features, references), references.targets)
+        loss = cross_entropy.item()
+        try:
+            _check_finite(loss, "loss")
+        except FloatingPointError as error:
+            raise FloatingPointError(f"{error} in validation; stopped before these weights were saved") from error
+        loss_sum, words = loss_sum + loss * references.count, words + references.count
         best = [candidates[0].caption for candidates in captioner.generate(features)]
         captions |= dict(zip(batch.names, best, strict=True))
     scores = scorer.score(captions, all_metrics=False)
@@ -145,3 +212,48 @@ def validate(captioner: Captioner, batches: Iterable[Batch], scorer: Scorer) -> 
         "distinct": len(set(captions.values())) / len(captions),
     }
     return numbers, captions
+
+
+def save_unless_diverged(stage: Stage, progress: Progress, saver: Saver, batch: Batch | None) -> None:
+    """Write checkpoints_last.pth, after trying the weights on ``batch``.
+
+    Raises:
+        FloatingPointError: the weights have diverged; the file is unchanged.
+    """
+    if batch is not None:
+        check_weights(stage.captioner, batch)
+        if stage.ema is not None:
+            check_weights(stage.averaged, batch)
+    saver.save_last(stage, progress)
+
+
+@torch.no_grad()
+def check_weights(captioner: Captioner, batch: Batch) -> None:
+    """Check that the model predicts finite logits for a batch; changes nothing and draws no random numbers.
+
+    A training step checks the weights before its update only, and a resumed run cannot train diverged ones.
+
+    Raises:
+        FloatingPointError: the logits are not finite.
+    """
+    was_training = captioner.training
+    captioner.eval()
+    logits = captioner(_features(captioner, batch.visual), batch.captions)
+    captioner.train(was_training)
+    if not logits.float().log_softmax(dim=-1).isfinite().all():
+        raise FloatingPointError("the logits became inf or nan; stopped before these weights were saved")
+
+
+def report(
+    stage: Stage, progress: Progress, trained: dict[str, float], validated: dict[str, float], better: bool
+) -> None:
+    """Print one line about an epoch."""
+    minutes = trained["seconds"] * (stage.config.epochs - progress.epoch) / 60
+    shown = f"reward {trained['reward']:.3f}" if stage.config.samples else f"loss {trained['train_loss']:.3f}"
+    print(
+        f"{progress.stage} {progress.epoch}/{stage.config.epochs}  {shown}  val {validated['val_loss']:.3f}  "
+        f"BLEU-4 {validated['val_bleu4']:.3f}  CIDEr {validated['val_cider']:.3f}{' (best)' if better else ''}  "
+        f"distinct {validated['distinct']:.0%}  {trained['images_per_second']:.0f} img/s  "
+        f"{minutes:.0f} min of training left in this stage",
+        flush=True,
+    )

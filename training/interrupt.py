@@ -1,25 +1,28 @@
-"""Ctrl-C and SIGTERM, noticed between two steps of training instead of in the middle of one."""
+"""Ctrl-C and SIGTERM: a run stops between two steps, never in the middle of one."""
 
 import os
 import signal
 import threading
+from collections.abc import Callable, Iterable, Iterator
 from types import FrameType
 from typing import Any, Self
 
+from data.dataset import Batch
+
 
 class Interrupted(Exception):
-    """Ctrl-C or SIGTERM, noticed between two steps."""
+    """The run was asked to stop, and its state has been saved."""
 
 
 class StopRequest:
-    """Inside the block, turns Ctrl-C and SIGTERM into a flag, so that a step is never cut in two; a second one stops at once."""
+    """Inside the ``with`` block, Ctrl-C and SIGTERM set ``wanted``; a second one raises KeyboardInterrupt."""
 
     def __init__(self) -> None:
         self.wanted = False
         self.before: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> Self:
-        if threading.current_thread() is threading.main_thread():  # Python allows handlers in no other
+        if threading.current_thread() is threading.main_thread():  # Python allows signal handlers in no other
             self.before = {name: signal.signal(name, self._note) for name in (signal.SIGINT, signal.SIGTERM)}
         return self
 
@@ -31,10 +34,54 @@ class StopRequest:
         if self.wanted:
             raise KeyboardInterrupt
         self.wanted = True
-        os.write(2, b"\nstopping after this step (again: at once) ...\n")  # print() must not be entered twice at once
+        os.write(2, b"\nstopping after this step (again: at once) ...\n")  # print() is not reentrant
+
+
+class StoppableBatches:
+    """Batches, with a point after each of them at which the run can be saved and stopped.
+
+    At that point the caller has finished a training step, or part of a validation, which is repeated after resuming.
+
+    Args:
+        batches: read from a ``DataLoader``, or a list.
+        stop: the request to end the iteration with ``Interrupted``, after saving.
+        save_is_due: whether it is time for a save in any case.
+        save: saves the run; its argument is the last batch with images in it, None if there was none yet.
+    """
+
+    def __init__(
+        self,
+        batches: Iterable[Batch],
+        stop: StopRequest,
+        save_is_due: Callable[[], bool],
+        save: Callable[[Batch | None], None],
+    ) -> None:
+        self.batches, self.stop, self.save_is_due, self.save = batches, stop, save_is_due, save
+        self.last: Batch | None = None
+
+    def __iter__(self) -> Iterator[Batch]:
+        batches = iter(self.batches)
+        while (batch := self._next(batches)) is not None:
+            yield batch
+            self.last = batch if batch.names else self.last
+            if self.stop.wanted or self.save_is_due():
+                self.save(self.last)
+            if self.stop.wanted:
+                raise Interrupted
+
+    def _next(self, batches: Iterator[Batch]) -> Batch | None:
+        """The next batch, None after the last one."""
+        try:
+            return next(batches, None)
+        except RuntimeError:
+            if not self.stop.wanted:
+                raise
+            # A signal to the whole process group ended the loader's workers before this process noticed it.
+            self.save(self.last)
+            raise Interrupted from None
 
 
 def leave_signals_to_main(worker: int) -> None:
-    """For the loaders' workers: Ctrl-C reaches them too, and one that fails of it would end the step that main wants to finish."""
+    """``worker_init_fn`` of a DataLoader: Ctrl-C reaches the workers too, and must not break the current step."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, lambda *_: os._exit(0))  # also how they are ended with main
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(0))  # also how the main process ends its workers

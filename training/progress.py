@@ -1,23 +1,99 @@
-"""Where a run stands."""
+"""How far a run has come, and the rules that depend on it: the best epoch, early stopping, the plateau schedule."""
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
+
+from config import StageConfig
+
+PLATEAU_EPOCHS = (
+    2  # epochs without a better validation CIDEr after which schedule "plateau" lowers the learning rate ...
+)
+PLATEAU_FACTOR = 0.5  # ... by this factor
 
 
 @dataclass
 class Progress:
-    """Where a run stands; with the weights, the optimizer and the random state, all that resuming needs."""
+    """Where a run stands. With the weights, the optimizer and the random state, all that resuming needs."""
 
-    stage: int = 0  # index in train.stages
+    stage: str | None  # name of the current stage; None: all stages are finished
     epoch: int = 0  # finished epochs of this stage
     step: int = 0  # finished steps of this epoch
     total_epochs: int = 0  # finished epochs of the run
-    total_steps: int = 0  # finished steps of the run
-    best_cider: float = -1.0  # of the run: what checkpoints.pth holds
-    best_epoch: int = 0
-    stage_best_cider: float = -1.0  # of this stage, for early stopping and the plateau schedule
-    epochs_without_better: int = 0
-    lr_scale: float = 1.0  # what the plateau schedule has made of the learning rate
-    loss_sum: float = 0.0  # of this epoch so far, over words; of a self-critical stage rewards, over sentences
-    token_count: int = 0
+    total_steps: int = 0  # steps of the run that updated the weights
+    best_cider: float = -1.0  # best validation CIDEr of the run, the one in checkpoints.pth
+    best_epoch: int = 0  # its epoch, counted from 1 over the whole run
+    stage_best_cider: float = -1.0  # best validation CIDEr of this stage
+    epochs_without_better: int = 0  # epochs since then
+    lr_scale: float = 1.0  # factor on the learning rate, set by the plateau rule
+    # Sums over the current epoch:
+    loss_sum: float = 0.0  # cross-entropy over words; in a self-critical stage, reward over sampled captions
+    token_count: int = 0  # terms in loss_sum
     image_count: int = 0
-    seconds: float = 0.0
+    norm_sum: float = 0.0  # gradient norm before clipping, over the steps in which it is finite
+    norm_count: int = 0
+    seconds: float = 0.0  # training time, without validation
+
+    def stage_finished(self, stage: StageConfig) -> bool:
+        """Whether all epochs of ``stage`` are done, or it stops early."""
+        return self.epoch >= stage.epochs or self.stopped_early(stage)
+
+    def stopped_early(self, stage: StageConfig) -> bool:
+        """Early stopping: ``stage.patience`` epochs without a better validation CIDEr."""
+        return self.epochs_without_better >= stage.patience
+
+    def end_step(self, shown: float, count: int, images: int, grad_norm: float, seconds: float) -> None:
+        """Count a step that updated the weights; ``shown`` is a mean over ``count`` words or captions."""
+        self.loss_sum += shown * count
+        self.token_count += count
+        self.image_count += images
+        if math.isfinite(grad_norm):
+            self.norm_sum, self.norm_count = self.norm_sum + grad_norm, self.norm_count + 1
+        self.seconds += seconds
+        self.step += 1
+        self.total_steps += 1
+
+    def end_epoch(self, cider: float, stage: StageConfig) -> bool:
+        """Count an epoch of ``stage`` with validation CIDEr ``cider``, and apply the plateau rule.
+
+        Returns:
+            whether it is the best epoch of the run so far.
+        """
+        self.epoch += 1
+        self.total_epochs += 1
+        self.step = self.token_count = self.image_count = self.norm_count = 0
+        self.loss_sum = self.norm_sum = self.seconds = 0.0
+        if cider > self.stage_best_cider:
+            self.stage_best_cider, self.epochs_without_better = cider, 0
+        else:
+            self.epochs_without_better += 1
+            if stage.schedule == "plateau" and self.epochs_without_better % PLATEAU_EPOCHS == 0:
+                self.lr_scale *= PLATEAU_FACTOR
+        better = cider > self.best_cider
+        if better:
+            self.best_cider, self.best_epoch = cider, self.total_epochs
+        return better
+
+    def next_stage(self, stages: Sequence[StageConfig]) -> "Progress":
+        """Progress at the start of the stage that follows in ``stages``; its stage is None after the last one."""
+        names = [stage.name for stage in stages]
+        following = names[names.index(self.stage) + 1 :] if self.stage is not None else []
+        return Progress(
+            stage=following[0] if following else None,
+            total_epochs=self.total_epochs,
+            total_steps=self.total_steps,
+            best_cider=self.best_cider,
+            best_epoch=self.best_epoch,
+        )
+
+    def forget_best(self) -> None:
+        """Start looking for the best epoch of the run again, because its checkpoint is gone."""
+        self.best_cider, self.best_epoch = -1.0, 0
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any], stages: Sequence[str]) -> "Progress":
+        """The reverse of ``dataclasses.asdict``. Older checkpoints number their stage, as an index into ``stages``."""
+        if isinstance(number := values["stage"], int):
+            values = {**values, "stage": stages[number] if number < len(stages) else None}
+        return cls(**values)

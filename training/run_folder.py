@@ -1,75 +1,92 @@
-"""The files a run keeps in its output folder, and what becomes of those of an earlier run."""
+"""The files in a run's output folder, and why a run that is killed at any moment can be resumed without a difference.
+
+Every file but the log is written whole or not at all (``cli.atomic_open``); a row of the log may be torn. The order:
+
+1. A run starts. Files of an earlier run are moved to previous_runs/: nothing is ever deleted or overwritten. A resumed
+   run from another place is copied in, its checkpoints_last.pth as the last file. Killed before that: the folder has no
+   checkpoints_last.pth, ``--resume auto`` starts a new run, and the original is untouched.
+2. Within an epoch, checkpoints_last.pth is replaced now and then. Killed: the steps after the last save are repeated,
+   with the same batches and random numbers, so with the same result.
+3. An epoch ends. First checkpoints.pth is written if the epoch is the best so far, then the row of loss_log.txt, then
+   checkpoints_last.pth. Killed in between: the end of the epoch is repeated. A row that is already in the log is
+   dropped when the run is resumed (``loss_log.trim_log``); in another order it could be missing for ever. A
+   checkpoints.pth that is already written does not match the scores in checkpoints_last.pth (``load_best``): the run
+   then has no best epoch, and the repeated epoch, which is better than all before, writes the file again.
+4. A stage ends. The weights of checkpoints.pth are loaded, the next stage is set up, and only then is
+   checkpoints_last.pth written, with the optimizer of the stage that it names. Killed before: the checkpoint is the one
+   from the end of the last epoch, and the change of stage is repeated.
+
+Weights that have diverged are never written: a resumed run could only fail again.
+"""
 
 import contextlib
-import hashlib
-import json
 import shutil
+import time
 from collections.abc import Iterator
+from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
-import pandas as pd
 import torch
+import yaml
 from filelock import FileLock, Timeout
 
 from cli import UserError, atomic_open
-from config import Config, config_from_dict, config_to_dict
-from training.loss_log import read_log
-from utils import load_checkpoint
+from config import Config, config_to_dict
+from training.loss_log import trim_log
+from training.progress import Progress
+from training.stage import Stage, training_state
+from utils import load_checkpoint, save_checkpoint
 
 BEST, LAST, LOG, RESOLVED = "checkpoints.pth", "checkpoints_last.pth", "loss_log.txt", "resolved_config.yaml"
-
-
 LOCK = ".train.lock"
 
 
 @contextlib.contextmanager
 def claim(folder: Path) -> Iterator[None]:
-    """Hold ``folder`` for one run: a second would move the first one's files away while they are written.
+    """Lock ``folder`` for one run: a second one would move the first one's files away while they are written.
 
-    The system frees the lock of a run that was killed. Folders that were made here and stay empty are removed again.
+    The operating system releases the lock of a run that is killed. Folders created here that stay empty are removed.
 
     Raises:
-        UserError: another run holds it.
+        UserError: another run holds the lock.
     """
-    made = [path for path in (folder, *folder.parents) if not path.exists()]
+    created = [path for path in (folder, *folder.parents) if not path.exists()]
     folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / LOCK)
     try:
         lock.acquire(blocking=False)
     except Timeout:
         raise UserError(
-            f"--output_dir {folder}: another run is writing there. Name another folder, or wait until it has ended"
+            f"--output_dir {folder}: another run is writing there. Choose another folder, or wait until it has ended"
         ) from None
     try:
         yield
     finally:
-        with contextlib.suppress(OSError):  # Windows removes no open file
+        with contextlib.suppress(OSError):  # Windows does not delete open files
             (folder / LOCK).unlink()
         lock.release()
         with contextlib.suppress(OSError):
-            for path in made:
+            for path in created:
                 path.rmdir()
 
 
-def find_resume(resume: str | None, folder: Path) -> Path | None:
-    """The checkpoint to go on from: ``auto`` is the folder's last one if there is any, a path must exist."""
-    if resume is None:
-        return None
-    path = folder / LAST if resume == "auto" else Path(resume)
-    if path.is_file():
-        return path
-    if resume != "auto":
-        raise UserError(
-            f"--resume {path}: no such file. '--resume auto' goes on with {folder / LAST} if there is one, else starts afresh"
-        )
-    print(f"--resume auto: no {LAST} in {folder}, starting afresh")
-    return None
+def prepare_folder(folder: Path, source: Path | None, config: Config, progress: Progress) -> None:
+    """Make ``folder`` ready for a new run, or for the resumed run of the checkpoint ``source``; see step 1 above."""
+    _remove_unfinished(folder)
+    if source is None:
+        keep_previous(folder)
+    else:
+        _copy_run(source, folder, progress.total_epochs)
+        trim_log(folder / LOG, progress.total_epochs)
+        if load_best(folder, progress) is None:
+            progress.forget_best()
+    with atomic_open(folder / RESOLVED) as file:
+        yaml.safe_dump(config_to_dict(config), file, sort_keys=False)
 
 
 def keep_previous(folder: Path) -> Path | None:
-    """Move the files of an earlier run out of a new one's way, and return where to; nothing is ever deleted."""
+    """Move the files of an earlier run to a new folder below previous_runs/, and return it; None if there are none."""
     old = [folder / name for name in (BEST, LAST, LOG, RESOLVED) if (folder / name).exists()]
     if all(path.name == RESOLVED for path in old):
         return None
@@ -77,22 +94,22 @@ def keep_previous(folder: Path) -> Path | None:
     target.mkdir(parents=True)
     for path in old:
         path.rename(target / path.name)
-    how = f" (go on with it: --resume {target / LAST})" if (target / LAST).exists() else ""
+    how = f" (to continue it: --resume {target / LAST})" if (target / LAST).exists() else ""
     print(f"an earlier run's files were moved to {target}{how}")
     return target
 
 
-def sweep(folder: Path) -> None:
-    """Remove the unfinished files of runs that were killed while they wrote; those of other scripts may still be growing."""
+def _remove_unfinished(folder: Path) -> None:
+    """Delete the temporary files of killed runs; those of other scripts may still be in use."""
     for name in (BEST, LAST, LOG, RESOLVED):
         for unfinished in folder.glob(f".{name}.*.tmp"):
             unfinished.unlink()
 
 
-def take_over(source: Path, folder: Path, epochs: int) -> None:
-    """Copy the run that the checkpoint ``source``, of ``epochs`` epochs, belongs to into ``folder``, unless it is the last one there.
+def _copy_run(source: Path, folder: Path, epochs: int) -> None:
+    """Copy the run of the checkpoint ``source``, of ``epochs`` epochs, into ``folder``, unless it is the one there.
 
-    A best checkpoint of a later epoch belongs to what came after ``source``, and stays where it is.
+    A best checkpoint of a later epoch was written after ``source``, and is not copied.
     """
     if source.resolve() == (folder / LAST).resolve():
         return
@@ -106,45 +123,45 @@ def take_over(source: Path, folder: Path, epochs: int) -> None:
                 shutil.copyfileobj(old, new)
 
 
-def load_best(folder: Path, epoch: int, cider: float) -> dict[str, torch.Tensor] | None:
-    """The weights in checkpoints.pth if they are those that the run kept at ``epoch``; None if somebody took or replaced the file."""
+def load_best(folder: Path, progress: Progress) -> dict[str, torch.Tensor] | None:
+    """The weights in checkpoints.pth if they are of the run's best epoch; None if the file was removed or replaced."""
     if not (folder / BEST).exists():
         return None
     checkpoint = load_checkpoint(folder / BEST)
-    return checkpoint["model"] if checkpoint.get("scores") == {"val_cider": cider, "epoch": epoch} else None
+    if checkpoint.get("scores") != _scores(progress):
+        return None
+    weights: dict[str, torch.Tensor] = checkpoint["model"]
+    return weights
 
 
-def fingerprint(table: pd.DataFrame) -> str:
-    """Hash of images, captions and splits: a run can only go on with the data it began with."""
-    return hashlib.sha256(table.to_csv(index=False).encode()).hexdigest()
+def _scores(progress: Progress) -> dict[str, float]:
+    return {"val_cider": progress.best_cider, "epoch": progress.best_epoch}
 
 
-def load_resume(path: Path, config: Config, table: pd.DataFrame) -> dict[str, Any]:
-    """Read the checkpoint to go on from; refuse other data, another model or a damaged log, tell of other changes."""
-    checkpoint = load_checkpoint(path)
-    if "training" not in checkpoint:
-        raise UserError(f"--resume {path}: this checkpoint can caption but not go on training; use {LAST} of its run")
-    if checkpoint["training"]["data"] != fingerprint(table):
-        raise UserError(
-            f"--resume: {config.data.captions_file} has changed since the run began; start a new run in another --output_dir"
-        )
-    if (log := path.with_name(LOG)).exists():
-        read_log(log)  # now, while nothing has been moved
-    before = config_to_dict(
-        config_from_dict(checkpoint["config"])
-    )  # options that are younger than the run have their defaults
-    old, new = (pd.json_normalize(values).iloc[0].to_dict() for values in (before, config_to_dict(config)))
-    changed = [key for key in new if json.dumps(old.get(key)) != json.dumps(new[key])]
-    fixed = [
-        key
-        for key in changed
-        if key.startswith(("decoder.", "encoder."))
-        or key in {"data.image_size", "data.min_count", "train.seed", "train.batch_size"}
-    ]
-    if fixed:
-        raise UserError(
-            f"--resume: {', '.join(fixed)} differ from the run's; leave them or start a new run in another --output_dir"
-        )
-    if changed:
-        print(f"resuming with changes: {', '.join(f'{key}={new[key]}' for key in changed)}")
-    return checkpoint
+class Saver:
+    """Writes a run's checkpoints.
+
+    Args:
+        folder: the run's output folder.
+        data: fingerprint of the captions and splits, see ``resume.fingerprint``.
+        interval: seconds after which a save within an epoch is due (``train.save_every``).
+    """
+
+    def __init__(self, folder: Path, data: str, interval: float) -> None:
+        self.folder, self.data, self.interval = folder, data, interval
+        self.saved_at = time.monotonic()
+
+    def is_due(self) -> bool:
+        """Whether the last save of checkpoints_last.pth is longer ago than ``interval``."""
+        return time.monotonic() - self.saved_at > self.interval
+
+    def save_last(self, stage: Stage, progress: Progress) -> None:
+        """checkpoints_last.pth: everything that ``--resume`` needs to end bit-identical to an uninterrupted run."""
+        training = training_state(stage, finished=progress.stage is None)
+        training |= {"progress": asdict(progress), "data": self.data}
+        save_checkpoint(self.folder / LAST, stage.averaged.checkpoint() | {"training": training})
+        self.saved_at = time.monotonic()
+
+    def save_best(self, stage: Stage, progress: Progress) -> None:
+        """checkpoints.pth: the weights of the best epoch so far, to generate captions with."""
+        save_checkpoint(self.folder / BEST, stage.averaged.checkpoint() | {"scores": _scores(progress)})

@@ -1,5 +1,6 @@
-"""What one stage of training learns from and is judged by: cached features or pictures, in batches."""
+"""What one stage is trained and validated on: batches of cached features or of images."""
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,89 +13,120 @@ from tqdm import tqdm
 from cli import UserError
 from config import StageConfig
 from data.captions import find_left_right, references_of
-from data.dataset import EpochSampler, Flickr8kDataset, ImageLoader, collate
+from data.dataset import Batch, EpochSampler, Flickr8kDataset, ImageLoader, collate
 from data.images import MAX_BAD_SHARE, drop_bad_images, find_bad_images
 from data.transforms import Augment
 from evaluation.metrics import Scorer
 from models.captioner import Captioner
 from training.interrupt import leave_signals_to_main
 
+VALIDATION_BATCH = 64  # images
+
 
 @dataclass
 class StageData:
-    """What one stage learns from and is judged by."""
+    """The batches of a stage, and what its captions are compared with."""
 
     train: DataLoader[Any]
     sampler: EpochSampler
     val: DataLoader[Any]
     scorer: Scorer
-    references: dict[str, list[str]]  # of the training images
-    missing: set[str] = field(
-        default_factory=set
-    )  # training images that could be read when the stage began, but no longer
+    references: dict[str, list[str]]  # captions of the training images
+    missing: set[str] = field(default_factory=set)  # training images that have become unreadable since the stage began
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Training batches in an epoch."""
+        return len(self.sampler)
+
+    def train_batches(self, epoch: int, first_step: int) -> Iterator[Batch]:
+        """The batches of ``epoch`` (0, 1, ... over the whole run) from ``first_step`` on."""
+        self.sampler.set_position(epoch, first_step)
+        return self._report_missing(self.train)
+
+    def val_batches(self) -> Iterator[Batch]:
+        """The batches of validation."""
+        return self._report_missing(self.val)
+
+    def _report_missing(self, batches: DataLoader[Any]) -> Iterator[Batch]:
+        for batch in batches:
+            self.skip(batch.missing)
+            yield batch
 
     def skip(self, missing: dict[str, str]) -> None:
-        """Name and count what is missing from a batch: a few pictures that vanish or break must not kill a long run.
+        """Print and count the images missing from a batch: a few unreadable images must not abort a long run.
+
+        Args:
+            missing: image name -> why it cannot be read.
 
         Raises:
-            UserError: an image of validation, whose scores would not compare with those before; or more than 5 % of the training images.
+            UserError: it is an image of the validation split, or more than 5 % of the training images are missing.
         """
         for name, reason in missing.items():
-            if name not in self.references:
-                raise UserError(f"{reason}. Validation could read it before: put it back, and go on with --resume auto")
+            if name not in self.references:  # without it, scores would not be comparable with those before
+                raise UserError(f"{reason}. It is a validation image: restore it, and continue with --resume auto")
             if name in self.missing:
                 continue
             self.missing.add(name)
             count = f"{len(self.missing)} of {len(self.references)} training images can no longer be read"
             if len(self.missing) > MAX_BAD_SHARE * len(self.references):
                 raise UserError(
-                    f"{count} (more than {MAX_BAD_SHARE:.0%}); the last: {reason}. Put them back, and go on with --resume auto"
+                    f"{count} (more than {MAX_BAD_SHARE:.0%}); the last: {reason}. "
+                    "Restore them, and continue with --resume auto"
                 )
             tqdm.write(f"skipped: {reason} ({count})")
 
 
 def prepare_data(captioner: Captioner, table: pd.DataFrame, stage: StageConfig) -> StageData:
-    """Cached features where the encoder is frozen and pictures are always the same, else pictures; bad images left out.
+    """Cached features where the encoder is frozen and images are not augmented, else images, without the unreadable.
 
-    Validation sees images as captioning does, so with ``generate.mirror`` their mirror images too.
+    Validation uses the features that captioning uses: with ``generate.mirror``, those of the mirror image too.
+
+    Raises:
+        UserError: more than 5 % of the images of a split cannot be read.
     """
     captioner.eval()  # as features are computed
     config = captioner.config
     image_dir = Path(config.data.image_dir)
     references = {split: references_of(table, split) for split in ("train", "val")}
     paths = {split: [image_dir / name for name in captions] for split, captions in references.items()}
-    pictured = [split for split in paths if stage.encoder_lr > 0 or (split == "train" and stage.augments)]
+    decoded = [split for split in paths if stage.encoder_lr > 0 or (split == "train" and stage.augments)]
     bad: dict[Path, str] = {}
-    load: dict[str, Any] = {}
-    if pictured:
-        bad |= find_bad_images([path for split in pictured for path in paths[split]], config.data.workers)
-        sided = find_left_right(references["train"]) if stage.flip else frozenset[str]()
-        augment = Augment(stage.crop, stage.flip, stage.jitter)  # of training images alone: others have no seed
-        load |= dict.fromkeys(pictured, ImageLoader(image_dir, captioner.transform, augment, sided))
-    for split in (split for split in paths if split not in pictured):
+    load: dict[str, Callable[[str, int | None], torch.Tensor]] = {}
+    if decoded:
+        bad |= find_bad_images(
+            [path for split in decoded for path in paths[split]], config.data.workers, Path(config.data.feature_cache)
+        )
+        left_right = find_left_right(references["train"]) if stage.flip else frozenset[str]()
+        augment = Augment(stage.crop, stage.flip, stage.jitter)  # only where there is a seed: in training
+        load |= dict.fromkeys(decoded, ImageLoader(image_dir, captioner.transform, augment, left_right))
+    for split in (split for split in paths if split not in decoded):
         cache = captioner.feature_cache(config.data.feature_cache, mirror=split == "val" and config.generate.mirror)
         bad |= cache.build(paths[split])
         load[split] = cache.loader(image_dir)
     references = {split: drop_bad_images(captions, image_dir, bad) for split, captions in references.items()}
     train, val = (Flickr8kDataset(references[split], load[split], captioner.vocabulary) for split in ("train", "val"))
+    on_gpu = captioner.device.type == "cuda"
     sampler = EpochSampler(len(train), config.train.batch_size, config.train.seed)
 
-    def loader(dataset: Flickr8kDataset, **batching: Any) -> DataLoader[Any]:
-        workers = config.data.workers if isinstance(dataset.load, ImageLoader) else 0
+    def loader(split: str, dataset: Flickr8kDataset, **batching: Any) -> DataLoader[Any]:
+        # Features are only copied from a memory map: on a CPU, workers would compete with training for its cores.
+        workers = config.data.workers if split in decoded or on_gpu else 0
         return DataLoader(
             dataset,
             collate_fn=collate,
             num_workers=workers,
             worker_init_fn=leave_signals_to_main,
-            generator=torch.Generator(),  # of its own, not the one that dropout draws from, or resuming would change its numbers
+            generator=torch.Generator(),  # dropout draws from the global one: resuming would shift its numbers
             persistent_workers=workers > 0,
+            pin_memory=on_gpu,
             **batching,
         )
 
     return StageData(
-        loader(train, batch_sampler=sampler),
+        loader("train", train, batch_sampler=sampler),
         sampler,
-        loader(val, batch_size=64),
+        loader("val", val, batch_size=VALIDATION_BATCH),
         Scorer(references["val"]),
         references["train"],
     )

@@ -1,19 +1,24 @@
-"""Going on from a run that is finished, or from an older checkpoint of it."""
+"""Continuing a run that is finished, one with other stages, or an older checkpoint of it."""
 
 import shutil
+import weakref
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
-from tests.support.training import FROZEN, LEARNING, Interrupted, Learn, contents, last, read_log, weights
+from data.images import load_image
+from tests.support.training import FROZEN, LEARNING, Interrupted, Learn, Refused, contents, last, read_log, weights
+from training import engine
+from training.resume import fingerprint, load_resume
 from utils import load_checkpoint
 
 MORE = FROZEN.replace("frozen", "more")
 
 
 @pytest.mark.parametrize("added", [MORE, LEARNING], ids=["the same layers", "other layers"])
-def test_a_stage_added_later_learns_what_it_learns_in_one_go(learn: Learn, tmp_path: Path, added: str) -> None:
+def test_a_stage_added_later_ends_like_one_planned_from_the_start(learn: Learn, tmp_path: Path, added: str) -> None:
     both = f"--train.stages=[{FROZEN}, {added}]"
     whole = learn(both, to=tmp_path / "whole")
     learn()
@@ -23,7 +28,7 @@ def test_a_stage_added_later_learns_what_it_learns_in_one_go(learn: Learn, tmp_p
     assert read_log(later)["stage"].tolist() == read_log(whole)["stage"].tolist()
 
 
-def test_an_older_checkpoint_beside_the_run_moves_what_came_later_away(learn: Learn, folder: Path) -> None:
+def test_resuming_an_older_checkpoint_moves_the_newer_files_away(learn: Learn, folder: Path) -> None:
     learn()
     older = folder / "epoch2.pth"
     shutil.copy(folder / "checkpoints_last.pth", older)
@@ -46,27 +51,27 @@ def test_a_run_from_before_an_option_existed_can_be_resumed(
 ) -> None:
     interrupted(3)
     checkpoint = last(folder)
-    del checkpoint["config"]["decoder"]["heads"], checkpoint["config"]["train"]["ema"], checkpoint["training"]["model"]
+    del checkpoint["config"]["train"]["ema"], checkpoint["training"]["model"]
     torch.save(checkpoint, folder / "checkpoints_last.pth")
     learn("--resume=auto")
     assert read_log(folder)["epoch"].tolist() == [1, 2]
 
 
-OVERDONE = '{"name": "overdone", "epochs": 4, "lr": 0.003, "encoder_lr": 0.1, "encoder_from": 3}'
+OVERDONE = '{"name": "overdone", "epochs": 3, "lr": 0.003, "encoder_lr": 0.1, "encoder_from": 3}'
 
 
 def test_a_stage_starts_from_the_best_weights_so_far(learn: Learn, tmp_path: Path) -> None:
-    """Also one that is added later, and one whose features come from the encoder that is the best."""
+    """Also one that is added later, and one that uses the features of the best encoder."""
     both = f"--train.stages=[{OVERDONE}, {MORE}]"
     first = learn(f"--train.stages=[{OVERDONE}]")
     cider, best = read_log(first)["val_cider"].tolist(), load_checkpoint(first / "checkpoints.pth")
-    assert best["scores"]["epoch"] < len(cider), cider  # or the test says nothing
+    assert best["scores"]["epoch"] < len(cider), cider  # or the test proves nothing
     assert all(torch.equal(tensor, best["model"][name]) for name, tensor in weights(first).items())
     expected, got = weights(learn(both, to=tmp_path / "whole")), weights(learn(both, "--resume=auto"))
     assert all(torch.equal(got[name], tensor) for name, tensor in expected.items())
 
 
-def test_a_best_checkpoint_of_another_run_is_not_taken_over(learn: Learn, folder: Path, tmp_path: Path) -> None:
+def test_a_best_checkpoint_of_another_run_is_replaced(learn: Learn, folder: Path, tmp_path: Path) -> None:
     learn()
     other = learn("--train.seed=5", to=tmp_path / "other")
     shutil.copy(other / "checkpoints.pth", folder / "checkpoints.pth")
@@ -75,15 +80,83 @@ def test_a_best_checkpoint_of_another_run_is_not_taken_over(learn: Learn, folder
     assert best["scores"]["epoch"] > 2 and best["config"]["train"]["seed"] == 0
 
 
-def test_a_run_with_fewer_stages_than_it_began_with_is_not_called_finished(
-    learn: Learn,
-    interrupted: Interrupted,
-    folder: Path,
-    capsys: pytest.CaptureFixture[str],
+@pytest.mark.parametrize(
+    "stages",
+    [f"[{LEARNING}, {FROZEN}, {MORE}]", f"[{MORE}]", f"[{FROZEN}]", f"[{MORE}, {FROZEN}]"],
+    ids=["inserted in front", "removed in front", "its own is missing", "in another order"],
+)
+def test_a_run_cannot_be_resumed_in_another_stage(
+    interrupted: Interrupted, refused: Refused, folder: Path, stages: str
 ) -> None:
     interrupted(8, f"--train.stages=[{FROZEN}, {MORE}]")  # in the second
     before = contents(folder)
-    learn("--resume=auto")
-    out = capsys.readouterr().out
-    assert "has still to learn more, but train.stages ends before" in out and "finished" not in out
+    error = refused("--resume=auto", f"--train.stages={stages}")
+    assert "is in stage 'more'" in error and "Let train.stages begin with frozen, more again" in error
     assert contents(folder) == before
+
+
+def test_a_stage_can_be_inserted_behind_the_current_one(learn: Learn, interrupted: Interrupted, folder: Path) -> None:
+    interrupted(5, f"--train.stages=[{FROZEN}, {MORE}]")  # in the second epoch of the first
+    learn("--resume=auto", f"--train.stages=[{FROZEN}, {FROZEN.replace('frozen', 'between')}, {MORE}]")
+    assert read_log(folder)["stage"].tolist() == ["frozen"] * 2 + ["between"] * 2 + ["more"] * 2
+
+
+def test_a_checkpoint_that_numbers_its_stage_can_be_resumed(
+    learn: Learn, interrupted: Interrupted, folder: Path
+) -> None:
+    """Older ones do, and hold the random state of the CPU and a list of those of all GPUs."""
+    both = f"--train.stages=[{FROZEN}, {MORE}]"
+    interrupted(8, both)
+    checkpoint = last(folder)
+    progress, training = checkpoint["training"]["progress"], checkpoint["training"]
+    progress |= {"stage": 1}
+    del progress["norm_sum"], progress["norm_count"]
+    training |= {"rng": training["rng"]["cpu"], "cuda_rng": []}
+    torch.save(checkpoint, folder / "checkpoints_last.pth")
+    learn(both, "--resume=auto")
+    whole = learn(both, to=folder.with_name("whole"))
+    assert read_log(folder)["stage"].tolist() == ["frozen"] * 2 + ["more"] * 2
+    assert all(torch.equal(tensor, weights(whole)[name]) for name, tensor in weights(folder).items())
+
+
+def test_images_are_checked_once_and_not_in_every_stage(
+    learn: Learn, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    checked = []
+    monkeypatch.setattr("data.images.load_image", lambda path: checked.append(path) or load_image(path))
+    cache, again = f"--data.feature_cache={tmp_path / 'cache'}", LEARNING.replace("learning", "again")
+    learn(cache, f"--train.stages=[{LEARNING}]")
+    learn(cache, f"--train.stages=[{LEARNING}, {again}]", "--resume=auto")
+    assert len(checked) == len(set(checked)) == 8 + 4  # of training and validation
+
+
+def test_the_captions_are_hashed_once_and_not_at_every_save(
+    learn: Learn, monkeypatch: pytest.MonkeyPatch, folder: Path
+) -> None:
+    hashed = []
+    monkeypatch.setattr("training.run.fingerprint", lambda table: hashed.append(table) or fingerprint(table))
+    learn("--train.save_every=1e-9")
+    assert len(hashed) == 1
+    learn("--train.save_every=1e-9", "--resume=auto", f"--train.stages=[{FROZEN}, {MORE}]")
+    assert len(hashed) == 2
+
+
+def test_the_checkpoint_is_freed_before_training_goes_on(
+    learn: Learn, interrupted: Interrupted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tensors, alive = [], []
+
+    def load(*args: Any) -> Any:
+        checkpoint, progress = load_resume(*args)
+        tensors.append(weakref.ref(checkpoint["training"]["model"]["decoder.output.weight"]))
+        return checkpoint, progress
+
+    def train(*args: Any) -> Any:
+        alive.append(tensors[0]() is not None)
+        return engine.train(*args)
+
+    interrupted(3)
+    monkeypatch.setattr("training.run.load_resume", load)
+    monkeypatch.setattr("training.run.train", train)
+    learn("--resume=auto")
+    assert alive == [False]

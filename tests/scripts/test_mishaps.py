@@ -1,4 +1,4 @@
-"""What can go wrong in the middle of a run."""
+"""What can go wrong in the middle of a run: divergence, damaged logs, images that vanish."""
 
 import re
 from collections.abc import Callable
@@ -20,9 +20,7 @@ def test_a_loss_that_is_not_finite_stops_with_advice_and_leaves_no_broken_checkp
     epochs: int,
 ) -> None:
     explode = f'--train.stages=[{{"name": "frozen", "epochs": {epochs}, "lr": 1e30, "warmup": 0}}]'
-    error = refused(
-        explode, "--train.batch_size=8"
-    )  # one step an epoch: validation is the first to see the weights it made
+    error = refused(explode, "--train.batch_size=8")  # one step per epoch: validation is the first to use its weights
     assert (
         "became nan" in error
         and "lower lr for stage 'frozen' (--train.stages.lr)" in error
@@ -31,9 +29,9 @@ def test_a_loss_that_is_not_finite_stops_with_advice_and_leaves_no_broken_checkp
     assert not list(folder.glob("*.pth"))
 
 
-@pytest.mark.parametrize("batch_size", [4, 8])  # the next step is the first to see the exploded weights, or validation
-def test_exploded_weights_are_never_saved(learn: Learn, refused: Refused, batch_size: int) -> None:
-    """Or --resume auto would go on with them, and no lower lr could help."""
+@pytest.mark.parametrize("batch_size", [4, 8])  # the next step is the first to use the diverged weights, or validation
+def test_diverged_weights_are_never_saved(learn: Learn, refused: Refused, batch_size: int) -> None:
+    """Or --resume auto would continue with them, and no lower lr could help."""
     options = ("--train.save_every=1e-9", f"--train.batch_size={batch_size}")
     learn(*options)
     for _ in range(2):
@@ -42,13 +40,13 @@ def test_exploded_weights_are_never_saved(learn: Learn, refused: Refused, batch_
     assert read_log(folder)["stage"].tolist() == ["frozen", "frozen", "exploding"]
 
 
-def test_advice_is_for_the_stage_that_exploded(refused: Refused) -> None:
+def test_advice_names_the_stage_that_diverged(refused: Refused) -> None:
     """--train.stages.lr would change the last one."""
     error = refused(f"--train.stages=[{EXPLODING}, {FROZEN}]")
     assert "lower lr for stage 'exploding' (its lr in the YAML)" in error and "--train.stages.lr" not in error
 
 
-def test_a_damaged_log_is_told_before_files_are_moved(learn: Learn, refused: Refused, tmp_path: Path) -> None:
+def test_a_damaged_log_is_reported_before_files_are_moved(learn: Learn, refused: Refused, tmp_path: Path) -> None:
     learn()
     other = learn(to=tmp_path / "other")
     with (other / "loss_log.txt").open("a") as file:
@@ -63,7 +61,7 @@ def test_a_damaged_log_is_told_before_files_are_moved(learn: Learn, refused: Ref
 
 @pytest.fixture
 def vanishing(photos: Photos, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[str]]:
-    """``vanishing(3, 5)``: options of a run on 70 + 20 pictures of which these vanish after the check."""
+    """``vanishing(3, 5)``: options of a run on 70 + 20 images, of which these vanish after the check."""
 
     def make(*numbers: int) -> list[str]:
         def check(*args: Any) -> dict[Path, str]:
@@ -79,7 +77,7 @@ def vanishing(photos: Photos, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
 
 @pytest.mark.parametrize("batch_size", [32, 2])
-def test_a_few_images_that_vanish_are_named_once_and_skipped(
+def test_a_few_images_that_vanish_are_reported_once_and_skipped(
     learn: Learn,
     vanishing: Callable[..., list[str]],
     batch_size: int,
@@ -89,15 +87,16 @@ def test_a_few_images_that_vanish_are_named_once_and_skipped(
     out = capsys.readouterr().out
     assert sorted(re.findall(r"skipped: .*?(\d)\.jpg: no such file \(\d of 70 training images", out)) == ["3", "4", "5"]
     assert log["epoch"].tolist() == [1, 2]
-    assert (
-        log["step"][0] == 3 if batch_size == 32 else log["step"][0] in (32, 33)
-    )  # of 35: one image is too few to learn from
+    # in batches of 2, 35 steps an epoch, and those with a single image left are skipped
+    assert log["step"][0] == 3 if batch_size == 32 else log["step"][0] in (32, 33)
 
 
-def test_more_than_a_twentieth_of_the_images_that_vanish(refused: Refused, vanishing: Callable[..., list[str]]) -> None:
+def test_more_than_5_percent_of_the_images_that_vanish_stop_the_run(
+    refused: Refused, vanishing: Callable[..., list[str]]
+) -> None:
     options = vanishing(3, 4, 5, 6)
     assert "4 of 70 training images can no longer be read (more than 5%); the last: " in refused(*options)
 
 
-def test_an_image_of_validation_that_vanishes(refused: Refused, vanishing: Callable[..., list[str]]) -> None:
-    assert "75.jpg: no such file. Validation could read it before: put it back" in refused(*vanishing(75))
+def test_a_validation_image_that_vanishes_stops_the_run(refused: Refused, vanishing: Callable[..., list[str]]) -> None:
+    assert "75.jpg: no such file. It is a validation image: restore it" in refused(*vanishing(75))

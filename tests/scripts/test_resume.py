@@ -1,4 +1,4 @@
-"""A run that is stopped or killed anywhere and resumed ends bit-identical to one that is left alone."""
+"""A run that is stopped or killed at any moment and resumed ends bit-identical to an uninterrupted one."""
 
 import os
 import random
@@ -43,7 +43,7 @@ def test_stopped_between_two_steps(process_run, uninterrupted, at: At) -> None:
     assert_same(run.result(), uninterrupted(ONE_STAGE))
 
 
-def test_a_second_ctrl_c_stops_at_once_and_costs_what_was_not_saved(process_run, uninterrupted) -> None:
+def test_a_second_ctrl_c_stops_at_once_and_loses_what_was_not_saved(process_run, uninterrupted) -> None:
     run = process_run(ONE_STAGE)
     assert run.run(At("training.objectives.caption_loss", 8, "twice SIGINT")) == 130
     assert run.text().endswith("interrupted\n") and "Traceback" not in run.text()
@@ -57,11 +57,11 @@ KILLS = {
     "between two steps": At("training.objectives.caption_loss", 8),
     "in validation": At("training.engine.validate", 2),
     "after validation": At("training.engine.validate", 2, after=True),
-    "before the best checkpoint": At("training.run.Run.save_best", 1),
-    "after the best checkpoint": At("training.run.Run.save_best", 1, after=True),
+    "before the best checkpoint": At("training.run_folder.Saver.save_best", 1),
+    "after the best checkpoint": At("training.run_folder.Saver.save_best", 1, after=True),
     "between log row and checkpoint": At("training.loss_log.append_row", 2, after=True),
     "while a checkpoint is written": At("torch.save", 9, "torn file"),
-    "before the run is said to be finished": At("training.run.Run.learn", 1, after=True),
+    "before the run reports its end": At("training.engine.train", 1, after=True),
 }
 
 
@@ -99,8 +99,8 @@ def test_killed_again_and_again_at_random_times(process_run, uninterrupted) -> N
 
 BOUNDARIES = {
     "before the next stage is set up": At("training.stage_data.prepare_data", 2),
-    "after the next stage is set up": At("training.run.Run.set_up_stage", 2, after=True),
-    "when the next stage is saved": At("training.run.Run.save_last", 4, after=True),
+    "after the next stage is set up": At("training.stage.set_up_stage", 2, after=True),
+    "when the next stage is saved": At("training.run_folder.Saver.save_last", 4, after=True),
     "in the next stage": At("training.objectives.caption_loss", 3 * CALLS_PER_EPOCH + 2, "SIGTERM"),
     "in the last validation of a stage": At("training.objectives.caption_loss", 3 * CALLS_PER_EPOCH, "SIGTERM"),
     "after the last validation of a stage": At("training.engine.validate", 3, "SIGTERM", after=True),
@@ -117,14 +117,14 @@ def test_between_two_stages(process_run, uninterrupted, at: At) -> None:
 
 
 ENCODER_POINTS = {
-    "before its first step": At("training.run.Run.save_last", 4, after=True),
+    "before its first step": At("training.run_folder.Saver.save_last", 4, after=True),
     "in an epoch": At("training.objectives.caption_loss", 3 * CALLS_PER_EPOCH + 7),
     "by SIGTERM": At("training.objectives.caption_loss", 3 * CALLS_PER_EPOCH + 7, "SIGTERM"),
 }
 
 
 @pytest.mark.parametrize("at", ENCODER_POINTS.values(), ids=ENCODER_POINTS.keys())
-def test_where_the_encoder_learns(process_run, uninterrupted, at: At) -> None:
+def test_in_a_stage_that_trains_the_encoder(process_run, uninterrupted, at: At) -> None:
     run = (
         process_run(ENCODER_STAGE, SAVE_EACH_STEP)
         if at.what == "SIGKILL" and at.call > 4
@@ -135,7 +135,7 @@ def test_where_the_encoder_learns(process_run, uninterrupted, at: At) -> None:
     assert_same(run.result(), uninterrupted(ENCODER_STAGE))
 
 
-def test_killed_while_sentences_are_drawn(process_run, uninterrupted) -> None:
+def test_killed_while_captions_are_sampled(process_run, uninterrupted) -> None:
     run = process_run(SCST_STAGE, SAVE_EACH_STEP)
     assert run.run(At("models.decoding.sample", 6)) == -signal.SIGKILL, run.text()
     run.resume()
@@ -185,7 +185,7 @@ def test_a_full_disk_leaves_the_last_checkpoint_and_one_clear_line(process_run, 
 
 
 def test_the_command_itself(tiny_args: list[str], tiny_run: Path, tmp_path: Path) -> None:
-    """``python train.py``, stopped by Ctrl-C at a random moment and resumed, against the same command left alone."""
+    """``python train.py``, stopped by Ctrl-C at a random moment and resumed, against the same command uninterrupted."""
     folder = tmp_path / "stopped"
     command = [sys.executable, str(ROOT / "train.py"), *tiny_args, f"--output_dir={folder}"]
     command += [SAVE_EACH_STEP, "--resume=auto"]
@@ -200,7 +200,7 @@ def test_the_command_itself(tiny_args: list[str], tiny_run: Path, tmp_path: Path
     time.sleep(random.uniform(0, 0.1))
     stopped.send_signal(signal.SIGINT)
     _, errors = stopped.communicate(timeout=120)
-    assert stopped.returncode == 130 and "Go on with the same command and --resume auto" in errors, errors
+    assert stopped.returncode == 130 and "Continue with the same command and --resume auto" in errors, errors
     resumed = start()
     _, errors = resumed.communicate(timeout=120)
     assert resumed.returncode == 0, errors

@@ -49,6 +49,7 @@ def test_log(learn: Learn, capsys: pytest.CaptureFixture[str]) -> None:
     )
     assert log[COLUMNS[3:-2]].map(lambda value: isinstance(value, float) and value >= 0).all(axis=None)
     assert log["reward"].isna().all()  # of self-critical stages only
+    assert (log["grad_norm"] > 0).all()
     out = capsys.readouterr().out
     assert re.search(
         r"^frozen 1/2 +loss \d.* val \d.* BLEU-4 .*CIDEr .*distinct +\d+% .*img/s +\d+ min of training left",
@@ -65,7 +66,7 @@ def test_checkpoints(learn: Learn) -> None:
     assert best["scores"]["epoch"] == log["epoch"][log["val_cider"].argmax()]
     assert "training" not in best
     progress = last(folder)["training"]["progress"]
-    assert (progress["stage"], progress["total_epochs"], progress["total_steps"]) == (1, 8, 16)
+    assert (progress["stage"], progress["total_epochs"], progress["total_steps"]) == (None, 8, 16)
     assert best["vocab"][:4] == ["<pad>", "<start>", "<end>", "<unk>"] and "circle" in best["vocab"]
 
 
@@ -108,9 +109,9 @@ def test_two_stages(learn: Learn, tmp_path: Path) -> None:
 
 def test_early_stopping(learn: Learn, capsys: pytest.CaptureFixture[str]) -> None:
     folder = learn('--train.stages=[{"name": "still", "epochs": 9, "lr": 1e-12, "patience": 2}]')
-    assert len(read_log(folder)) == 3  # the first is the best so far, then two that are no better
+    assert len(read_log(folder)) == 3  # the first is the best so far, the next two are not better
     assert "stage still: no better validation CIDEr for 2 epochs, stopped early" in capsys.readouterr().out
-    assert last(folder)["training"]["progress"]["stage"] == 1
+    assert last(folder)["training"]["progress"]["stage"] is None
 
 
 def test_early_stopping_ends_the_stage_not_the_run(learn: Learn) -> None:
@@ -118,7 +119,7 @@ def test_early_stopping_ends_the_stage_not_the_run(learn: Learn) -> None:
     assert read_log(learn(f"--train.stages=[{still}, {FROZEN}]"))["stage"].tolist() == ["still"] * 2 + ["frozen"] * 2
 
 
-def test_plateau_halves_the_rate_after_two_epochs_that_are_no_better(learn: Learn) -> None:
+def test_plateau_halves_the_learning_rate_after_two_epochs_without_improvement(learn: Learn) -> None:
     folder = learn(
         '--train.stages=[{"name": "flat", "epochs": 7, "lr": 1e-12, "patience": 9, "schedule": "plateau", "warmup": 0}]'
     )
@@ -148,7 +149,7 @@ def test_what_is_refused_leaves_an_earlier_run_alone(learn: Learn, refused: Refu
 
 
 @pytest.mark.parametrize("stage", [FROZEN, LEARNING], ids=["cached", "learning"])
-def test_a_few_bad_images_are_named_and_skipped(
+def test_a_few_bad_images_are_reported_and_skipped(
     learn: Learn, photos: Photos, stage: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = learn(*photos(3), f"--train.stages=[{stage}]")
@@ -157,7 +158,7 @@ def test_a_few_bad_images_are_named_and_skipped(
     assert read_log(folder)["step"].tolist() == [3, 6]  # 67 images in steps of 32
 
 
-def test_more_than_a_twentieth_of_bad_images_stops_before_training(refused: Refused, photos: Photos) -> None:
+def test_more_than_5_percent_of_bad_images_stop_the_run_before_training(refused: Refused, photos: Photos) -> None:
     error = refused(*photos(4))
     assert "4 of 70 images cannot be used (more than 5%)" in error and "0.jpg: not an image" in error
 
@@ -186,8 +187,8 @@ def test_the_log_of_a_run_whose_checkpoints_are_gone_is_not_mixed_up(learn: Lear
     assert contents(moved) == {name: data for name, data in before.items() if not name.endswith(".pth")}
 
 
-def test_an_earlier_run_goes_on_with_its_own_files(learn: Learn) -> None:
-    """As the message says that moves them: --resume previous_runs/.../checkpoints_last.pth."""
+def test_an_earlier_run_continues_with_its_own_files(learn: Learn) -> None:
+    """With --resume previous_runs/.../checkpoints_last.pth, as the message says when they are moved."""
     longer = f"--train.stages=[{FROZEN}, {FROZEN.replace('frozen', 'more')}]"
     first, folder = read_log(learn()), learn("--train.seed=1")
     second = contents(folder)
@@ -201,13 +202,13 @@ def test_an_earlier_run_goes_on_with_its_own_files(learn: Learn) -> None:
     assert second in [contents(path) for path in (folder / "previous_runs").iterdir()]
 
 
-def test_resume_auto_starts_afresh_where_there_is_nothing(learn: Learn, capsys: pytest.CaptureFixture[str]) -> None:
+def test_resume_auto_starts_a_new_run_where_there_is_none(learn: Learn, capsys: pytest.CaptureFixture[str]) -> None:
     folder = learn("--resume=auto")
     assert "--resume auto: no checkpoints_last.pth in" in capsys.readouterr().out
     assert contents(folder).keys() == FILES
 
 
-def test_resume_of_a_finished_run_says_so_and_changes_nothing(learn: Learn, capsys: pytest.CaptureFixture[str]) -> None:
+def test_resuming_a_finished_run_changes_nothing(learn: Learn, capsys: pytest.CaptureFixture[str]) -> None:
     before = contents(learn())
     assert contents(learn("--resume=auto")) == before
     assert "nothing to do" in capsys.readouterr().out
@@ -219,29 +220,29 @@ def test_resume_refuses(learn: Learn, refused: Refused, tiny_data: Path, tmp_pat
     other = tmp_path / "other.csv"
     other.write_text((tiny_data / "captions.csv").read_text().replace("There is", "Here is"))
     assert "missing.pth: no such file" in refused("--resume=missing.pth")
-    assert "can caption but not go on training" in refused(f"--resume={folder / 'checkpoints.pth'}")
+    assert "this checkpoint has no training state" in refused(f"--resume={folder / 'checkpoints.pth'}")
     assert "other.csv has changed since the run began" in refused("--resume=auto", f"--data.captions_file={other}")
     error = refused("--resume=auto", "--decoder.hidden_size=9", "--train.seed=1")
     assert "decoder.hidden_size" in error and "train.seed" in error
     assert contents(folder) == before
 
 
-def test_a_run_can_go_on_with_a_lower_learning_rate(learn: Learn, interrupted: Interrupted) -> None:
-    """What the advice against a loss that is not finite says."""
+def test_a_run_can_continue_with_a_lower_learning_rate(learn: Learn, interrupted: Interrupted) -> None:
+    """As the error message about a loss that is not finite advises."""
     stage = '{{"name": "frozen", "epochs": 3, "lr": {}, "schedule": "plateau", "warmup": 0}}'
     interrupted(4, f"--train.stages=[{stage.format(0.01)}]")
     folder = learn(f"--train.stages=[{stage.format(0.002)}]", "--resume=auto")
     assert read_log(folder)["lr"].tolist() == pytest.approx([0.01, 0.002, 0.002])
 
 
-def test_other_layers_cannot_begin_to_learn_within_a_stage(interrupted: Interrupted, refused: Refused) -> None:
+def test_the_trained_layers_cannot_change_within_a_stage(interrupted: Interrupted, refused: Refused) -> None:
     interrupted(1, f"--train.stages=[{LEARNING}]")
-    assert "leave its encoder_lr and encoder_from" in refused(
+    assert "Leave its encoder_lr and encoder_from" in refused(
         f"--train.stages=[{FROZEN.replace('frozen', 'learning')}]", "--resume=auto"
     )
 
 
-def test_main_runs_in_a_thread_and_leaves_signals_as_they_were(learn: Learn) -> None:
+def test_train_runs_in_a_thread_and_restores_signal_handlers(learn: Learn) -> None:
     before = [signal.getsignal(name) for name in (signal.SIGINT, signal.SIGTERM)]
     folder = learn()
     assert [signal.getsignal(name) for name in (signal.SIGINT, signal.SIGTERM)] == before
@@ -251,11 +252,30 @@ def test_main_runs_in_a_thread_and_leaves_signals_as_they_were(learn: Learn) -> 
     assert contents(folder.with_name("thread")).keys() == FILES
 
 
-def test_best_is_found_again_where_somebody_took_it_away(learn: Learn, interrupted: Interrupted, folder: Path) -> None:
+def test_the_best_epoch_is_found_again_if_its_checkpoint_was_removed(
+    learn: Learn, interrupted: Interrupted, folder: Path
+) -> None:
     interrupted(5)
     (folder / "checkpoints.pth").unlink()
     learn("--resume=auto")
     assert load_checkpoint(folder / "checkpoints.pth")["scores"]["epoch"] == 2
+
+
+def test_torchrun_is_refused_before_anything_is_written(
+    refused: Refused, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert "start it with python instead of torchrun" in refused()
+    assert not folder.exists()
+
+
+def test_precision_of_matrix_products_is_set_for_the_run(learn: Learn, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+    monkeypatch.setattr("training.run.train", lambda *_: seen.append(torch.get_float32_matmul_precision()))
+    for precision in ("fp32", "bf16"):
+        with pytest.raises(AttributeError):  # there is no result to report
+            learn(f"--train.precision={precision}")
+    assert seen == ["highest", "medium"]
 
 
 def test_user_errors_are_not_swallowed_by_main() -> None:

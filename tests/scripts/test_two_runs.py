@@ -7,12 +7,11 @@ from tests.support.process_runs import CALLS_PER_EPOCH, ENCODER_STAGE, At
 
 
 def test_the_second_is_refused_until_the_first_has_ended(process_run, uninterrupted) -> None:
-    """It changes nothing, and may go on as soon as the first was killed, the loader's workers or not."""
+    """It changes nothing, and can resume as soon as the first was killed, even if the loader's workers still run."""
     run, second = (process_run(ENCODER_STAGE, "--data.workers=2") for _ in range(2))
     second.output = run.output.with_name("second.txt")  # the first may still be writing to its own
-    first = run.start(
-        At("training.objectives.caption_loss", 3 * CALLS_PER_EPOCH + 2, "SIGSTOP")
-    )  # when pictures are being decoded
+    # while workers decode images
+    first = run.start(At("training.objectives.caption_loss", 3 * CALLS_PER_EPOCH + 2, "SIGSTOP"))
     deadline = time.monotonic() + 60
     while not (run.path / "loss_log.txt").exists() or (run.path / "loss_log.txt").read_text().count("\n") < 4:
         assert first.is_alive() and time.monotonic() < deadline, run.text()

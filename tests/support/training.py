@@ -22,7 +22,7 @@ from utils import load_checkpoint
 FILES = {"checkpoints.pth", "checkpoints_last.pth", "loss_log.txt", "resolved_config.yaml"}
 COLUMNS = [
     *("stage", "epoch", "step", "train_loss", "val_loss", "val_bleu4", "val_cider", "distinct", "lr"),
-    *("seconds", "images_per_second", "reward"),
+    *("seconds", "images_per_second", "reward", "grad_norm"),
 ]
 CLOCK = ["seconds", "images_per_second"]
 FROZEN = '{"name": "frozen", "epochs": 2, "lr": 0.01}'

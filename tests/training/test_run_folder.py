@@ -1,28 +1,41 @@
-"""The files of a run: what killed runs leave behind. What becomes of earlier runs is in test_train.py."""
+"""The files of a run: locking, moving, and what killed runs leave. How train.py uses them is in tests/scripts."""
 
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 
 from cli import UserError
-from models.quantize import shrink
+from config import Config
+from models.quantize import quantize
 from tests.support.helpers import ROOT
-from training.run_folder import BEST, LOCK, claim, find_resume, load_best, sweep
+from training.progress import Progress
+from training.run_folder import BEST, LAST, LOCK, LOG, RESOLVED, claim, keep_previous, load_best, prepare_folder
 from utils import load_checkpoint, save_checkpoint
 
 
-def test_unfinished_checkpoints_of_killed_runs_are_swept_away(tmp_path: Path) -> None:
-    others = {
-        "checkpoints.pth",
-        "mine.tmp",
-        ".resnet50_keras.pth.4711.tmp",
-    }  # the last one tools.convert_keras may be writing
+def test_temporary_files_of_killed_runs_are_removed(tmp_path: Path, tiny_config: Callable[..., Config]) -> None:
+    others = {"mine.tmp", ".resnet50_keras.pth.4711.tmp"}  # tools.convert_keras may be writing the last one
     for name in (".checkpoints_last.pth.4711.tmp", ".checkpoints.pth.4711.tmp", ".loss_log.txt.4711.tmp", *others):
         (tmp_path / name).write_bytes(b"...")
-    sweep(tmp_path)
-    assert {path.name for path in tmp_path.iterdir()} == others
+    prepare_folder(tmp_path, None, tiny_config(), Progress(stage="tiny"))
+    assert {path.name for path in tmp_path.iterdir()} == {*others, RESOLVED}
+
+
+def test_files_of_an_earlier_run_are_moved_and_nothing_else(tmp_path: Path) -> None:
+    (tmp_path / RESOLVED).touch()
+    (tmp_path / "curve.png").touch()
+    assert keep_previous(tmp_path) is None  # a run that ended before its first epoch: nothing worth keeping
+    for name in (BEST, LOG):
+        (tmp_path / name).touch()
+    target = keep_previous(tmp_path)
+    assert target and {path.name for path in target.iterdir()} == {BEST, LOG, RESOLVED}
+    assert {path.name for path in tmp_path.iterdir()} == {"curve.png", "previous_runs"}
+    (tmp_path / LAST).touch()
+    other = keep_previous(tmp_path)
+    assert other and other != target
 
 
 def test_a_folder_is_claimed_by_one_run_at_a_time_and_left_as_it_was(tmp_path: Path) -> None:
@@ -30,7 +43,7 @@ def test_a_folder_is_claimed_by_one_run_at_a_time_and_left_as_it_was(tmp_path: P
     for _ in range(2):
         with (
             claim(folder),
-            pytest.raises(UserError, match=r"--output_dir .*new: another run is writing there\. Name another"),
+            pytest.raises(UserError, match=r"--output_dir .*new: another run is writing there\. Choose another"),
             claim(folder),
         ):
             pass
@@ -49,37 +62,21 @@ def test_git_does_not_see_the_lock() -> None:
     assert ignored.stdout.split() == [LOCK, f"runs/a/{LOCK}"]
 
 
-def test_find_resume(tmp_path: Path) -> None:
-    assert find_resume(None, tmp_path) is None and find_resume("auto", tmp_path) is None
-    (tmp_path / "checkpoints_last.pth").touch()
-    assert find_resume(None, tmp_path) is None
-    assert (
-        find_resume("auto", tmp_path)
-        == find_resume(str(tmp_path / "checkpoints_last.pth"), Path())
-        == tmp_path / "checkpoints_last.pth"
-    )
-    with pytest.raises(UserError, match=r"--resume nowhere.*: no such file.*auto"):
-        find_resume("nowhere", tmp_path)
-
-
-def test_ctrl_c_while_a_checkpoint_is_written_is_no_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def save(*_: object) -> None:
-        try:
-            raise KeyboardInterrupt
-        finally:
-            raise RuntimeError("unexpected pos 768 vs 662")  # what torch's writer makes of it
-
-    monkeypatch.setattr("torch.save", save)
-    with pytest.raises(KeyboardInterrupt):
-        save_checkpoint(tmp_path / "a.pth", {})
-    assert not list(tmp_path.iterdir())
-
-
-def test_a_best_checkpoint_that_was_made_small_still_begins_a_stage(tiny_checkpoint: Path, tmp_path: Path) -> None:
+def test_a_quantized_best_checkpoint_can_start_a_stage(tiny_checkpoint: Path, tmp_path: Path) -> None:
     checkpoint = load_checkpoint(tiny_checkpoint)
-    save_checkpoint(tmp_path / BEST, shrink(checkpoint))
+    save_checkpoint(tmp_path / BEST, quantize(checkpoint))
     scores = checkpoint["scores"]
-    weights = load_best(tmp_path, scores["epoch"], scores["val_cider"])
+    progress = Progress(stage=None, best_epoch=scores["epoch"], best_cider=scores["val_cider"])
+    weights = load_best(tmp_path, progress)
     assert weights
     for name, tensor in checkpoint["model"].items():
         torch.testing.assert_close(weights[name], tensor, rtol=0, atol=max(1e-6, 0.02 * tensor.abs().max().item()))
+
+
+def test_only_the_best_checkpoint_of_this_run_is_loaded(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    progress = Progress(stage=None, best_epoch=1, best_cider=0.5)
+    assert load_best(tmp_path, progress) is None
+    checkpoint = load_checkpoint(tiny_checkpoint)
+    for scores in ({"val_cider": 0.5, "epoch": 1}, {"val_cider": 0.5, "epoch": 2}, {"val_cider": 0.4, "epoch": 1}):
+        save_checkpoint(tmp_path / BEST, checkpoint | {"scores": scores})
+        assert (load_best(tmp_path, progress) is None) == (scores != {"val_cider": 0.5, "epoch": 1})

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from config import Config, StageConfig, TrainConfig
+from config import Config, StageConfig
 from data.dataset import Batch
 from data.packing import pack
 from data.vocab import END_ID, Vocabulary
@@ -13,10 +13,11 @@ from evaluation.cider import CiderReward
 from models.captioner import Captioner
 from models.decoding import sample
 from tests.support.helpers import DECODERS, tiny_decoder
+from tests.support.stages import make_stage
 from training.engine import train_one_epoch
-from training.optim import build_optimizer
 from training.progress import Progress
 from training.self_critical import self_critical
+from training.stage import Stage
 
 CAPTIONS = {
     "dog.jpg": ["a brown dog runs", "the dog is running fast"],
@@ -35,6 +36,11 @@ def make(tiny_config: Callable[..., Config], name: str) -> tuple[Captioner, Batc
     return captioner, Batch(features, pack([[]]), list(CAPTIONS))  # the references are not read
 
 
+def stage_of(captioner: Captioner, batch: Batch, config: StageConfig, steps: int = 1) -> Stage:
+    visual = dict(zip(batch.names, batch.visual, strict=True))
+    return make_stage(captioner, config, CAPTIONS, lambda name, _seed: visual[name], steps=steps)
+
+
 def mean_reward(captioner: Captioner, batch: Batch) -> float:
     reward, words = CiderReward(CAPTIONS), captioner.vocabulary.words
     drawn = sample(captioner.eval().decoder, batch.visual, 200, torch.Generator().manual_seed(7), 6)
@@ -51,11 +57,7 @@ def test_reward_rises(tiny_config: Callable[..., Config], name: str) -> None:
     captioner, batch = make(tiny_config, name)
     before = mean_reward(captioner, batch)
     stage = StageConfig(epochs=1, lr=1e-2, samples=20)
-    optimizer, scaler = build_optimizer(captioner, stage, 0.0), torch.amp.GradScaler("cpu", enabled=False)
-    objective = self_critical(CAPTIONS, stage.samples, torch.float32)
-    numbers = train_one_epoch(
-        captioner, captioner, objective, [batch] * 60, 60, optimizer, scaler, stage, TrainConfig(), Progress()
-    )
+    numbers = train_one_epoch(stage_of(captioner, batch, stage, steps=60), [batch] * 60, Progress(stage="scst"))
     assert captioner.decoder.training
     after = mean_reward(captioner, batch)
     assert after > 2 * before
@@ -82,12 +84,8 @@ def test_infinite_logits_stop_training(tiny_config: Callable[..., Config]) -> No
     captioner, batch = make(tiny_config, "lstm")
     batch.visual[0] = torch.inf
     stage = StageConfig(epochs=1, samples=2)
-    optimizer, scaler = build_optimizer(captioner, stage, 0.0), torch.amp.GradScaler("cpu", enabled=False)
-    objective = self_critical(CAPTIONS, stage.samples, torch.float32)
     with pytest.raises(FloatingPointError, match="logits are not finite; stopped at epoch 1, step 1"):
-        train_one_epoch(
-            captioner, captioner, objective, [batch], 1, optimizer, scaler, stage, TrainConfig(), Progress()
-        )
+        train_one_epoch(stage_of(captioner, batch, stage), [batch], Progress(stage="scst"))
 
 
 def test_sentences_that_are_worth_the_same_teach_nothing(tiny_config: Callable[..., Config]) -> None:

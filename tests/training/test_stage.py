@@ -1,0 +1,90 @@
+"""A stage is set up whole, and restored from a checkpoint's training state without a difference."""
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+
+from cli import UserError
+from config import Config, StageConfig
+from data.dataset import Flickr8kDataset, collate
+from models.captioner import Captioner
+from tests.support.helpers import assert_same
+from tests.support.stages import CAPTIONS, make_stage
+from training.engine import train_one_epoch
+from training.progress import Progress
+from training.stage import Stage, restore, saved_random_state, training_state
+
+
+@pytest.fixture
+def stage_of(captioner: Captioner, dataset: Flickr8kDataset) -> Callable[[StageConfig], Stage]:
+    return lambda config: make_stage(copy.deepcopy(captioner), config, CAPTIONS, dataset.load, ema=0.9)
+
+
+def train(stage: Stage, dataset: Flickr8kDataset, steps: int) -> None:
+    progress = Progress(stage=stage.config.name)
+    for _ in range(steps):
+        train_one_epoch(stage, [collate([dataset[0], dataset[2]])], progress)
+
+
+def test_a_restored_stage_goes_on_as_if_nothing_had_happened(
+    stage_of: Callable[[StageConfig], Stage], dataset: Flickr8kDataset
+) -> None:
+    config = StageConfig(lr=0.01)
+    stage = stage_of(config)
+    train(stage, dataset, 3)
+    state = copy.deepcopy(training_state(stage, finished=False))
+    averaged = copy.deepcopy(stage.averaged.state_dict())
+    train(stage, dataset, 3)  # with dropout, so that the random state counts
+    resumed = stage_of(config)
+    resumed.averaged.load_state_dict(averaged)
+    restore(resumed, state)
+    train(resumed, dataset, 3)
+    assert_same(dict(resumed.captioner.state_dict()), dict(stage.captioner.state_dict()))
+    assert_same(resumed.optimizer.state_dict()["state"], stage.optimizer.state_dict()["state"])
+
+
+def test_a_restored_stage_keeps_its_own_learning_rate(stage_of: Callable[[StageConfig], Stage]) -> None:
+    state = training_state(stage_of(StageConfig(lr=0.01)), finished=False)
+    stage = stage_of(StageConfig(lr=0.002))
+    restore(stage, copy.deepcopy(state))
+    assert {group["peak"] for group in stage.optimizer.param_groups} == {0.002}
+
+
+def test_a_finished_run_has_no_optimizer_to_restore(
+    stage_of: Callable[[StageConfig], Stage], dataset: Flickr8kDataset
+) -> None:
+    stage = stage_of(StageConfig(lr=0.01))
+    train(stage, dataset, 2)
+    added = stage_of(StageConfig(name="added"))
+    restore(added, training_state(stage, finished=True))
+    assert not added.optimizer.state
+    assert_same(dict(added.captioner.state_dict()), dict(stage.captioner.state_dict()))
+
+
+def test_other_layers_cannot_be_restored(stage_of: Callable[[StageConfig], Stage]) -> None:
+    state = training_state(stage_of(StageConfig(encoder_lr=0.1, encoder_from=4)), finished=False)
+    with pytest.raises(UserError, match=r"stage 'frozen' trained other layers.*Leave its encoder_lr and encoder_from"):
+        restore(stage_of(StageConfig()), state)
+
+
+def test_old_checkpoints_of_more_gpus_can_be_resumed() -> None:
+    """They hold a list of the states of all GPUs."""
+    cpu, *gpus = (torch.full((1,), number) for number in range(5))
+    old: dict[str, Any] = {"rng": cpu, "cuda_rng": gpus}
+    assert saved_random_state(old, torch.device("cuda:2")) == {"cpu": cpu, "cuda": gpus[2]}
+    assert saved_random_state(old, torch.device("cuda")) == {"cpu": cpu, "cuda": gpus[0]}
+    assert saved_random_state({**old, "cuda_rng": gpus[:1]}, torch.device("cuda:2")) == {"cpu": cpu, "cuda": gpus[0]}
+    assert saved_random_state({**old, "cuda_rng": []}, torch.device("cuda:2")) == {"cpu": cpu}
+    assert saved_random_state({"rng": {"cpu": cpu}}, torch.device("cuda")) == {"cpu": cpu}
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_only_the_state_of_the_gpu_that_trains_is_saved(
+    tiny_config: Callable[..., Config], captioner: Captioner
+) -> None:
+    stage = make_stage(copy.deepcopy(captioner).to("cuda"), StageConfig(), CAPTIONS, lambda *_: torch.zeros(4, 2048))
+    state = training_state(stage, finished=False)["rng"]
+    assert state.keys() == {"cpu", "cuda"} and torch.equal(state["cuda"], torch.cuda.get_rng_state("cuda"))

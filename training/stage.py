@@ -1,0 +1,103 @@
+"""A stage of training as one value: data, objective, optimizer and EMA; and its state as a checkpoint holds it."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+import torch
+
+from cli import UserError
+from config import StageConfig
+from models.captioner import Captioner
+from training.objectives import Objective, teacher_forcing
+from training.optim import EMA, build_optimizer
+from training.self_critical import self_critical
+from training.stage_data import StageData, prepare_data
+from utils import pick_precision, random_state, set_random_state
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Everything that the epochs of one stage need."""
+
+    config: StageConfig
+    captioner: Captioner  # the weights that are trained
+    ema: EMA | None  # None where train.ema is 0
+    data: StageData
+    objective: Objective
+    optimizer: torch.optim.Optimizer
+    scaler: torch.amp.GradScaler  # does nothing unless training in fp16
+
+    @property
+    def averaged(self) -> Captioner:
+        """What is validated and saved: the EMA of the weights, or the weights themselves where train.ema is 0."""
+        return self.captioner if self.ema is None else self.ema.captioner
+
+
+def set_up_stage(captioner: Captioner, table: pd.DataFrame, stage: StageConfig) -> Stage:
+    """Prepare ``captioner`` and the data for the first step of ``stage``; draws no random numbers.
+
+    Raises:
+        UserError: too many images cannot be read.
+    """
+    config = captioner.config
+    dtype = pick_precision(config.train.precision, captioner.device)
+    optimizer = build_optimizer(captioner, stage, config.train.weight_decay)
+    captioner.set_dropout(config.decoder.dropout if stage.dropout is None else stage.dropout)
+    ema = EMA(captioner, config.train.ema) if config.train.ema > 0 else None
+    data = prepare_data(captioner, table, stage)
+    objective = self_critical(data.references, stage.samples, dtype) if stage.samples else teacher_forcing(stage, dtype)
+    scaler = torch.amp.GradScaler(captioner.device.type, enabled=dtype == torch.float16)
+    return Stage(stage, captioner, ema, data, objective, optimizer, scaler)
+
+
+def training_state(stage: Stage, *, finished: bool) -> dict[str, Any]:
+    """What ``restore`` needs besides the averaged weights, which are the checkpoint's model.
+
+    Args:
+        finished: the run is; a stage that is added later starts with an optimizer of its own.
+    """
+    return {
+        "model": stage.captioner.state_dict(),  # tensors shared with the EMA are stored once
+        "optimizer": None if finished else stage.optimizer.state_dict(),
+        "scaler": None if finished else stage.scaler.state_dict(),
+        "rng": random_state(stage.captioner.device),
+    }
+
+
+def restore(stage: Stage, state: dict[str, Any]) -> None:
+    """Bring a stage that was just set up, from a checkpoint's captioner, to where ``training_state`` was taken.
+
+    Raises:
+        UserError: other layers are trained than before.
+    """
+    if "model" in state:  # else an old checkpoint without EMA
+        stage.captioner.load_state_dict(state["model"])
+    if state["optimizer"] is not None:
+        _load_optimizer(stage, state["optimizer"])
+        if state["scaler"]:  # {} where it was disabled
+            stage.scaler.load_state_dict(state["scaler"])
+    set_random_state(saved_random_state(state, stage.captioner.device), stage.captioner.device)
+
+
+def saved_random_state(state: dict[str, Any], device: torch.device) -> dict[str, torch.Tensor]:
+    """The random state in a checkpoint. Older ones hold those of all GPUs, of which there may be fewer now."""
+    if isinstance(state["rng"], dict):
+        return dict(state["rng"])
+    gpus = state["cuda_rng"]
+    number = device.index or 0
+    return {"cpu": state["rng"], **({"cuda": gpus[number if number < len(gpus) else 0]} if gpus else {})}
+
+
+def _load_optimizer(stage: Stage, state: dict[str, Any]) -> None:
+    """Take over the checkpoint's moments, but not its learning rates and weight decay, which may have changed."""
+    rates = [{"peak": group["peak"], "weight_decay": group["weight_decay"]} for group in stage.optimizer.param_groups]
+    try:
+        stage.optimizer.load_state_dict(state)
+    except ValueError as error:
+        raise UserError(
+            f"--resume: stage '{stage.config.name}' trained other layers before. "
+            "Leave its encoder_lr and encoder_from as they were"
+        ) from error
+    for group, kept in zip(stage.optimizer.param_groups, rates, strict=True):
+        group.update(kept)
