@@ -35,7 +35,7 @@ from demo.serving import (
 )
 from demo.uploads import MAX_UPLOAD_BYTES, UploadError
 from gallery import heatmap
-from gallery.pictures import PAGE_SIDE, file_name, thumbnail
+from gallery.jpegs import PAGE_SIDE, file_name, thumbnail
 from models.captioner import Captioner
 from models.pretrained import PRETRAINED
 from utils import use_device

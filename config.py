@@ -16,7 +16,7 @@ from typing import Any, ClassVar, Literal
 import yaml
 
 from cli import OptionParser, UserError
-from options import add_options, build, leaves, merge, nested, option, read_yaml, section, suggest
+from config_parser import add_options, build, leaves, merge, nested, option, read_yaml, section, suggest
 
 DEFAULT_CONFIG = Path(__file__).with_name("config.yaml")
 ORIGINAL_LAYOUT = ("imagenet", "bundled")  # weights in the layout of the original paper

@@ -19,8 +19,8 @@ from cli import OptionParser, UserError, atomic_open, run_script
 from config import Config
 from data.images import ImageError, find_images, load_image
 from evaluation.split import add_captioner_options, add_split_options, open_split
+from gallery.jpegs import file_name, save_images
 from gallery.page import Entry, captions_json, render_page
-from gallery.pictures import file_name, save_images
 from models.captioner import Captioner
 from models.pretrained import PRETRAINED, find_checkpoint
 from utils import use_device

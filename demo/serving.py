@@ -11,8 +11,8 @@ from pathlib import Path
 from PIL import Image
 
 from demo.uploads import read_upload
+from gallery.jpegs import CAPTIONED_SIDE, thumbnail, with_caption
 from gallery.page import Entry, captions_json, printable
-from gallery.pictures import CAPTIONED_SIDE, thumbnail, with_caption
 from models.captioner import Candidate, Captioner
 
 SAMPLES = 5  # captions sampled per image; the most probable is its caption

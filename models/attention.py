@@ -12,7 +12,8 @@ from torch import nn
 from config import AttentionConfig
 from data.packing import PackedTokens
 from data.vocab import PAD_ID
-from models.decoder import WordDecoder, open_forget_gate, run_lstm
+from models.interfaces import WordDecoder
+from models.model import open_forget_gate, run_lstm
 
 
 @dataclass
@@ -35,7 +36,7 @@ class Memory:
         return cls(keys, values)
 
     def select(self, index: torch.Tensor, per_image: int) -> "Memory":
-        """The memory of the sequences ``index`` (N',), see ``models.decoder.State``.
+        """The memory of the sequences ``index`` (N',), see ``models.interfaces.State``.
 
         As images keep their order, an equal number of groups means the same groups: then nothing is copied, and no
         value is read from the device.
@@ -76,7 +77,7 @@ class AttentionState:
     lstm: tuple[torch.Tensor, torch.Tensor]
 
     def select(self, index: torch.Tensor, per_image: int) -> "AttentionState":
-        """The state of the sequences ``index`` (N',); see ``models.decoder.State``."""
+        """The state of the sequences ``index`` (N',); see ``models.interfaces.State``."""
         hidden, cell = self.lstm
         lstm = (hidden.index_select(1, index), cell.index_select(1, index))
         return AttentionState(self.memory.select(index, per_image), lstm)

@@ -21,9 +21,8 @@ from data.features import FeatureCache
 from data.packing import PackedTokens
 from data.transforms import Transform
 from data.vocab import Vocabulary, word_of_token
-from models.decoder import WordDecoder
 from models.decoding import Hypothesis, attention_per_word, generate, sample
-from models.encoder import Encoder
+from models.interfaces import Encoder, WordDecoder
 from utils import autocast, load_checkpoint, pick_precision
 
 

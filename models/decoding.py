@@ -11,7 +11,7 @@ import torch
 
 from data.packing import pack
 from data.vocab import END_ID, PAD_ID, START_ID, UNK_ID
-from models.decoder import WordDecoder
+from models.interfaces import WordDecoder
 
 NEVER = [PAD_ID, START_ID, UNK_ID]  # never generated
 

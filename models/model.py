@@ -9,14 +9,14 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 from torchvision.models import resnet50
 
 from config import LSTMConfig, ResNet50Config
 from data.packing import PackedTokens
 from data.transforms import Transform
 from data.vocab import PAD_ID
-from models.decoder import WordDecoder, open_forget_gate, run_lstm
-from models.encoder import Encoder
+from models.interfaces import Encoder, WordDecoder
 from models.weights import load_resnet50
 
 STRIDE = 32  # pixels per grid position
@@ -100,7 +100,7 @@ class LSTMState:
     cell: torch.Tensor
 
     def select(self, index: torch.Tensor, per_image: int) -> "LSTMState":
-        """The state of the sequences ``index`` (N',); see ``models.decoder.State``."""
+        """The state of the sequences ``index`` (N',); see ``models.interfaces.State``."""
         return LSTMState(self.hidden.index_select(1, index), self.cell.index_select(1, index))
 
 
@@ -134,3 +134,29 @@ class DecoderRNN(WordDecoder):
         embedded = self.dropout(self.embed(tokens.tokens))  # (N, T, E)
         hidden, lstm = run_lstm(self.lstm, embedded, (state.hidden, state.cell), tokens)  # (N, T, H)
         return self.output(self.dropout(tokens.rows(hidden))), LSTMState(*lstm), None
+
+
+def run_lstm(
+    lstm: nn.LSTM, x: torch.Tensor, state: tuple[torch.Tensor, torch.Tensor], tokens: PackedTokens
+) -> tuple[torch.Tensor, tuple[torch.Tensor, torch.Tensor]]:
+    """Run ``lstm`` over x (N, T, E) from ``state``, two tensors (1, N, H).
+
+    Returns:
+        hidden states (N, T, H), zero at the padding, and the state after the last token of each sequence.
+    """
+    if tokens.index is None:  # a single step: nothing to pack
+        hidden, state = lstm(x, state)
+        return hidden, state
+    lengths = tokens.lengths.clamp(min=1)  # an LSTM cannot read an empty sequence; nobody reads its result
+    packed, state = lstm(pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False), state)
+    return pad_packed_sequence(packed, batch_first=True, total_length=x.shape[1])[0], state
+
+
+def open_forget_gate(lstm: nn.LSTM) -> None:
+    """Start ``lstm`` with its forget gate open (Gers et al. 2000; Jozefowicz et al. 2015, section 5).
+
+    PyTorch starts it half closed: after eight words 0.4 % of what was read of the image would be left.
+    """
+    size = lstm.hidden_size
+    with torch.no_grad():
+        lstm.get_parameter("bias_ih_l0")[size : 2 * size].fill_(2.0)

@@ -15,7 +15,7 @@ from config import TransformerConfig
 from data.packing import PackedTokens
 from data.vocab import PAD_ID
 from models.attention import Memory, attend, mean_of_heads
-from models.decoder import WordDecoder
+from models.interfaces import WordDecoder
 
 KeysValues = tuple[torch.Tensor, torch.Tensor]  # (N, heads, T, E / heads) each
 
@@ -29,7 +29,7 @@ class TransformerState:
     length: int = 0  # T, tokens read so far
 
     def select(self, index: torch.Tensor, per_image: int) -> "TransformerState":
-        """The state of the sequences ``index`` (N',); see ``models.decoder.State``."""
+        """The state of the sequences ``index`` (N',); see ``models.interfaces.State``."""
         cache = [(keys[index], values[index]) for keys, values in self.cache]
         return TransformerState([memory.select(index, per_image) for memory in self.memories], cache, self.length)
 

@@ -14,7 +14,7 @@ MAX_LINES = 350
 SOURCE = {".py", ".yaml", ".yml", ".toml", ".j2", ".css", ".js"}
 LAYERS = [  # a module imports only modules of its own folder and of the layers before its own
     ("cli",),
-    ("options",),
+    ("config_parser",),
     ("utils", "config"),
     ("data",),
     ("models",),

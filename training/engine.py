@@ -1,7 +1,7 @@
 """The training loop, from top to bottom: stages -> epochs -> steps, then validation, checkpoints and the log.
 
 ``train`` runs the stages, ``train_and_validate`` an epoch of one, ``train_one_epoch`` its steps. What a stage consists
-of is in stage.py, the rules that end it are in progress.py, the order in which files are written is in run_folder.py.
+of is in stage_setup.py, the rules that end it are in progress.py, the order in which files are written is in run_folder.py.
 """
 
 import math
@@ -24,7 +24,7 @@ from training.objectives import caption_loss
 from training.optim import lr_factor
 from training.progress import Progress
 from training.run_folder import LOG, Saver, load_best
-from training.stage import Stage, set_up_stage
+from training.stage_setup import Stage, set_up_stage
 
 
 def train(stage: Stage, progress: Progress, table: pd.DataFrame, saver: Saver) -> Progress:

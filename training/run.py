@@ -16,7 +16,7 @@ from training.interrupt import Interrupted
 from training.progress import Progress
 from training.resume import find_resume, fingerprint, load_resume
 from training.run_folder import BEST, Saver, prepare_folder
-from training.stage import Stage, restore, set_up_stage
+from training.stage_setup import Stage, restore, set_up_stage
 from utils import peak_memory, pick_precision, seed_everything, use_device
 
 

@@ -35,7 +35,7 @@ from cli import UserError, atomic_open
 from config import Config, config_to_dict
 from training.loss_log import trim_log
 from training.progress import Progress
-from training.stage import Stage, training_state
+from training.stage_setup import Stage, training_state
 from utils import load_checkpoint, save_checkpoint
 
 BEST, LAST, LOG, RESOLVED = "checkpoints.pth", "checkpoints_last.pth", "loss_log.txt", "resolved_config.yaml"

@@ -16,7 +16,7 @@ from utils import load_checkpoint, save_checkpoint
 
 ROOT = Path(__file__).parents[2]
 NEEDED = [  # patterns below ROOT; of a folder that the demo imports, all modules
-    *("app.py", "cli.py", "config.py", "utils.py"),
+    *("app.py", "cli.py", "config.py", "config_parser.py", "utils.py"),
     *("data/*.py", "models/*.py", "evaluation/*.py", "gallery/*", "demo/*.py"),
     *("config.yaml", "captions.csv", f"{DRAWINGS_DIR}/*.jpg", ".streamlit/config.toml"),
     *("requirements.txt", "requirements-demo.txt", "constraints.txt", "LICENSE"),
@@ -41,7 +41,7 @@ def assemble(folder: Path, checkpoint: Path = PRETRAINED) -> list[Path]:
     if checkpoint == PRETRAINED:
         paths += [PRETRAINED, ROOT / "MODEL_CARD.md"]
     else:
-        own = without_paths(load_checkpoint(checkpoint))
+        own = without_paths(load_checkpoint(checkpoint, keep_quantized=True))
     sources = {path.relative_to(ROOT): path for path in paths}
     sources |= {Path(name): ROOT / "demo" / "space" / name for name in ("Dockerfile", "README.md")}
     for name, source in sources.items():

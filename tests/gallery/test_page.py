@@ -10,8 +10,8 @@ import torch
 from PIL import Image
 
 from gallery import heatmap
+from gallery.jpegs import save_images
 from gallery.page import Entry, captions_json, csp_hash, render_page
-from gallery.pictures import save_images
 from models.captioner import Candidate
 from tests.support.hostile import HOSTILE
 from tests.support.html_page import HtmlPage

@@ -12,8 +12,8 @@ from playwright.sync_api import expect
 
 from gallery import heatmap
 from gallery.agreement import MIN_IMAGES
+from gallery.jpegs import save_images
 from gallery.page import Entry, printable, render_page
-from gallery.pictures import save_images
 from inference_visualize import main
 from tests.support.browser import Visit
 from tests.support.helpers import COLOURS, SHAPES, draw

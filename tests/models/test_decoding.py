@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from data.vocab import END_ID, PAD_ID, START_ID, UNK_ID
 from models.attention import Memory
-from models.decoder import WordDecoder
 from models.decoding import Hypothesis, attention_per_word, generate, sample
+from models.interfaces import WordDecoder
 from tests.support.decoders import padded_logits, small_decoder
 from tests.support.helpers import DECODERS
 

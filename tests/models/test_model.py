@@ -11,7 +11,7 @@ from cli import UserError
 from config import ResNet50Config
 from data.vocab import END_ID, PAD_ID, START_ID
 from models.attention import AttentionDecoder
-from models.decoder import WordDecoder
+from models.interfaces import WordDecoder
 from models.model import DecoderRNN, EncoderCNN
 from models.weights import TORCHVISION_WEIGHTS
 from tests.support.decoders import padded_logits, small_decoder

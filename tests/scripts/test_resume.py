@@ -99,7 +99,7 @@ def test_killed_again_and_again_at_random_times(process_run, uninterrupted) -> N
 
 BOUNDARIES = {
     "before the next stage is set up": At("training.stage_data.prepare_data", 2),
-    "after the next stage is set up": At("training.stage.set_up_stage", 2, after=True),
+    "after the next stage is set up": At("training.stage_setup.set_up_stage", 2, after=True),
     "when the next stage is saved": At("training.run_folder.Saver.save_last", 4, after=True),
     "in the next stage": At("training.objectives.caption_loss", 3 * CALLS_PER_EPOCH + 2, "SIGTERM"),
     "in the last validation of a stage": At("training.objectives.caption_loss", 3 * CALLS_PER_EPOCH, "SIGTERM"),

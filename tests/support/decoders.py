@@ -8,7 +8,7 @@ import config
 from data.packing import pack
 from data.vocab import END_ID, PAD_ID
 from models.captioner import build_decoder
-from models.decoder import WordDecoder
+from models.interfaces import WordDecoder
 from tests.support.helpers import tiny_decoder
 
 

@@ -12,8 +12,8 @@ from models.captioner import Captioner
 from training.objectives import teacher_forcing
 from training.optim import EMA, build_optimizer
 from training.self_critical import self_critical
-from training.stage import Stage
 from training.stage_data import StageData
+from training.stage_setup import Stage
 
 CAPTIONS = {
     "dog.jpg": ["a brown dog runs", "the dog is running fast"],

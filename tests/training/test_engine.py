@@ -18,7 +18,7 @@ from training.engine import check_weights, train_one_epoch, validate
 from training.objectives import caption_loss
 from training.optim import lr_factor
 from training.progress import Progress
-from training.stage import Stage
+from training.stage_setup import Stage
 
 MakeStage = Callable[..., Stage]
 

@@ -17,7 +17,7 @@ from tests.support.stages import make_stage
 from training.engine import train_one_epoch
 from training.progress import Progress
 from training.self_critical import self_critical
-from training.stage import Stage
+from training.stage_setup import Stage
 
 CAPTIONS = {
     "dog.jpg": ["a brown dog runs", "the dog is running fast"],

@@ -15,7 +15,7 @@ from tests.support.helpers import assert_same
 from tests.support.stages import CAPTIONS, make_stage
 from training.engine import train_one_epoch
 from training.progress import Progress
-from training.stage import Stage, restore, saved_random_state, training_state
+from training.stage_setup import Stage, restore, saved_random_state, training_state
 
 
 @pytest.fixture

@@ -1,16 +1,51 @@
-"""What all decoders have in common: teacher forcing and one step of decoding read tokens in the same way.
+"""The interfaces of encoders and decoders. How to add one of either: CONTRIBUTING.md.
 
-Shape letters: B images, P grid positions, D encoder width, N sequences, T tokens, M real tokens, V vocabulary, H hidden.
+Shape letters: B images, P grid positions, D encoder width, N sequences, T tokens, M real tokens, V vocabulary.
 """
 
+import hashlib
 from abc import ABC, abstractmethod
 from typing import Any, ClassVar, Protocol, Self
 
 import torch
 from torch import nn
-from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from data.packing import PackedTokens
+from data.transforms import Transform
+
+
+class Encoder(nn.Module, ABC):
+    """Images (B, 3, H, W) -> grid features (B, P, D), row by row: P = rows x columns of ``grid``.
+
+    Attributes:
+        features_size: D.
+        grid: (rows, columns) of the positions for an image that went through ``transform``. Attention maps are drawn
+            over the image in this shape; class tokens and the like are not part of the grid.
+        transform: from an RGB image to the tensor that ``forward`` reads. It is stored in the checkpoint.
+    """
+
+    features_size: int
+    grid: tuple[int, int]
+    transform: Transform
+
+    @abstractmethod
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Normalised images (B, 3, H, W) -> features (B, P, D)."""
+
+    @abstractmethod
+    def learn_from(self, first: int | None) -> None:
+        """Train the stages from ``first`` on (0: everything) and freeze those before it; None freezes everything.
+
+        A frozen part stays in eval mode when the captioner is set to train mode.
+        """
+
+    def fingerprint(self) -> dict[str, Any]:
+        """What distinguishes the features of this encoder from those of others: its kind and a hash of its weights."""
+        digest = hashlib.sha256()
+        for name, tensor in self.state_dict().items():
+            array = tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy()
+            digest.update(name.encode() + array.tobytes())
+        return {"encoder": type(self).__name__, "weights": digest.hexdigest()}
 
 
 class State(Protocol):
@@ -65,29 +100,3 @@ class WordDecoder(nn.Module, ABC):
         """One token further: tokens (N,) -> logits (N, V), the new state, attention weights (N, P) or None."""
         logits, state, weights = self.read(PackedTokens.one_step(tokens), state, attention=attention)
         return logits, state, None if weights is None else weights[:, 0]
-
-
-def run_lstm(
-    lstm: nn.LSTM, x: torch.Tensor, state: tuple[torch.Tensor, torch.Tensor], tokens: PackedTokens
-) -> tuple[torch.Tensor, tuple[torch.Tensor, torch.Tensor]]:
-    """Run ``lstm`` over x (N, T, E) from ``state``, two tensors (1, N, H).
-
-    Returns:
-        hidden states (N, T, H), zero at the padding, and the state after the last token of each sequence.
-    """
-    if tokens.index is None:  # a single step: nothing to pack
-        hidden, state = lstm(x, state)
-        return hidden, state
-    lengths = tokens.lengths.clamp(min=1)  # an LSTM cannot read an empty sequence; nobody reads its result
-    packed, state = lstm(pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False), state)
-    return pad_packed_sequence(packed, batch_first=True, total_length=x.shape[1])[0], state
-
-
-def open_forget_gate(lstm: nn.LSTM) -> None:
-    """Start ``lstm`` with its forget gate open (Gers et al. 2000; Jozefowicz et al. 2015, section 5).
-
-    PyTorch starts it half closed: after eight words 0.4 % of what was read of the image would be left.
-    """
-    size = lstm.hidden_size
-    with torch.no_grad():
-        lstm.get_parameter("bias_ih_l0")[size : 2 * size].fill_(2.0)

@@ -1,4 +1,4 @@
-"""gallery/pictures.py: captioned JPGs, attention strips, and their file names."""
+"""gallery/jpegs.py: captioned JPGs, attention strips, and their file names."""
 
 from pathlib import Path
 
@@ -7,8 +7,8 @@ import pytest
 import torch
 from PIL import Image
 
-from gallery import pictures
-from gallery.pictures import attention_strip, file_name, with_caption
+from gallery import jpegs
+from gallery.jpegs import attention_strip, file_name, with_caption
 from tests.support.hostile import HOSTILE
 
 
@@ -16,8 +16,8 @@ from tests.support.hostile import HOSTILE
 @pytest.mark.parametrize("size", [(1, 1), (224, 224), (1, 3000), (3000, 1), (1600, 900)])
 def test_any_text_is_drawn_under_any_image(text: str, size: tuple[int, int]) -> None:
     result = with_caption(Image.new("RGB", size, "red"), text)
-    assert pictures.MIN_WIDTH <= result.width <= pictures.CAPTIONED_SIDE
-    assert result.height < 2 * pictures.CAPTIONED_SIDE
+    assert jpegs.MIN_WIDTH <= result.width <= jpegs.CAPTIONED_SIDE
+    assert result.height < 2 * jpegs.CAPTIONED_SIDE
 
 
 def test_the_caption_is_below_the_image_and_does_not_change_it() -> None:
@@ -34,9 +34,9 @@ def test_letters_of_many_scripts_are_drawn_not_boxes(one: str, other: str) -> No
 
 
 def test_wrapped_lines_fit_the_width() -> None:
-    font = pictures.ImageFont.truetype(pictures.FONT, 16)
+    font = jpegs.ImageFont.truetype(jpegs.FONT, 16)
     text = "several short words and one " + "very" * 40 + " long one"
-    lines = pictures.wrap(text, font, 200)
+    lines = jpegs.wrap(text, font, 200)
     assert all(font.getlength(line) <= 200 for line in lines)
     assert "".join(lines).replace(" ", "") == text.replace(" ", "")
 
@@ -61,10 +61,10 @@ def test_a_strip_has_the_image_and_a_panel_for_each_word(
     image, attention = Image.new("RGB", size, "red"), torch.full((count, *grid), 1 / (grid[0] * grid[1]))
     result = attention_strip(image, ["word"] * count, attention)
     two = attention_strip(image, ["word"], attention[:1])  # the image and one panel
-    step, height = (two.width + pictures.PANEL_GAP) // 2, two.height
+    step, height = (two.width + jpegs.PANEL_GAP) // 2, two.height
     columns, rows = result.width // step + 1, result.height // height
-    assert (columns * step - pictures.PANEL_GAP, rows * height) == result.size and columns <= pictures.PANEL_COLUMNS
-    assert rows == -(-(1 + count) // pictures.PANEL_COLUMNS)  # as few as possible
+    assert (columns * step - jpegs.PANEL_GAP, rows * height) == result.size and columns <= jpegs.PANEL_COLUMNS
+    assert rows == -(-(1 + count) // jpegs.PANEL_COLUMNS)  # as few as possible
     centres = [result.getpixel((x * step + step // 2, y * height + 110)) for y in range(rows) for x in range(columns)]
     assert centres[0] == (255, 0, 0)
     assert len([colour for colour in centres if colour != (255, 255, 255)]) == 1 + count
@@ -77,7 +77,7 @@ def test_each_panel_shows_the_attention_of_its_own_word(grid: tuple[int, int]) -
     attention = torch.full((2, *grid), 0.01)
     attention[0, 0, 0] = attention[1, -1, -1] = 1.0
     result = attention_strip(Image.new("RGB", (320, 320), "gray"), ["left", "right"], attention)
-    side, step = pictures.PANEL_SIDE, pictures.PANEL_SIDE + pictures.PANEL_GAP
+    side, step = jpegs.PANEL_SIDE, jpegs.PANEL_SIDE + jpegs.PANEL_GAP
     panels = [result.crop((step * number, 0, step * number + side, side)).convert("L") for number in range(3)]
     cells = [np.asarray(panel.resize(grid[::-1], Image.Resampling.BOX), dtype=float) for panel in panels]  # (h, w)
     assert np.ptp(cells[0]) == 0
