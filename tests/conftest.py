@@ -1,4 +1,4 @@
-"""Shared by all tests: a tiny data set of real images, the options of a tiny run, and a checkpoint trained with them."""
+"""For all tests: a tiny data set of real images, the options of a tiny run, and a checkpoint trained with them."""
 
 import os
 import shutil
@@ -50,7 +50,7 @@ def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path],
 
 @pytest.fixture(scope="session")
 def tiny_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with images/ (16 JPEGs of about 40 x 30, 8 train, 4 val, 4 test) and captions.csv (2 or 3 captions each)."""
+    """images/ (16 JPEGs of about 40 x 30: 8 train, 4 val, 4 test) and captions.csv (2 or 3 captions an image)."""
     folder = tmp_path_factory.mktemp("tiny_data")
     (folder / "images").mkdir()
     rows = []

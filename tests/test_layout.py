@@ -1,4 +1,4 @@
-"""The layout of the repository: size limits, import layers, documented functions, nothing that belongs to one machine."""
+"""The layout of the repository: size limits, import layers, tests in the same tree, documented functions."""
 
 import ast
 import re

@@ -1,4 +1,4 @@
-"""What tests of all kinds use: run a script as a user would, draw pictures, write captions files, compare checkpoints."""
+"""What tests of all kinds use: run scripts as users do, draw images, write captions files, compare checkpoints."""
 
 import csv
 import dataclasses
@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[2]
 DECODERS = tuple(config.DECODERS)  # the name of every decoder
 COLOURS = ("red", "blue", "green", "yellow")
 SHAPES = ("circle", "square")
-SPLITS = ("train", "train", "val", "test")  # two pictures in four are for training
+SPLITS = ("train", "train", "val", "test")  # of four consecutive images
 
 
 def tiny_decoder(name: str, **options: Any) -> str:
@@ -46,7 +46,7 @@ def run_script(*args: str | Path, cwd: Path = ROOT, timeout: float = 120) -> sub
 
 
 def assert_refused(result: subprocess.CompletedProcess[str], *names: str) -> None:
-    """Exit status 2 and one line on stderr that names what is wrong; no traceback."""
+    """Exit status 2 and a single line on stderr, without a traceback, that contains ``names``."""
     assert result.returncode == 2, result.stderr
     assert result.stderr.startswith("error: ") and result.stderr.count("\n") == 1, result.stderr
     for name in names:
@@ -54,7 +54,7 @@ def assert_refused(result: subprocess.CompletedProcess[str], *names: str) -> Non
 
 
 def draw(path: Path, shape: str, colour: str, size: tuple[int, int] = (40, 30)) -> Path:
-    """Save a picture of one coloured shape on white; the format is the suffix's."""
+    """Save an image of one coloured shape on white, in the format of the suffix."""
     image = Image.new("RGB", size, "white")
     corners = (size[0] // 4, size[1] // 4, 3 * size[0] // 4, 3 * size[1] // 4)
     pen = ImageDraw.Draw(image)
@@ -71,7 +71,7 @@ def write_csv(path: Path, rows: list[tuple[str, ...]], header: tuple[str, ...] =
 
 
 def assert_same(one: Any, other: Any, where: str = "") -> None:
-    """Equal to the last bit."""
+    """Check that two nested structures of tensors and plain values are equal, bit for bit."""
     assert type(one) is type(other), where
     if isinstance(one, dict):
         assert one.keys() == other.keys(), where

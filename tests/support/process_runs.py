@@ -44,7 +44,7 @@ SAVE_EACH_STEP = "--train.save_every=1e-9"
 
 @dataclass(frozen=True)
 class At:
-    """Something that happens to a run just before (or after) call number ``call`` of a function."""
+    """What happens to a run, just before (or after) call number ``call`` of ``function`` (its dotted name)."""
 
     function: str
     call: int
@@ -58,13 +58,11 @@ def run_process(argv: list[str], output: str, at: At | None) -> None:
     file = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(file, 1)
     os.dup2(file, 2)
-    signal.signal(
-        signal.SIGINT, signal.default_int_handler
-    )  # also where the tests run in the background, which ignores it
+    # tests that run in the background have inherited a SIGINT that is ignored
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     torch.set_num_threads(1)
-    multiprocessing.set_start_method(
-        "fork", force=True
-    )  # for the loaders' workers, as when started from a command line
+    # the default for the loaders' workers when the script is started from a command line
+    multiprocessing.set_start_method("fork", force=True)
     models.model.resnet50 = thin_resnet50
     if at is not None:
         _arrange(at)
