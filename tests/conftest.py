@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -24,12 +25,17 @@ torch.set_num_threads(1)  # on a busy machine two threads wait for each other: 5
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests that ``make test-fast`` leaves out."""
+    """Mark the tests that ``make test-fast`` leaves out, by the fixtures and functions that they use."""
     for item in items:
         assert isinstance(item, pytest.Function)
+        used = [item.function.__globals__.get(name) for name in item.function.__code__.co_names]
         if "chromium" in item.fixturenames:
             item.add_marker("browser")
-        if item.path.parent.name == "scripts":
+        if (
+            item.path.parent.name == "scripts"
+            or {"learn", "tiny_run"} & {*item.fixturenames}
+            or any(value is run_script or value is subprocess for value in used)
+        ):
             item.add_marker("process")
 
 

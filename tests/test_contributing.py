@@ -11,6 +11,8 @@ import pytest
 
 from tests.support.helpers import ROOT, tiny_decoder
 
+pytestmark = pytest.mark.process
+
 BLOCK = re.compile(r"^```python\n# ([\w/.]+)(?:, (above|in) (\w+))?\n(.*?)^```", re.MULTILINE | re.DOTALL)
 SOURCE = ["*.py", "config.yaml", "data/*.py", "models/*.py", "evaluation/*.py", "training/*.py", "gallery/*"]
 

@@ -14,6 +14,8 @@ from data.features import FeatureCache
 from tests.support.features import MANY, CountingEncoder, assert_right
 from tests.support.helpers import ROOT
 
+pytestmark = pytest.mark.process
+
 
 def test_an_interrupted_build_is_resumed(cache: Callable[..., FeatureCache], many_images: list[Path]) -> None:
     with pytest.raises(KeyboardInterrupt):

@@ -43,6 +43,7 @@ def no_java(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.process
 @needs_java
 def test_scores_equal_pycocoevalcaps_with_its_java_tokeniser(
     captions: dict[str, list[str]], monkeypatch: pytest.MonkeyPatch

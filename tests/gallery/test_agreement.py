@@ -14,6 +14,7 @@ REFERENCES = [[f"A {WORDS[number % 5]} dog runs .", f"Dog number {number}, runni
 CAPTIONS = [f"a {WORDS[number % 3]} dog runs" for number in range(MIN_IMAGES)]
 
 
+@pytest.mark.process
 def test_the_cider_of_an_image_is_the_one_that_evaluate_writes(tmp_path: Path) -> None:
     found = image_cider(CAPTIONS, REFERENCES)
     assert found is not None and found[0] > found[3] >= 0  # "red" is right, then "red" for "black"

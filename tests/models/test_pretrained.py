@@ -140,6 +140,7 @@ def test_weights_of_the_other_layout_are_refused(tmp_path: Path) -> None:
     assert EncoderCNN(ResNet50Config(weights=str(IMAGENET), layout="original")).layout == "original"
 
 
+@pytest.mark.process
 def test_the_imagenet_file_is_what_the_quantizer_makes_of_a_state_dict(tmp_path: Path) -> None:
     torch.manual_seed(0)
     state = {name: tensor.half() for name, tensor in resnet50().state_dict().items() if tensor.dim() != 1}

@@ -109,6 +109,7 @@ def test_input_folds_into_the_first_convolution_exactly_inside_the_image() -> No
 # --- the whole command -----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.process
 def test_a_quantized_model_becomes_a_file_the_encoder_reads(made: Made, tmp_path: Path) -> None:
     folder, layers, weights = made
     file = tmp_path / "new folder" / "resnet50.pth"
