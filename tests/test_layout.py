@@ -3,6 +3,7 @@
 import ast
 import re
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,8 +11,14 @@ import yaml
 
 from tests.support.helpers import ROOT
 
-MAX_LINES = 350
+MAX_LINES, MAX_FUNCTION_LINES, MAX_COLUMNS = 350, 60, 120
 SOURCE = {".py", ".yaml", ".yml", ".toml", ".j2", ".css", ".js"}
+ROOT_FILES = {
+    *("cli.py", "options.py", "config.py", "utils.py", "train.py", "evaluate.py", "inference_visualize.py"),
+    *("visualize_loss.py", "app.py", "README.md", "CONTRIBUTING.md", "CHANGELOG.md", "MODEL_CARD.md", "CITATION.cff"),
+    *("LICENSE", "Makefile", "captions.csv", "config.yaml", "pyproject.toml", "constraints.txt", "requirements.txt"),
+    *("requirements-demo.txt", "requirements-dev.txt", ".gitignore", ".pre-commit-config.yaml"),
+}
 LAYERS = [  # a module imports only modules of its own folder and of the layers before its own
     ("cli",),
     ("config_parser",),
@@ -75,7 +82,32 @@ def test_no_file_is_too_long() -> None:
     assert {name: lines for name, lines in lengths.items() if lines > MAX_LINES} == {}
 
 
+def test_no_function_is_too_long() -> None:
+    long = []
+    for path in repo_files(".py"):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                lines = (node.end_lineno or node.lineno) - node.lineno + 1
+                if lines > MAX_FUNCTION_LINES:
+                    long.append(f"{name_of(path)}:{node.lineno} {node.name}: {lines} lines")
+    assert long == []
+
+
+def test_no_line_is_too_long() -> None:
+    long = [
+        f"{name_of(path)}:{number}"
+        for path in repo_files(*SOURCE)
+        for number, line in enumerate(path.read_text("utf-8").splitlines(), start=1)
+        if len(line) > MAX_COLUMNS
+    ]
+    assert long == []
+
+
 # --- structure
+
+
+def test_the_root_folder_holds_scripts_and_documents_only() -> None:
+    assert {path.name for path in repo_files() if path.parent == ROOT} - ROOT_FILES == set()
 
 
 def layer(module: str) -> int:
@@ -120,6 +152,17 @@ def test_tests_mirror_the_source_folders_and_share_code_through_support_only() -
     assert wrong == []
 
 
+@pytest.mark.parametrize("command", ["-c import cli", "visualize_loss.py --help", "-m data.prepare flickr8k --help"])
+def test_what_needs_no_torch_does_not_import_it(command: str) -> None:
+    """torch takes seconds to load."""
+    words = command.split(maxsplit=1) if command.startswith("-c") else command.split()
+    result = subprocess.run(
+        [sys.executable, "-X", "importtime", *words], capture_output=True, text=True, check=True, cwd=ROOT
+    )
+    imported = {line.rsplit("|", 1)[-1].strip() for line in result.stderr.splitlines()}
+    assert "argparse" in imported and "torch" not in imported
+
+
 def test_importing_a_script_does_not_run_it() -> None:
     scripts = {module: path for module, path in python_files().items() if "__main__" in path.read_text("utf-8")}
     for module, path in scripts.items():
@@ -149,6 +192,16 @@ def test_everything_public_has_a_doc_string() -> None:
             undocumented.append(module)
         check(tree, f"{module}.")
     assert undocumented == []
+
+
+def test_no_check_is_switched_off() -> None:
+    """No ``type: ignore`` in source, and no import in a test that ruff would call unused or redefined."""
+    found = []
+    for path in repo_files(".py"):
+        pattern = r"#\s*noqa: (F401|F811)" if is_test(path) else r"#\s*type: ignore"
+        lines = path.read_text("utf-8").splitlines()
+        found += [f"{name_of(path)}:{number}" for number, line in enumerate(lines, start=1) if re.search(pattern, line)]
+    assert found == []
 
 
 def test_no_absolute_paths() -> None:
