@@ -35,7 +35,7 @@ Item = tuple[torch.Tensor | ImageError, list[np.ndarray], str]
 
 
 class Flickr8kDataset(Dataset[Item]):
-    """Images, each with all its captions as token ids. Any captions.csv will do; the name is that of the default data set.
+    """Images, each with all its captions as token ids. Any captions.csv will do; the name is the default data set's.
 
     The token ids of all captions are one array: nested lists would be copied into every worker process as soon as it
     touches them (reference counts are written next to each object).

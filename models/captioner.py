@@ -1,4 +1,4 @@
-"""Captioner: encoder, decoder, vocabulary and transform as one model, loaded from one checkpoint; images in, captions out.
+"""Captioner: encoder, decoder, vocabulary and transform as one model in one checkpoint; images in, captions out.
 
 Shape letters: B images, P grid positions (twice as many with ``generate.mirror``), D encoder width, M real tokens,
 V vocabulary, (h, w) the encoder's grid.
@@ -88,7 +88,7 @@ class Captioner(nn.Module):
         return pick_precision("auto" if self.device.type == "cpu" and trained != "fp32" else trained, self.device)
 
     def features(self, visual: torch.Tensor) -> torch.Tensor:
-        """Images (B, 3, H, W), or features (B, P, D) from the cache -> features to train on (B, P, D), with gradients."""
+        """Images (B, 3, H, W), or cached features (B, P, D) -> features to train on (B, P, D), with gradients."""
         visual = visual.to(self.device, non_blocking=True)
         features: torch.Tensor = self.encoder(visual) if visual.dim() == 4 else visual.float()
         return features
@@ -116,7 +116,7 @@ class Captioner(nn.Module):
             return torch.cat([self.encoder(view) for view in views], dim=1).half()
 
     def feature_cache(self, root: str | Path, *, mirror: bool) -> FeatureCache:
-        """The cache of this encoder's features below ``root``, see ``encode``; valid as long as the encoder is frozen."""
+        """The cache of this encoder's features below ``root``; valid while the encoder is frozen. See ``encode``."""
         about = {
             **self.encoder.fingerprint(),
             "precision": str(self.precision),

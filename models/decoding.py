@@ -1,7 +1,7 @@
 """generate() and sample(): from grid features to token ids. The only place that decodes, for every decoder and script.
 
-Shape letters: B images, A images whose search goes on, S beams (hypotheses kept open per image), N = A x S, V vocabulary,
-C candidates, L greatest length.
+Shape letters: B images, A images whose search goes on, S beams (hypotheses kept open per image), N = A x S,
+V vocabulary, C candidates, L greatest length.
 """
 
 from collections.abc import Sequence

@@ -37,7 +37,7 @@ class EncoderCNN(Encoder):
 
     def __init__(self, config: ResNet50Config, image_size: int = 224, *, load_weights: bool = True) -> None:
         super().__init__()
-        # Residual blocks that start as the identity help a network trained from scratch (Goyal et al. 2017, section 5.1)
+        # Blocks that start as the identity help a network trained from scratch (Goyal et al. 2017, section 5.1)
         net = resnet50(zero_init_residual=True)
         if load_weights and config.weights != "none":
             load_resnet50(net, config)
@@ -51,7 +51,7 @@ class EncoderCNN(Encoder):
         # stages[0] is the stem, stages[1] to stages[4] are what the paper calls conv2_x to conv5_x
         stem = nn.Sequential(net.conv1, net.bn1, net.relu, net.maxpool)
         self.stages = nn.ModuleList([stem, net.layer1, net.layer2, net.layer3, net.layer4])
-        # The statistics of a small batch are worse than those of ImageNet; only a network trained from scratch needs its own
+        # The statistics of a small batch are worse than ImageNet's; only a network trained from scratch needs its own
         self.train_batchnorm = config.weights == "none"
         self.to(memory_format=torch.channels_last)  # the fastest layout for convolutions on CPUs and tensor cores
         self.learn_from(None)
@@ -113,7 +113,7 @@ class DecoderRNN(WordDecoder):
     def __init__(self, config: LSTMConfig, vocab_size: int, features_size: int) -> None:
         super().__init__()
         self.image = nn.Linear(features_size, config.embed_size)
-        # Without it all images look nearly alike to a fresh LSTM, and it generates one caption for all of them for epochs (measured)
+        # Without it all images look alike to a fresh LSTM, which generates one caption for all, for epochs (measured)
         self.norm = nn.BatchNorm1d(config.embed_size)
         self.embed = nn.Embedding(vocab_size, config.embed_size, padding_idx=PAD_ID)
         self.lstm = nn.LSTM(config.embed_size, config.hidden_size, batch_first=True)

@@ -9,7 +9,7 @@ IMAGENET = FOLDER / "resnet50_imagenet.pth"  # the encoder of all recipes; see p
 
 
 def find_checkpoint(named: Path | None) -> Path:
-    """The checkpoint the user named; else ``checkpoints.pth`` of this folder; else, with a note, the pretrained captioner."""
+    """The checkpoint the user named; else ``checkpoints.pth`` in this folder; else, with a note, PRETRAINED."""
     own = named or Path("checkpoints.pth")
     if named or own.exists() or not PRETRAINED.exists():
         return own

@@ -13,7 +13,7 @@ from utils import GROUP
 
 
 def quantize_state(state: dict[str, torch.Tensor]) -> dict[str, dict[str, torch.Tensor]]:
-    """A state_dict with its matrices and kernels in int8, as ``model``, and one bf16 scale per GROUP of weights, as ``scales``."""
+    """``model``: the state_dict with its matrices and kernels in int8. ``scales``: one in bf16 per GROUP of weights."""
     model, scales = dict[str, torch.Tensor](), dict[str, torch.Tensor]()
     for name, tensor in state.items():
         if tensor.is_floating_point() and tensor.dim() > 1 and tensor.numel() % GROUP == 0:

@@ -35,7 +35,7 @@ class TransformerState:
 
 
 class Layer(nn.Module):
-    """Self-attention, cross-attention and feed-forward, each with pre-normalization (Xiong et al. 2020) and a residual."""
+    """Self-attention, cross-attention, feed-forward; each with pre-normalization (Xiong et al. 2020) and a residual."""
 
     def __init__(self, size: int, heads: int, dropout: float) -> None:
         super().__init__()
@@ -54,7 +54,7 @@ class Layer(nn.Module):
     def forward(
         self, x: torch.Tensor, tokens: PackedTokens, memory: Memory, cache: KeysValues
     ) -> tuple[torch.Tensor, KeysValues, torch.Tensor]:
-        """Rows (M, E), the image, keys and values of earlier tokens -> rows (M, E), keys and values, attention weights."""
+        """Rows (M, E), the image, cached keys and values -> rows (M, E), new keys and values, attention weights."""
         n, t = tokens.tokens.shape
         query_key_value = tokens.padded(self.query_key_value(self.self_norm(x)))  # (N, T, 3 * E)
         q, k, v = query_key_value.view(n, t, 3, self.heads, -1).permute(2, 0, 3, 1, 4)  # each (N, heads, T, E / heads)

@@ -57,8 +57,8 @@ def _bundled_state() -> dict[str, torch.Tensor]:
     """The encoder of the pretrained captioner: a ResNet-50 fine-tuned on Flickr8k."""
     if not PRETRAINED.is_file():
         raise UserError(
-            f"encoder.weights bundled: {PRETRAINED} is missing. Restore it with `git checkout pretrained`, or start from "
-            "torchvision's weights: --encoder.weights IMAGENET1K_V2"
+            f"encoder.weights bundled: {PRETRAINED} is missing. Restore it with `git checkout pretrained`, "
+            "or use torchvision's weights: --encoder.weights IMAGENET1K_V2"
         )
     state = load_checkpoint(PRETRAINED)["model"]
     return {
@@ -70,7 +70,7 @@ def _bundled_state() -> dict[str, torch.Tensor]:
 
 
 def _torchvision_state(name: str) -> dict[str, torch.Tensor]:
-    """torchvision's weights from torch's cache, or downloaded into it; the hash in the file's name is always checked."""
+    """torchvision's weights, in torch's cache or downloaded into it; the hash in the file's name is checked."""
     url = TORCHVISION_WEIGHTS[name].url
     path = Path(torch.hub.get_dir()) / "checkpoints" / url.rsplit("/", 1)[1]
     if not path.is_file():

@@ -3,7 +3,7 @@
     python -m tools.feature_cache
     python -m tools.feature_cache --delete_older_than 30
 
-There is one folder for every encoder that was trained with or evaluated: 200 KB per image at 224 pixels, twice that with
+There is one folder per encoder that was trained with or evaluated: 200 KB per image at 224 pixels, twice that with
 mirror images. Deleting one is safe: its features are computed again when a run needs them.
 """
 

@@ -1,7 +1,7 @@
 """The training loop, from top to bottom: stages -> epochs -> steps, then validation, checkpoints and the log.
 
 ``train`` runs the stages, ``train_and_validate`` an epoch of one, ``train_one_epoch`` its steps. What a stage consists
-of is in stage_setup.py, the rules that end it are in progress.py, the order in which files are written is in run_folder.py.
+of is in stage_setup.py, the rules that end it in progress.py, the order in which files are written in run_folder.py.
 """
 
 import math

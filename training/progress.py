@@ -7,9 +7,7 @@ from typing import Any
 
 from config import StageConfig
 
-PLATEAU_EPOCHS = (
-    2  # epochs without a better validation CIDEr after which schedule "plateau" lowers the learning rate ...
-)
+PLATEAU_EPOCHS = 2  # without a better validation CIDEr, after which schedule "plateau" lowers the learning rate ...
 PLATEAU_FACTOR = 0.5  # ... by this factor
 
 

@@ -82,9 +82,7 @@ def resume_run(
     checkpoint, progress = load_resume(source, config, data)
     if progress.stage is None:
         return None
-    captioner = Captioner.from_checkpoint(checkpoint | {"config": config_to_dict(config)}).to(
-        device
-    )  # averaged weights
+    captioner = Captioner.from_checkpoint(checkpoint | {"config": config_to_dict(config)}).to(device)  # EMA weights
     _print_summary(captioner, table)
     stage = set_up_stage(captioner, table, next(s for s in config.train.stages if s.name == progress.stage))
     restore(stage, checkpoint["training"])

@@ -206,7 +206,7 @@ def test_cached_features_and_pictures_give_the_same_logits(captioner: Captioner,
 
 
 def test_a_fresh_picture_is_seen_exactly_as_a_cached_one(captioner: Captioner, tiny_data: Path, tmp_path: Path) -> None:
-    """evaluate.py reads features from the cache, inference_visualize.py computes them: a picture must not get two captions."""
+    """evaluate.py reads cached features, inference_visualize.py computes them: an image gets one caption."""
     paths = sorted((tiny_data / "images").iterdir())[:6]
     cache = captioner.feature_cache(tmp_path, mirror=False)
     assert cache.build(paths) == {}

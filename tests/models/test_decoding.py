@@ -19,7 +19,7 @@ NEVER = [PAD_ID, START_ID, UNK_ID]
 
 
 def random_decoder(vocab_size: int, seed: int = 0, name: str = "lstm", end_bias: float = 0.0) -> WordDecoder:
-    """A decoder with strong opinions: freshly initialised ones think nearly all words equally likely, and seldom end."""
+    """A decoder whose words differ in probability: in a fresh one all are nearly equally likely and few captions end."""
     torch.manual_seed(seed)
     decoder = small_decoder(name, vocab_size, D, hidden_size=16)
     with torch.no_grad():
@@ -97,7 +97,7 @@ def test_an_image_gets_the_same_alone_and_in_a_batch(beam: int, end_bias: float,
 def plain_beam_search(
     decoder: WordDecoder, image: torch.Tensor, beam: int, longest: int, penalty: float
 ) -> tuple[float, list[int]]:
-    """Score and words of the best sentence, found one step, one sentence and one word at a time, and never stopping early."""
+    """Score and words of the best caption, found one hypothesis and one word at a time, never stopping early."""
     still_open: list[tuple[float, list[int]]] = [(0.0, [])]
     ended = []
     for length in range(1, longest + 2):

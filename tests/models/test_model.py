@@ -1,4 +1,4 @@
-"""models/model.py and every decoder: shapes, what is frozen stays frozen, and ``forward`` says what repeated ``step`` says."""
+"""models/model.py and every decoder: shapes, frozen parts stay frozen, ``forward`` equals repeated ``step``."""
 
 from pathlib import Path
 

@@ -11,7 +11,7 @@ from tools.draw_sample.scenes import make_scenes, names_main_thing
 
 @pytest.mark.slow
 def test_the_demo_learns_to_name_what_it_sees(tmp_path: Path) -> None:
-    """What `make demo` does, in a folder of its own: BLEU-4 >= 0.80, and 95 % of the unseen pictures named right in thing and colour."""
+    """What `make demo` does, in another folder: BLEU-4 >= 0.80, 95 % of test images right in thing and colour."""
     checkpoint, log = str(tmp_path / "checkpoints.pth"), str(tmp_path / "loss_log.txt")
     for arguments in (
         ["train.py", "--output_dir", str(tmp_path)],
