@@ -19,7 +19,7 @@ NEVER = [PAD_ID, START_ID, UNK_ID]
 
 
 def random_decoder(vocab_size: int, seed: int = 0, name: str = "lstm", end_bias: float = 0.0) -> WordDecoder:
-    """A decoder whose words differ in probability: in a fresh one all are nearly equally likely and few captions end."""
+    """A decoder whose words differ in probability: in a fresh one all are about equal and few captions end."""
     torch.manual_seed(seed)
     decoder = small_decoder(name, vocab_size, D, hidden_size=16)
     with torch.no_grad():
