@@ -34,7 +34,8 @@ class DataConfig:
     min_count: int = option(5, "words seen fewer times than this in the training captions become <unk>", "[1, inf)")
     workers: int = option(2, "processes that decode images", "[0, inf)")
     feature_cache: str = option(
-        ".cache/features", "folder of the cached features of a frozen encoder; safe to delete, about 200 KB per image"
+        ".cache/features",
+        "folder of cached encoder features, about 200 KB per image; python -m tools.feature_cache prunes it",
     )
 
 
@@ -88,11 +89,12 @@ class DecoderConfig:
 
     built_by: ClassVar[str]  # the class, a ``WordDecoder``, that takes these options
 
-    name: str = option(
-        "lstm", "lstm (the image is its first input), attention (an LSTM that attends to the image), or transformer"
-    )
+    name: str = option("lstm", "the network that generates captions")
     hidden_size: int = option(512, "width H of the LSTM, of attention, and of the Transformer", "[1, inf)")
     dropout: float = option(0.5, "dropout probability on the decoder's inputs and outputs", "[0, 1)")
+
+    def __post_init__(self) -> None:
+        self.name = next((name for name, cls in DECODERS.items() if cls is type(self)), self.name)
 
     def problems(self) -> Iterator[str]:
         """What is wrong with these options together."""
@@ -105,7 +107,7 @@ class LSTMConfig(DecoderConfig):
 
     built_by = "models.model.DecoderRNN"
 
-    embed_size: int = option(256, "width E of word embeddings and of the projected image", "[1, inf)")
+    embed_size: int = option(256, "width E of word embeddings", "[1, inf)")
 
 
 @dataclass
@@ -161,10 +163,7 @@ class GenerateConfig:
     beam_size: int = option(5, "hypotheses kept open at each step; 1 is greedy decoding", "[1, inf)")
     max_length: int = option(30, "longest caption, in words", "[1, inf)")
     length_penalty: float = option(
-        0.7,
-        "a in score = log-probability / length**a (Wu et al. 2016, without its offset); 0 favours short captions, "
-        "1 is the mean per word",
-        "[0, 2]",
+        0.7, "a in score = log-probability / length**a (Wu et al. 2016); 0 favours short captions", "[0, 2]"
     )
     no_repeat_ngram: int = option(
         0, "block n-grams of this length that the caption already contains; 0: none", "[0, inf)"
@@ -186,10 +185,7 @@ class StageConfig:
         2, "first encoder stage that is trained when encoder_lr > 0 (ResNet-50: 1 to 4, 0: the stem too)", "[0, inf)"
     )
     crop: float = option(
-        1.0,
-        "augment: random crops keep at least this share of an image's area; 1: no crops. With crop, flip or jitter "
-        "training features are not cached",
-        "(0, 1]",
+        1.0, "augment: random crops keep at least this share of an image; 1: no crops. Disables the cache", "(0, 1]"
     )
     flip: bool = option(False, "augment: flip half of the images, but none with a caption that says left or right")
     jitter: float = option(0.0, "augment: change brightness, contrast and saturation by up to this share", "[0, 1)")
@@ -198,7 +194,7 @@ class StageConfig:
     )
     warmup: float = option(0.03, "share of the stage's steps in which the learning rate rises from 0", "[0, 1)")
     label_smoothing: float = option(
-        0.1, "share of the target probability spread over all words (Szegedy et al. 2016)", "[0, 1)"
+        0.1, "share of the target probability spread over all words (Szegedy et al. 2016); cross-entropy only", "[0, 1)"
     )
     word_dropout: float = option(
         0.0, "probability of replacing an input word by <unk>, which forces the decoder to use the image", "[0, 1)"
@@ -307,13 +303,15 @@ def read_config(parser: OptionParser, argv: Sequence[str]) -> tuple[Config, Name
     names = [leaf.name for leaf in leaves(Config)]
     if unknown:
         name = unknown[0].split("=")[0].lstrip("-")
-        raise UserError(f"unknown option '{name}' on the command line{suggest(name, names)}")
+        raise UserError(f"unknown option '{name}' on the command line: {suggest(name, names)}")
     files = parsed.config or [str(DEFAULT_CONFIG)]
     values: dict[str, Any] = {"train": {"stages": [{}]}}
     for file in files:
         values = merge(values, read_yaml(file))
     sections = [f.name for f in dataclasses.fields(Config)]
     options = {name: value for name, value in vars(parsed).items() if name in names or name in sections}
+    if isinstance(options.get("train"), dict):
+        options["train"].setdefault("stages", [{}])
     problems: list[str] = []
     config = build(Config, nested(options, values), problems)
     if problems := [*problems, *check(config)]:
@@ -333,7 +331,7 @@ def config_from_dict(values: dict[str, Any]) -> Config:
         UserError: an option or a value that this version does not know.
     """
     decoder = values.get("decoder") if isinstance(values, dict) else None
-    if isinstance(decoder, dict) and (chosen := DECODERS.get(decoder.get("name", "lstm"))):
+    if isinstance(decoder, dict) and (chosen := DECODERS.get(str(decoder.get("name", "lstm")))):
         own, every = (
             {f.name for cls in each for f in dataclasses.fields(cls)} for each in ([chosen], DECODERS.values())
         )

@@ -61,11 +61,12 @@ def build(cls: type[Any], values: Any, problems: list[str], name: str = "", whos
         return cls()
     hints, made = typing.get_type_hints(cls), {}
     fields = {f.name: f for f in dataclasses.fields(cls)}
-    own = [f"{name}.{key}".lstrip(".") for key in fields]
     for key, value in values.items():
         full = f"{name}.{key}".lstrip(".")
         if key not in fields:
-            problems.append(f"unknown option '{full}'{whose}{suggest(full, own)}")
+            near = nearest(str(key), fields)
+            hint = f"did you mean '{full.removesuffix(str(key))}{near}'?" if near else f"it has {', '.join(fields)}"
+            problems.append(f"unknown option '{full}'{whose}: {hint}")
             continue
         hint, metadata = hints[key], fields[key].metadata
         try:
@@ -82,12 +83,11 @@ def build(cls: type[Any], values: Any, problems: list[str], name: str = "", whos
 
 
 def suggest(name: str, names: list[str]) -> str:
-    """ ": did you mean ...?" with the nearest of ``names``, or where to look."""
-    near = nearest(name, names)
-    if not near:  # in the wrong section, or without one
-        last = nearest(name.rsplit(".", maxsplit=1)[-1], [each.split(".")[-1] for each in names])
-        near = next((each for each in names if last and each.split(".")[-1] == last), None)
-    return f": did you mean '{near}'?" if near else ": see --help for the valid names"
+    """The end of a message: "did you mean ...?" with the nearest of ``names``, or where to look."""
+    lasts = {each.rsplit(".", maxsplit=1)[-1]: each for each in names}
+    last = name.rsplit(".", maxsplit=1)[-1]
+    near = lasts.get(last) or nearest(name, names) or lasts.get(nearest(last, lasts) or "")  # or in the wrong section
+    return f"did you mean '{near}'?" if near else "see --help for the valid names"
 
 
 def _section(value: Any, metadata: Mapping[str, Any], problems: list[str], name: str) -> Any:
@@ -95,10 +95,11 @@ def _section(value: Any, metadata: Mapping[str, Any], problems: list[str], name:
     if not choices or not isinstance(value, dict):
         return build(default, value, problems, name)
     chosen = value.get("name", default().name)
-    if chosen not in choices:
+    if not isinstance(chosen, str) or chosen not in choices:
         problems.append(f"{name}.name must be one of {', '.join(choices)}, got {chosen!r}")
         return default()
-    return build(choices[chosen], value, problems, name, f" for {name}.name '{chosen}'")
+    whose = f" for {name}.name '{chosen}' (for its defaults, replace the section: --{name} '{{name: {chosen}}}')"
+    return build(choices[chosen], value, problems, name, whose)
 
 
 def _list(value: Any) -> list[Any]:
@@ -122,7 +123,7 @@ def _leaf(hint: Any, value: Any, interval: str) -> Any:
             raise ValueError(f"must be one of {', '.join(typing.get_args(kind))}")
         return value
     if kind is float and type(value) in (int, str):
-        with contextlib.suppress(ValueError):  # reported below
+        with contextlib.suppress(ValueError, OverflowError):  # reported below
             value = float(value)  # YAML takes 1e-3 for text
     if type(value) is not kind or (kind is float and not math.isfinite(value)):
         raise ValueError(f"must be {KINDS[kind]}")
@@ -162,14 +163,19 @@ def leaves(cls: type[Any], prefix: str = "") -> Iterator[Leaf]:
 
 
 def _choices(choices: Mapping[str, type[Any]], prefix: str) -> Iterator[Leaf]:
-    """The options of all choices, each once; which choices have one is added to its text where not all have it."""
+    """The options of all choices, each once, with the choices that have it and the defaults where these differ."""
     found: dict[str, list[tuple[str, Leaf]]] = {}
     for kind, cls in choices.items():
         for leaf in leaves(cls, prefix):
             found.setdefault(leaf.name, []).append((kind, leaf))
     for its in found.values():
-        text = its[0][1].text + ("" if len(its) == len(choices) else f" ({', '.join(kind for kind, _ in its)} only)")
-        yield dataclasses.replace(its[0][1], text=text)
+        leaf, default = its[0][1], its[0][1].default
+        text = leaf.text + ("" if len(its) == len(choices) else f" ({', '.join(kind for kind, _ in its)} only)")
+        if leaf.name == f"{prefix}name" and "" not in choices:
+            text = f"{text}: {', '.join(choices)}"
+        if any(each.default != default for _, each in its):
+            default = ", ".join(f"{each.default} for {kind}" for kind, each in its)
+        yield dataclasses.replace(leaf, text=text, default=default)
 
 
 def add_options(parser: argparse.ArgumentParser, cls: type[Any]) -> None:
@@ -177,8 +183,9 @@ def add_options(parser: argparse.ArgumentParser, cls: type[Any]) -> None:
 
     What was parsed is text or what YAML makes of it; ``nested`` collects it for ``build``.
     """
-    for name in (f.name for f in dataclasses.fields(cls) if "choices" in f.metadata):
-        parser.add_argument(f"--{name}", type=_yaml, default=argparse.SUPPRESS, help=argparse.SUPPRESS)
+    for f in (f for f in dataclasses.fields(cls) if "choices" in f.metadata):
+        text = "the whole section as YAML, such as '{name: ...}'" if f.metadata["choices"] else argparse.SUPPRESS
+        parser.add_argument(f"--{f.name}", type=_yaml, default=argparse.SUPPRESS, metavar="YAML", help=text)
     for leaf in leaves(cls):
         kind = _kinds(leaf.hint)[0]
         is_choice = typing.get_origin(kind) is Literal
@@ -196,7 +203,7 @@ def add_options(parser: argparse.ArgumentParser, cls: type[Any]) -> None:
 def _yaml(text: str) -> Any:
     try:
         return yaml.safe_load(text)
-    except yaml.YAMLError:
+    except (yaml.YAMLError, ValueError):  # ValueError: what looks like a date, but is none
         return text  # not of the type that is wanted, which ``build`` reports by name
 
 
@@ -238,7 +245,7 @@ def read_yaml(file: str) -> dict[str, Any]:
         raise UserError(f"--config {file}: no such file")
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: not UTF-8, or what looks like a date, but is none
         raise UserError(f"--config {file}: not a YAML file ({error})") from error
     if not isinstance(values, dict):
         raise UserError(f"--config {file}: not a mapping of options to values, such as 'train: {{seed: 3}}'")

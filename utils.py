@@ -41,13 +41,18 @@ def save_torch(path: str | Path, content: dict[str, Any]) -> None:
         ) from error
 
 
-def dequantize(checkpoint: dict[str, Any]) -> dict[str, Any]:
-    """The checkpoint with its weights in fp32, if models/quantize.py has quantized them; else as it is."""
-    scales = checkpoint.get("scales", {})
-    model = {
-        name: (tensor.view(-1, GROUP) * scales[name].float()[:, None]).view(tensor.shape) if name in scales else tensor
-        for name, tensor in checkpoint["model"].items()
-    }
+def dequantize(checkpoint: dict[str, Any], path: str | Path = "checkpoint") -> dict[str, Any]:
+    """The checkpoint with its weights in fp32, if models/quantize.py has quantized them; else as it is.
+
+    Raises:
+        UserError: weights and scales do not fit; ``path`` is for the message.
+    """
+    try:
+        model, scales = dict(checkpoint["model"]), checkpoint.get("scales", {})
+        for name, scale in scales.items():
+            model[name] = (model[name].view(-1, GROUP) * scale.float()[:, None]).view(model[name].shape)
+    except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
+        raise UserError(f"{path}: damaged weights ({error}). Copy the file again") from error
     return {**{key: value for key, value in checkpoint.items() if key != "scales"}, "model": model}
 
 
@@ -84,7 +89,7 @@ def load_checkpoint(path: str | Path, *, keep_quantized: bool = False) -> dict[s
         raise UserError(
             f"{path}: parts of the checkpoint are missing ({', '.join(missing)}). Copy it again, or retrain"
         )
-    return checkpoint if keep_quantized else dequantize(checkpoint)
+    return checkpoint if keep_quantized else dequantize(checkpoint, path)
 
 
 def peak_memory() -> str:

@@ -34,12 +34,12 @@ class PackedTokens:
     targets: torch.Tensor  # (M,) int64, the token after each real token: w1 ... wn <end>
     index: torch.Tensor | None  # (M,) int64, where the real tokens are among the N x T; None: all of them, in order
     lengths: torch.Tensor  # (N,) int64, on the CPU: real tokens of each sequence
-    images: torch.Tensor  # (R,) int64, the image of each group, ascending
+    images: torch.Tensor  # (R,) int64, the image of each group: ascending, and each image has one
     per_group: int  # S
 
     @property
     def count(self) -> int:
-        """M, the number of real tokens."""
+        """M, the number of tokens to predict (of ``one_step``: none)."""
         return len(self.targets)
 
     @property
@@ -57,7 +57,7 @@ class PackedTokens:
         n, t = self.tokens.shape
         if self.index is not None:
             rows = rows.new_zeros(n * t, rows.shape[1]).index_copy(0, self.index, rows)
-        return rows.view(n, t, -1)
+        return rows.view(n, t, rows.shape[1])
 
     def to(self, device: torch.device) -> "PackedTokens":
         """The same on ``device``; the lengths stay on the CPU, where packing an LSTM's input needs them."""
@@ -96,7 +96,7 @@ def pack(captions: Sequence[Sequence[Sequence[int] | np.ndarray]]) -> PackedToke
     sequences: list[Sequence[int] | np.ndarray] = []
     images: list[int] = []
     for image, its_captions in enumerate(captions):
-        for first in range(0, len(its_captions), per_group):
+        for first in range(0, max(1, len(its_captions)), per_group):  # an image without captions has an empty group
             group = its_captions[first : first + per_group]
             sequences += [*group, *[()] * (per_group - len(group))]
             images.append(image)

@@ -35,16 +35,16 @@ class Memory:
         keys, values = keys_values.view(b, p, 2, heads, both // 2 // heads).permute(2, 0, 3, 1, 4).contiguous()
         return cls(keys, values)
 
-    def select(self, index: torch.Tensor, per_image: int) -> "Memory":
+    def select(self, index: torch.Tensor, per_group: int) -> "Memory":
         """The memory of the sequences ``index`` (N',), see ``models.interfaces.State``.
 
         As images keep their order, an equal number of groups means the same groups: then nothing is copied, and no
         value is read from the device.
         """
-        groups = index[::per_image] // self.per_group  # (R',)
+        groups = index[::per_group] // self.per_group  # (R',)
         if len(groups) == len(self.keys):
-            return Memory(self.keys, self.values, per_image)
-        return Memory(self.keys.index_select(0, groups), self.values.index_select(0, groups), per_image)
+            return Memory(self.keys, self.values, per_group)
+        return Memory(self.keys.index_select(0, groups), self.values.index_select(0, groups), per_group)
 
 
 def attend(queries: torch.Tensor, memory: Memory) -> tuple[torch.Tensor, torch.Tensor]:
@@ -76,11 +76,11 @@ class AttentionState:
     memory: Memory
     lstm: tuple[torch.Tensor, torch.Tensor]
 
-    def select(self, index: torch.Tensor, per_image: int) -> "AttentionState":
+    def select(self, index: torch.Tensor, per_group: int) -> "AttentionState":
         """The state of the sequences ``index`` (N',); see ``models.interfaces.State``."""
         hidden, cell = self.lstm
         lstm = (hidden.index_select(1, index), cell.index_select(1, index))
-        return AttentionState(self.memory.select(index, per_image), lstm)
+        return AttentionState(self.memory.select(index, per_group), lstm)
 
 
 class AttentionDecoder(WordDecoder):

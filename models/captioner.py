@@ -145,7 +145,7 @@ class Captioner(nn.Module):
         """
         self._check_eval("generate")
         options, features = self.config.generate, features.to(self.device).float()
-        beam_size = beam_size or options.beam_size
+        beam_size = options.beam_size if beam_size is None else beam_size
         found = generate(
             self.decoder, features, beam_size, options.max_length, options.length_penalty, options.no_repeat_ngram
         )
@@ -217,11 +217,11 @@ class Captioner(nn.Module):
             UserError: a part is missing or does not fit.
         """
         try:
-            values, words, transform = checkpoint["config"], checkpoint["vocab"], checkpoint["transform"]
-            state = checkpoint["model"]
-            config, vocabulary, transform = config_from_dict(values), Vocabulary(words), Transform.from_dict(transform)
+            state, values = checkpoint["model"], checkpoint["config"]
+            vocabulary, transform = Vocabulary(checkpoint["vocab"]), Transform.from_dict(checkpoint["transform"])
         except (KeyError, TypeError) as error:
             raise UserError(f"{name}: parts of the checkpoint are missing or damaged ({error})") from error
+        config = config_from_dict(values)
         with torch.device("meta"):  # the weights are about to be loaded: initialising a ResNet-50 takes 0.7 s
             captioner = cls(config, vocabulary, load_weights=False)
         captioner.encoder.transform = transform
@@ -229,6 +229,8 @@ class Captioner(nn.Module):
             captioner.load_state_dict(state, assign=True)
         except (RuntimeError, AttributeError, TypeError) as error:
             raise UserError(f"{name}: parts of the checkpoint do not fit together ({error})") from error
+        if unset := [key for key, buffer in captioner.named_buffers() if buffer.is_meta]:
+            raise RuntimeError(f"buffers that a checkpoint does not hold: {', '.join(unset)}. Make them persistent")
         captioner.encoder.to(memory_format=torch.channels_last)  # a quantized file's weights come in the usual format
         return captioner
 

@@ -21,7 +21,11 @@ class Encoder(nn.Module, ABC):
         features_size: D.
         grid: (rows, columns) of the positions for an image that went through ``transform``. Attention maps are drawn
             over the image in this shape; class tokens and the like are not part of the grid.
-        transform: from an RGB image to the tensor that ``forward`` reads. It is stored in the checkpoint.
+        transform: from an RGB image to the tensor that ``forward`` reads: a ``Transform`` with its own size, mean and
+            std, which are stored in the checkpoint.
+
+    A checkpoint is loaded into a model that was built on the meta device, without values: keep whatever ``forward``
+    needs in parameters and persistent buffers.
     """
 
     features_size: int
@@ -40,21 +44,22 @@ class Encoder(nn.Module, ABC):
         """
 
     def fingerprint(self) -> dict[str, Any]:
-        """What distinguishes the features of this encoder from those of others: its kind and a hash of its weights."""
+        """What distinguishes the features of this encoder from those of others: its kind, its grid and a hash of its
+        weights. Override it where an option changes the features but none of these."""
         digest = hashlib.sha256()
         for name, tensor in self.state_dict().items():
             array = tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy()
             digest.update(name.encode() + array.tobytes())
-        return {"encoder": type(self).__name__, "weights": digest.hexdigest()}
+        return {"encoder": type(self).__name__, "grid": list(self.grid), "weights": digest.hexdigest()}
 
 
 class State(Protocol):
     """What a decoder remembers of N sequences."""
 
-    def select(self, index: torch.Tensor, per_image: int) -> Self:
+    def select(self, index: torch.Tensor, per_group: int) -> Self:
         """The state of the sequences ``index`` (N',), in that order.
 
-        A sequence may be taken several times. Each run of ``per_image`` sequences belongs to one image, and images
+        A sequence may be taken several times. Each run of ``per_group`` sequences belongs to one image, and images
         keep their order: they may be dropped or repeated, not both at once.
         """
         ...

@@ -19,8 +19,6 @@ from data.vocab import PAD_ID
 from models.interfaces import Encoder, WordDecoder
 from models.weights import load_resnet50
 
-STRIDE = 32  # pixels per grid position
-
 
 class EncoderCNN(Encoder):
     """ResNet-50 (He et al. 2015, https://arxiv.org/abs/1512.03385) up to its last convolution.
@@ -46,7 +44,7 @@ class EncoderCNN(Encoder):
                 stage[0].conv1.stride, stage[0].conv2.stride = (2, 2), (1, 1)
         self.layout = config.layout
         self.features_size: int = net.fc.in_features  # D = 2048
-        self.grid = (image_size // STRIDE, image_size // STRIDE)
+        self.grid = (image_size // config.stride, image_size // config.stride)
         self.transform = Transform(image_size)
         # stages[0] is the stem, stages[1] to stages[4] are what the paper calls conv2_x to conv5_x
         stem = nn.Sequential(net.conv1, net.bn1, net.relu, net.maxpool)
@@ -99,7 +97,7 @@ class LSTMState:
     hidden: torch.Tensor
     cell: torch.Tensor
 
-    def select(self, index: torch.Tensor, per_image: int) -> "LSTMState":
+    def select(self, index: torch.Tensor, per_group: int) -> "LSTMState":
         """The state of the sequences ``index`` (N',); see ``models.interfaces.State``."""
         return LSTMState(self.hidden.index_select(1, index), self.cell.index_select(1, index))
 

@@ -28,10 +28,10 @@ class TransformerState:
     cache: list[KeysValues]  # one per layer
     length: int = 0  # T, tokens read so far
 
-    def select(self, index: torch.Tensor, per_image: int) -> "TransformerState":
+    def select(self, index: torch.Tensor, per_group: int) -> "TransformerState":
         """The state of the sequences ``index`` (N',); see ``models.interfaces.State``."""
         cache = [(keys[index], values[index]) for keys, values in self.cache]
-        return TransformerState([memory.select(index, per_image) for memory in self.memories], cache, self.length)
+        return TransformerState([memory.select(index, per_group) for memory in self.memories], cache, self.length)
 
 
 class Layer(nn.Module):

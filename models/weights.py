@@ -95,6 +95,8 @@ def _torchvision_state(name: str) -> dict[str, torch.Tensor]:
 
 def _file_state(path: Path, name: str) -> tuple[dict[str, torch.Tensor], str | None]:
     """The state_dict in a file, and the layout if the file names it."""
+    if not path.is_file() and name == "imagenet":
+        raise UserError(f"encoder.weights imagenet: {path} is missing. Restore it with `git checkout pretrained`")
     if not path.is_file():
         known = ", ".join(["imagenet", "bundled", *TORCHVISION_WEIGHTS, "none"])
         raise UserError(f"encoder.weights {name}: no such file, and not one of {known}")
@@ -105,7 +107,7 @@ def _file_state(path: Path, name: str) -> tuple[dict[str, torch.Tensor], str | N
             f"encoder.weights {path}: not a readable state_dict ({type(error).__name__}). Replace the file"
         ) from error
     layout = content.get("layout") if isinstance(content, dict) else None
-    state = dequantize(content)["model"] if isinstance(content, dict) and "scales" in content else content
+    state = dequantize(content, path)["model"] if isinstance(content, dict) and "scales" in content else content
     if not isinstance(state, dict) or not all(isinstance(tensor, torch.Tensor) for tensor in state.values()):
         raise UserError(f"encoder.weights {path}: not a state_dict (names -> tensors)")
     return state, layout

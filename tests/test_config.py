@@ -270,7 +270,10 @@ def test_heads_must_divide_the_hidden_size() -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--decoder.name=lstm", "--decoder.heads=4"], r"'decoder\.heads' for decoder\.name 'lstm': did you mean"),
+        (
+            ["--decoder.name=lstm", "--decoder.heads=4"],
+            r"'decoder\.heads' for decoder\.name 'lstm' .*it has name, hid",
+        ),
         (["--decoder.name=lstm", "--decoder.layers=4"], r"'decoder\.layers' for decoder\.name 'lstm'"),
         ([tiny_decoder("transformer"), "--decoder.embed_size=99"], r"'decoder\.embed_size' for decoder\.name 'transf"),
     ],

@@ -33,14 +33,16 @@ def quantized_weights(path: Path, layout: str) -> dict[str, Any]:
     Raises:
         UserError: no such file, or not a state_dict.
     """
+    if not path.is_file():
+        raise UserError(f"{path}: no such file")
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-        state = {name: tensor for name, tensor in state.items() if not name.startswith("fc.")}
-        return {**quantize_state(state), "layout": layout}
-    except FileNotFoundError as error:
-        raise UserError(f"{path}: no such file") from error
     except Exception as error:  # torch raises many kinds here (zip, pickle, EOF): all mean "cannot be read"
         raise UserError(f"{path}: not a readable state_dict ({type(error).__name__})") from error
+    if not isinstance(state, dict) or not all(isinstance(tensor, torch.Tensor) for tensor in state.values()):
+        raise UserError(f"{path}: not a state_dict (names -> tensors)")
+    state = {name: tensor for name, tensor in state.items() if not name.startswith("fc.")}
+    return {**quantize_state(state), "layout": layout}
 
 
 def main(argv: list[str]) -> None:

@@ -141,8 +141,8 @@ def train_one_epoch(stage: Stage, batches: Iterable[Batch], progress: Progress) 
     }
 
 
-def train_step(stage: Stage, batch: Batch, lr_factor: float) -> tuple[float, int, float]:
-    """Update the weights once, at ``lr_factor`` of the peak learning rates.
+def train_step(stage: Stage, batch: Batch, factor: float) -> tuple[float, int, float]:
+    """Update the weights once, at ``factor`` times the peak learning rates.
 
     Returns:
         what the objective shows (a mean), the number of words or captions it is the mean of, and the gradient norm.
@@ -151,7 +151,7 @@ def train_step(stage: Stage, batch: Batch, lr_factor: float) -> tuple[float, int
         FloatingPointError: the loss or the gradient is not finite; the weights are unchanged.
     """
     for group in stage.optimizer.param_groups:
-        group["lr"] = group["peak"] * lr_factor
+        group["lr"] = group["peak"] * factor
     step = stage.objective(stage.captioner, batch)
     stage.optimizer.zero_grad(set_to_none=True)
     scaled: torch.Tensor = stage.scaler.scale(step.loss)
@@ -159,7 +159,7 @@ def train_step(stage: Stage, batch: Batch, lr_factor: float) -> tuple[float, int
     stage.scaler.unscale_(stage.optimizer)
     parameters = [p for group in stage.optimizer.param_groups for p in group["params"]]
     gradient = nn.utils.clip_grad_norm_(parameters, stage.captioner.config.train.grad_clip)
-    # The one place of a step at which the CPU waits for the GPU:
+    # The one place at which the CPU waits for the GPU, in a step with cross-entropy in fp32 or bf16:
     loss, shown, norm = torch.stack([step.loss.detach(), step.shown.to(gradient.device), gradient]).tolist()
     _check_finite(loss, "loss")
     if not stage.scaler.is_enabled():  # in fp16 overflow is normal: the scaler skips the step and lowers its scale

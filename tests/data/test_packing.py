@@ -11,7 +11,7 @@ from models.attention import AttentionDecoder
 from training.objectives import caption_loss
 
 captions = st.lists(st.integers(4, 20), max_size=6).map(lambda words: [START_ID, *words, END_ID])
-batches = st.lists(st.lists(captions, min_size=1, max_size=9), min_size=1, max_size=5)
+batches = st.lists(st.lists(captions, max_size=9), min_size=1, max_size=5)
 
 
 @settings(deadline=None)
@@ -41,6 +41,12 @@ def test_each_sequence_belongs_to_its_image_and_few_are_empty(batch: list[list[l
 def test_equally_many_captions_leave_no_empty_sequence() -> None:
     packed = pack([[[START_ID, 4, END_ID]] * 5] * 3)
     assert packed.per_group == 5 and packed.images.tolist() == [0, 1, 2] and len(packed.tokens) == 15
+
+
+def test_an_image_without_captions_keeps_its_place() -> None:
+    """Without a group of its own, the images after it would have been taken for it."""
+    packed = pack([[[START_ID, 4, END_ID], [START_ID, 5, END_ID]], [], [[START_ID, 6, END_ID]]])
+    assert set(packed.images.tolist()) == {0, 1, 2} and packed.targets.tolist() == [4, END_ID, 5, END_ID, 6, END_ID]
 
 
 def test_nothing_at_all_can_be_packed() -> None:

@@ -19,8 +19,9 @@ from data.packing import pack
 from data.vocab import SPECIAL, Vocabulary
 from models.captioner import Candidate, Captioner, unmirror
 from models.decoding import Hypothesis, attention_per_word
+from models.model import EncoderCNN
 from tests.support.helpers import DECODERS, ROOT, tiny_decoder
-from utils import load_checkpoint, pick_precision
+from utils import load_checkpoint, pick_precision, save_checkpoint
 
 CPU = torch.device("cpu")
 
@@ -234,6 +235,28 @@ def test_a_checkpoint_whose_parts_do_not_fit_is_refused(checkpoint: dict[str, An
     lacking = {name: tensor for name, tensor in checkpoint["model"].items() if "decoder.output" not in name}
     with pytest.raises(UserError, match=r"(?s)my\.pth: .*decoder\.output"):
         Captioner.from_checkpoint(checkpoint | {"model": lacking}, "my.pth")
+
+
+def test_damaged_weights_are_refused_by_name(checkpoint: dict[str, Any], tmp_path: Path) -> None:
+    name = "decoder.output.weight"
+    for broken in ({"model": [1]}, {"scales": {name: torch.ones(3)}}, {"scales": {"nothing": torch.ones(3)}}):
+        save_checkpoint(tmp_path / "my.pth", checkpoint | broken)
+        with pytest.raises(UserError, match=r"my\.pth"):
+            Captioner.load(tmp_path / "my.pth", CPU)
+
+
+def test_a_buffer_that_no_checkpoint_holds_is_reported(
+    checkpoint: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = EncoderCNN.__init__
+
+    def with_buffer(self: EncoderCNN, *arguments: Any, **options: Any) -> None:
+        made(self, *arguments, **options)
+        self.register_buffer("places", torch.arange(3), persistent=False)
+
+    monkeypatch.setattr(EncoderCNN, "__init__", with_buffer)
+    with pytest.raises(RuntimeError, match=r"encoder\.places"):
+        Captioner.from_checkpoint(checkpoint)
 
 
 @pytest.fixture

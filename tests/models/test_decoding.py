@@ -173,7 +173,7 @@ class Stubborn:
     def start(self, features: torch.Tensor) -> "Stubborn":
         return self
 
-    def select(self, index: torch.Tensor, per_image: int) -> "Stubborn":
+    def select(self, index: torch.Tensor, per_group: int) -> "Stubborn":
         return self
 
     def step(self, tokens: torch.Tensor, state: "Stubborn") -> tuple[torch.Tensor, "Stubborn", None]:
