@@ -1,4 +1,4 @@
-"""cli.py: clear errors, options, and files that are written whole or not at all."""
+"""cli.py: clear errors, options, and atomic writing of files."""
 
 import argparse
 import json

@@ -1,4 +1,4 @@
-"""config.py: YAML gives the values, the command line wins, and what does not fit is refused by name."""
+"""config.py: YAML gives the values, the command line wins, and errors name the option that is invalid."""
 
 import json
 from collections.abc import Callable
@@ -172,7 +172,7 @@ def test_missing_config_file(words: list[str]) -> None:
         read("--config")
 
 
-def test_all_problems_are_told_at_once() -> None:
+def test_all_problems_are_reported_at_once() -> None:
     with pytest.raises(UserError) as caught:
         read(
             "--data.image_size=33",
@@ -192,7 +192,7 @@ def test_all_problems_are_told_at_once() -> None:
 
 
 @pytest.mark.parametrize("name", ["a\tb", "a\nb", "a\rb", "\x0b"])
-def test_stage_names_that_would_tear_the_log_are_refused(name: str) -> None:
+def test_stage_names_that_would_break_the_log_are_refused(name: str) -> None:
     with pytest.raises(UserError, match=r"train\.stages '.*': no tab, line break"):
         read(f"--train.stages={json.dumps([{'name': name}])}")
 

@@ -1,4 +1,4 @@
-"""CONTRIBUTING.md: a decoder and an encoder that are added as it says train, caption and show their attention."""
+"""CONTRIBUTING.md: a decoder and an encoder added as described train, caption and return their attention."""
 
 import os
 import re
@@ -19,7 +19,7 @@ SOURCE = ["*.py", "config.yaml", "data/*.py", "models/*.py", "evaluation/*.py", 
 
 @pytest.fixture(scope="module")
 def repo(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of the source, with the code blocks of CONTRIBUTING.md put where their first lines say."""
+    """A copy of the source, with the code blocks of CONTRIBUTING.md in the files that their first lines name."""
     folder = tmp_path_factory.mktemp("repo")
     for path in (path for pattern in SOURCE for path in ROOT.glob(pattern) if path.is_file()):
         (folder / path.relative_to(ROOT)).parent.mkdir(exist_ok=True)
@@ -38,9 +38,9 @@ def repo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def run(repo: Path, *words: str | Path) -> subprocess.CompletedProcess[str]:
+def run(repo: Path, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, *map(str, words)]
+    command = [sys.executable, *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, check=False, cwd=repo, env=environment)
 
 
@@ -58,7 +58,7 @@ def test_what_is_added_trains_and_captions(
 ) -> None:
     done = run(repo, "train.py", *tiny_args, *options, f"--output_dir={tmp_path}")
     assert done.returncode == 0, done.stderr
-    words = [
+    arguments = [
         "--checkpoint",
         tmp_path / "checkpoints.pth",
         "--images",
@@ -67,8 +67,8 @@ def test_what_is_added_trains_and_captions(
         tmp_path / "o",
     ]
     if tiny_decoder("attention") in options:
-        words.append("--attention_strips")
-    done = run(repo, "inference_visualize.py", *words)
+        arguments.append("--attention_strips")
+    done = run(repo, "inference_visualize.py", *arguments)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "o" / "captions_result.html").exists()
 

@@ -64,14 +64,14 @@ def test_ctrl_c_while_a_checkpoint_is_written_is_not_reported_as_a_full_disk(
     assert not list(tmp_path.iterdir())
 
 
-class Evil:
+class Malicious:
     """A pickle that would run code when loaded."""
 
     def __reduce__(self) -> tuple[object, tuple[str]]:
         return (print, ("the checkpoint ran code",))
 
 
-def test_what_is_no_checkpoint_is_refused_by_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_files_that_are_not_checkpoints_are_refused_by_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "c.pth"
     save_checkpoint(path, ANYTHING | {"big": torch.zeros(10_000)})
     whole = path.read_bytes()
@@ -83,12 +83,12 @@ def test_what_is_no_checkpoint_is_refused_by_name(tmp_path: Path, capsys: pytest
         b"hello",
         b"PK\x03\x04" + b"\0" * 100,
         pickle.dumps({"format_version": 1}, 2),
-        pickle.dumps(Evil(), 2),
+        pickle.dumps(Malicious(), 2),
     ):
         path.write_bytes(content)
         with pytest.raises(UserError, match=r"c\.pth"):
             load_checkpoint(path)
-    for thing in (Evil(), torch.nn.Linear(1, 1), argparse.Namespace(a=1)):
+    for thing in (Malicious(), torch.nn.Linear(1, 1), argparse.Namespace(a=1)):
         torch.save({"format_version": 1, "model": thing}, path)
         with pytest.raises(UserError, match=r"c\.pth: not a readable checkpoint"):
             load_checkpoint(path)
@@ -98,7 +98,7 @@ def test_what_is_no_checkpoint_is_refused_by_name(tmp_path: Path, capsys: pytest
 @pytest.mark.parametrize(
     "thing", [{"w": torch.zeros(1)}, [1, 2], torch.zeros(1), {"format_version": "one"}, {"format_version": None}]
 )
-def test_other_peoples_files_are_refused(tmp_path: Path, thing: object) -> None:
+def test_torch_files_without_a_valid_format_version_are_refused(tmp_path: Path, thing: object) -> None:
     torch.save(thing, tmp_path / "c.pth")
     with pytest.raises(UserError, match=r"c\.pth: not a checkpoint of this project"):
         load_checkpoint(tmp_path / "c.pth")
@@ -117,15 +117,15 @@ def test_newer_and_missing_checkpoints_are_refused_with_advice(tmp_path: Path) -
 
 
 def test_seed_everything_repeats_all_random_numbers() -> None:
-    def draw() -> tuple[float, float, float]:
+    def random_numbers() -> tuple[float, float, float]:
         return random.random(), float(np.random.rand()), float(torch.rand(()))
 
     seed_everything(3)
-    first = draw()
+    first = random_numbers()
     seed_everything(3)
-    assert draw() == first
+    assert random_numbers() == first
     seed_everything(4)
-    assert all(a != b for a, b in zip(draw(), first, strict=True))
+    assert all(a != b for a, b in zip(random_numbers(), first, strict=True))
 
 
 def test_pick_device() -> None:
@@ -174,13 +174,13 @@ def test_random_state_repeats_the_numbers_of_the_cpu_and_of_the_device(name: str
     states = random_state(device)
     assert states.keys() == {"cpu", name}
 
-    def draw() -> list[float]:
+    def random_numbers() -> list[float]:
         return [*torch.rand(3).tolist(), *torch.rand(3, device=device).tolist()]
 
-    first = draw()
-    assert draw() != first
+    first = random_numbers()
+    assert random_numbers() != first
     set_random_state(states, device)
-    assert draw() == first
+    assert random_numbers() == first
 
 
 def test_pick_precision() -> None:

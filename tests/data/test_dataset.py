@@ -34,7 +34,7 @@ def test_collate_stacks_images_and_packs_captions() -> None:
     assert batch.captions.targets.tolist() == [4, END_ID, 4, 5, 6, END_ID, END_ID]
 
 
-def test_what_can_no_longer_be_read_is_left_out_of_its_batch(tmp_path: Path) -> None:
+def test_images_that_can_no_longer_be_read_are_left_out_of_their_batch(tmp_path: Path) -> None:
     draw(tmp_path / "a.png", "circle", "red")
     references = {"a.png": ["a dog"], "gone.png": ["a dog", "a dog in the snow"]}
     dataset = Flickr8kDataset(references, ImageLoader(tmp_path, Transform(32)), Vocabulary.build(["a dog"], 1))
@@ -45,13 +45,13 @@ def test_what_can_no_longer_be_read_is_left_out_of_its_batch(tmp_path: Path) -> 
     assert empty.names == [] and empty.captions.count == len(empty.visual) == 0 and list(empty.missing) == ["gone.png"]
 
 
-def test_dataset_gives_each_image_with_all_its_captions(tiny_data: Path) -> None:
+def test_dataset_returns_each_image_with_all_its_captions(tiny_data: Path) -> None:
     references = references_of(read_captions(tiny_data / "captions.csv", seed=0), "train")
     vocabulary = Vocabulary.build([caption for captions in references.values() for caption in captions], 1)
     dataset = Flickr8kDataset(references, ImageLoader(tiny_data / "images", Transform(32)), vocabulary)
     assert len(dataset) == 8
-    picture, tokens, name = dataset[1]
-    assert picture.shape == (3, 32, 32) and picture.dtype == torch.float32
+    image, tokens, name = dataset[1]
+    assert image.shape == (3, 32, 32) and image.dtype == torch.float32
     assert [vocabulary.decode(ids) for ids in tokens] == ["a red square", "there is a red square", "one square red"]
     assert name == "shape_01.jpg"
     with pytest.raises(ImageError, match="no such file"):
@@ -70,13 +70,13 @@ def test_epoch_sampler(length: int, batch_size: int, seed: int, epoch: int, data
     assert sorted(index for batch in whole for index, _ in batch) == list(range(length))  # every image once
     assert len(whole) == len(EpochSampler(length, batch_size, seed))
     assert all(len(batch) == batch_size for batch in whole[:-1])
-    assert 2 <= len(whole[-1]) <= batch_size + 1  # batch normalisation learns nothing from one image
+    assert 2 <= len(whole[-1]) <= batch_size + 1  # batch normalisation needs more than one image
     first_step = data.draw(st.integers(0, len(whole)))
-    torch.manual_seed(first_step)  # other random numbers make no difference
+    torch.manual_seed(first_step)  # the order does not depend on torch's random state
     assert batches(first_step) == whole[first_step:]
 
 
-def test_epochs_and_seeds_have_orders_of_their_own() -> None:
+def test_each_epoch_and_seed_has_its_own_order() -> None:
     orders = set()
     for seed in (0, 1):
         sampler = EpochSampler(50, 50, seed)
@@ -91,11 +91,11 @@ def test_one_image_is_too_few_to_train_on() -> None:
         EpochSampler(1, 4, 0)
 
 
-def test_images_are_augmented_in_training_only_and_by_their_seed_alone(tmp_path: Path) -> None:
+def test_images_are_augmented_in_training_only_and_depend_on_the_seed_only(tmp_path: Path) -> None:
     draw(tmp_path / "a.png", "circle", "red", (64, 48))
     load = ImageLoader(tmp_path, Transform(32), Augment(0.5, flip=True))
     plain = ImageLoader(tmp_path, Transform(32))
-    assert torch.equal(load("a.png"), plain("a.png", 3))  # no seed, or no augmentation: the whole picture
+    assert torch.equal(load("a.png"), plain("a.png", 3))  # no seed, or no augmentation: the whole image
     before = torch.get_rng_state()
     crops = [load("a.png", seed) for seed in range(4)]
     assert torch.equal(torch.get_rng_state(), before)  # dropout's random numbers stay as they were
@@ -103,7 +103,7 @@ def test_images_are_augmented_in_training_only_and_by_their_seed_alone(tmp_path:
     assert len({crop.sum().item() for crop in crops}) == 4
 
 
-def test_a_picture_whose_caption_says_left_or_right_is_never_mirrored(tmp_path: Path) -> None:
+def test_an_image_whose_caption_mentions_left_or_right_is_never_mirrored(tmp_path: Path) -> None:
     half = Image.new("RGB", (40, 40), "white")
     half.paste("black", (0, 0, 20, 40))
     for name in ("a.png", "b.png"):
@@ -113,22 +113,21 @@ def test_a_picture_whose_caption_says_left_or_right_is_never_mirrored(tmp_path: 
         "b.png": ["a bright light leftover"],
         "c.png": ["the left-hand side"],
     }
-    sided = find_left_right(references)
-    assert sided == {"a.png", "c.png"}
-    load = ImageLoader(tmp_path, Transform(32), Augment(1.0, flip=True), sided)
+    left_right = find_left_right(references)
+    assert left_right == {"a.png", "c.png"}
+    load = ImageLoader(tmp_path, Transform(32), Augment(1.0, flip=True), left_right)
     plain = load("a.png")
     assert all(torch.equal(load("a.png", seed), plain) for seed in range(20))
     mirrored = sum(torch.equal(load("b.png", seed), plain.flip(2)) for seed in range(20))
     assert 4 <= mirrored <= 16
 
 
-def test_the_light_changes_but_not_the_colours(tmp_path: Path) -> None:
+def test_jitter_changes_the_brightness_but_not_the_colours(tmp_path: Path) -> None:
     Image.new("RGB", (32, 32), (200, 40, 40)).save(tmp_path / "red.png")
     load = ImageLoader(tmp_path, Transform(32), Augment(1.0, flip=False, jitter=0.3))
-    pictures = [load("red.png", seed) for seed in range(10)]
-    assert len({picture.sum().item() for picture in pictures}) > 5
+    images = [load("red.png", seed) for seed in range(10)]
+    assert len({image.sum().item() for image in images}) > 5
     colours = [
-        picture.mean(dim=(1, 2)) * torch.tensor(Transform().std) + torch.tensor(Transform().mean)
-        for picture in pictures
+        image.mean(dim=(1, 2)) * torch.tensor(Transform().std) + torch.tensor(Transform().mean) for image in images
     ]
     assert all(red > 2 * green and abs(green - blue) < 0.03 for red, green, blue in colours)

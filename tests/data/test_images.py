@@ -252,7 +252,7 @@ def test_images_that_were_decoded_are_not_decoded_again_while_they_do_not_change
     size = paths[1].stat().st_size
     paths[1].write_bytes(bytes(size))  # decoding it would fail now,
     os.utime(paths[1], (old, old))  # but it looks unchanged
-    assert list(find_bad_images(paths, 2, cache)) == paths[:1]  # one that is bad is looked at each time
+    assert list(find_bad_images(paths, 2, cache)) == paths[:1]  # an unreadable image is decoded again each time
     os.utime(paths[1])
     assert list(find_bad_images(paths, 2, cache)) == paths[:2]
     assert list(find_bad_images(paths, 2)) == paths[:2]

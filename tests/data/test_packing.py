@@ -1,4 +1,4 @@
-"""data/packing.py: what is packed comes back, and memory grows with the words."""
+"""data/packing.py: packing loses no token, and memory grows with the number of words."""
 
 import torch
 from hypothesis import given, settings
@@ -44,12 +44,12 @@ def test_equally_many_captions_leave_no_empty_sequence() -> None:
 
 
 def test_an_image_without_captions_keeps_its_place() -> None:
-    """Without a group of its own, the images after it would have been taken for it."""
+    """Otherwise the images after it would get the wrong index."""
     packed = pack([[[START_ID, 4, END_ID], [START_ID, 5, END_ID]], [], [[START_ID, 6, END_ID]]])
     assert set(packed.images.tolist()) == {0, 1, 2} and packed.targets.tolist() == [4, END_ID, 5, END_ID, 6, END_ID]
 
 
-def test_nothing_at_all_can_be_packed() -> None:
+def test_an_empty_batch_can_be_packed() -> None:
     assert pack([]).count == 0 and pack([[]]).count == 0
 
 
@@ -60,7 +60,7 @@ def test_one_step_of_decoding_has_no_padding() -> None:
 
 
 def memory_of_a_step(counts: list[int]) -> int:
-    """Bytes that a training step keeps for its backward pass, where the images have so many captions of 12 words."""
+    """Bytes kept for the backward pass of a training step; image i has ``counts[i]`` captions of 12 words."""
     torch.manual_seed(0)
     decoder = AttentionDecoder(AttentionConfig(hidden_size=64, embed_size=64), 2543, 64)
     batch = pack([[[START_ID, *range(4, 15), END_ID]] * count for count in counts])

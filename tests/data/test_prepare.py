@@ -32,7 +32,7 @@ from tests.support.helpers import ROOT
 
 
 def test_public_archives_with_all_their_quirks(tmp_path: Path) -> None:
-    """The two public zips in small: captions without an image, images without a caption or split, missing images."""
+    """Small public zips: captions without an image, images without a caption or split, missing images."""
     images_zip(tmp_path / "Flickr8k_Dataset.zip", "a.jpg", "b.jpg", "c.jpg", "loose.jpg", "silent.jpg")
     make_zip(
         tmp_path / "Flickr8k_text.zip",

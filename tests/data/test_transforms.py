@@ -13,7 +13,7 @@ from data.transforms import Augment, Transform
 RED = (255, 0, 0)
 
 
-def test_transform_normalises_as_imagenet_and_travels_as_plain_values() -> None:
+def test_transform_normalises_as_imagenet_and_is_saved_as_plain_values() -> None:
     transform = Transform(64)
     tensor = transform(Image.new("RGB", (300, 100), RED))
     assert tensor.shape == (3, 64, 64) and tensor.dtype == torch.float32 and tensor.is_contiguous()
@@ -22,7 +22,7 @@ def test_transform_normalises_as_imagenet_and_travels_as_plain_values() -> None:
     assert Transform.from_dict(transform.to_dict()) == transform
 
 
-def test_transform_keeps_what_stands_at_the_edge() -> None:
+def test_transform_does_not_crop_the_edges() -> None:
     pixels = np.zeros((100, 400, 3), np.uint8)
     pixels[:, :50] = 255
     tensor = Transform(32)(Image.fromarray(pixels))
@@ -37,7 +37,7 @@ def test_tiny_and_narrow_images(tmp_path: Path, size: tuple[int, int]) -> None:
     assert torch.allclose(tensor[0], tensor[0, 0, 0]) and tensor[0, 0, 0] > 2
 
 
-def test_50_megapixels_are_fine(tmp_path: Path) -> None:
+def test_images_of_50_megapixels_are_accepted(tmp_path: Path) -> None:
     Image.new("P", (10_000, 5_000), 1).save(tmp_path / "a.png")
     assert Transform(32)(load_image(tmp_path / "a.png")).shape == (3, 32, 32)
 

@@ -187,7 +187,7 @@ GAPS = [" ", "  ", ", ", " , ", ". ", " . ", "! ", "; ", " - ", " -- ", " ... ",
 
 @settings(max_examples=300, deadline=None)
 @given(st.lists(st.tuples(st.sampled_from(WORDS), st.sampled_from(GAPS)), max_size=12))
-def test_round_trip_of_any_sentence(pieces: list[tuple[str, str]]) -> None:
+def test_round_trip_of_any_caption(pieces: list[tuple[str, str]]) -> None:
     caption = "".join(word + gap for word, gap in pieces) + "end."
     vocabulary = Vocabulary.build([caption], 1)
     ids = vocabulary.encode(caption)

@@ -20,17 +20,17 @@ def album() -> dict[str, list[str]]:
 @pytest.fixture(scope="module")
 def people(album: dict[str, list[str]]) -> Scores:
     """The scores of the first caption of each image against the others."""
-    return score(album, {image: sentences[0] for image, sentences in album.items()})
+    return score(album, {image: texts[0] for image, texts in album.items()})
 
 
 def score(album: dict[str, list[str]], captions: dict[str, str]) -> Scores:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PATH", "")  # without METEOR
-        return Scorer({image: sentences[1:] for image, sentences in album.items()}).score_images(captions)
+        return Scorer({image: texts[1:] for image, texts in album.items()}).score_images(captions)
 
 
 def random_scores(values: np.ndarray) -> Scores:
-    """As if (N,) images had these scores."""
+    """Scores of N images with these values (N,)."""
     return Scores(
         {"CIDEr": float(values.mean()), "BLEU-4": 0.0},
         [""] * len(values),
@@ -45,11 +45,11 @@ def test_a_resample_scores_what_pycocoevalcap_gives_for_its_images(album: dict[s
     assert found["BLEU-4"][0] == pytest.approx(people.totals["BLEU-4"], rel=1e-9)
     for number, row in enumerate(counts.astype(int), start=1):
         again = {
-            f"{copy}/{image}": sentences
-            for (image, sentences), times in zip(album.items(), row, strict=True)
+            f"{copy}/{image}": texts
+            for (image, texts), times in zip(album.items(), row, strict=True)
             for copy in range(times)
         }
-        truth = score(again, {image: sentences[0] for image, sentences in again.items()})
+        truth = score(again, {image: texts[0] for image, texts in again.items()})
         assert found["BLEU-4"][number] == pytest.approx(truth.totals["BLEU-4"], rel=1e-9)
         assert found["ROUGE-L"][number] == pytest.approx(truth.totals["ROUGE-L"], rel=1e-9)
         assert found["CIDEr"][number] == pytest.approx(
@@ -72,7 +72,7 @@ def test_resamples_are_seeded_and_complete() -> None:
     ).any()
 
 
-def test_the_interval_of_a_mean_is_that_of_the_textbook() -> None:
+def test_the_interval_of_a_mean_equals_the_textbook_formula() -> None:
     values = np.random.default_rng(0).exponential(size=500)
     low, high = bootstrap.intervals(bootstrap.resample(random_scores(values), bootstrap.resample_counts(500)))["CIDEr"]
     margin = 1.96 * values.std() / 500**0.5
@@ -80,8 +80,8 @@ def test_the_interval_of_a_mean_is_that_of_the_textbook() -> None:
 
 
 def test_the_better_system_is_found(album: dict[str, list[str]], people: Scores) -> None:
-    sentences = [sentences[0] for sentences in album.values()]
-    wrong = score(album, dict(zip(album, sentences[1:] + sentences[:1], strict=True)))
+    texts = [texts[0] for texts in album.values()]
+    wrong = score(album, dict(zip(album, texts[1:] + texts[:1], strict=True)))
     counts = bootstrap.resample_counts(len(album))
     found, turned = bootstrap.compare(people, wrong, counts), bootstrap.compare(wrong, people, counts)
     assert found.keys() == {"BLEU-4", "ROUGE-L", "CIDEr"}
@@ -94,7 +94,7 @@ def test_the_better_system_is_found(album: dict[str, list[str]], people: Scores)
         assert result == {"difference": 0, "interval": [0, 0], "p": 1}
 
 
-def test_chance_is_called_significant_once_in_twenty() -> None:
+def test_random_differences_are_significant_once_in_twenty() -> None:
     generator, counts = np.random.default_rng(0), bootstrap.resample_counts(100, resamples=400)
     pairs = [(random_scores(generator.random(100)), random_scores(generator.random(100))) for _ in range(300)]
     significant = [bootstrap.compare(*pair, counts)["CIDEr"]["p"] < 0.05 for pair in pairs]

@@ -32,7 +32,7 @@ def test_equals_pycocoevalcap_with_document_frequencies_of_the_same_images(image
     np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
-def test_an_incomplete_caption_gets_less_than_a_complete_one() -> None:
+def test_an_incomplete_caption_has_a_lower_reward_than_a_complete_one() -> None:
     references = {
         "1.jpg": ["a dog runs on the grass"] * 2,
         "2.jpg": ["a man on a beach"] * 2,
@@ -52,7 +52,7 @@ def test_an_incomplete_caption_gets_less_than_a_complete_one() -> None:
     assert with_end("1.jpg", ["a", "dog", "runs", "on", "the", "grass"]) == pytest.approx(10.0)
 
 
-def test_an_empty_caption_gets_nothing() -> None:
+def test_an_empty_caption_has_reward_zero() -> None:
     assert CiderReward({"1.jpg": ["a dog"], "2.jpg": ["a cat"]})("1.jpg", [], ended=False) == 0.0
 
 
@@ -89,7 +89,7 @@ def test_vectors_are_tf_idf() -> None:
     assert -1 in tfidf.transform([["a", "cow"]]).ids and -1 not in tfidf.vectors.ids
 
 
-def test_rewards_are_small_and_fast() -> None:
+def test_rewards_need_little_memory_and_time() -> None:
     references = references_of(read_captions(ROOT / "captions.csv", 0), "train")
     tracemalloc.start()
     reward = CiderReward(references)

@@ -55,13 +55,11 @@ def test_scores_equal_pycocoevalcaps_with_its_java_tokeniser(
     from pycocoevalcap.tokenizer.ptbtokenizer import PTBTokenizer
 
     meteor = Meteor()  # its Java program takes seconds to start; Scorer's starts meanwhile
-    candidates = {image: sentences[0] for image, sentences in captions.items()}
-    references = {image: sentences[1:] for image, sentences in captions.items()}
+    candidates = {image: texts[0] for image, texts in captions.items()}
+    references = {image: texts[1:] for image, texts in captions.items()}
     ptb = PTBTokenizer()
-    gts = ptb.tokenize(
-        {image: [{"caption": sentence} for sentence in sentences] for image, sentences in references.items()}
-    )
-    res = ptb.tokenize({image: [{"caption": sentence}] for image, sentence in candidates.items()})
+    gts = ptb.tokenize({image: [{"caption": text} for text in texts] for image, texts in references.items()})
+    res = ptb.tokenize({image: [{"caption": text}] for image, text in candidates.items()})
     bleu, _ = Bleu(4).compute_score(gts, res, verbose=0)
     rouge, _ = Rouge().compute_score(gts, res)
     cider, _ = Cider().compute_score(gts, res)
@@ -75,9 +73,9 @@ def test_scores_equal_pycocoevalcaps_with_its_java_tokeniser(
 def test_tokens_are_those_of_the_java_tokeniser(captions: dict[str, list[str]]) -> None:
     from pycocoevalcap.tokenizer.ptbtokenizer import PTBTokenizer
 
-    sentences = sorted({sentence for image in captions.values() for sentence in image if sentence})
-    (tokens,) = PTBTokenizer().tokenize({0: [{"caption": sentence} for sentence in sentences]}).values()
-    assert [" ".join(tokenize(sentence)) for sentence in sentences] == tokens
+    texts = sorted({text for image in captions.values() for text in image if text})
+    (tokens,) = PTBTokenizer().tokenize({0: [{"caption": text} for text in texts]}).values()
+    assert [" ".join(tokenize(text)) for text in texts] == tokens
 
 
 def test_without_java_all_scores_but_meteor(no_java: Path) -> None:
@@ -127,9 +125,9 @@ def test_each_images_scores_are_pycocoevalcaps(no_java: Path, captions: dict[str
     from pycocoevalcap.cider.cider import Cider
     from pycocoevalcap.rouge.rouge import Rouge
 
-    scorer = Scorer({image: sentences[1:] for image, sentences in captions.items()})
-    scores = scorer.score_images({image: sentences[0] for image, sentences in captions.items()})
-    results = {image: [" ".join(tokenize(sentences[0]))] for image, sentences in captions.items()}
+    scorer = Scorer({image: texts[1:] for image, texts in captions.items()})
+    scores = scorer.score_images({image: texts[0] for image, texts in captions.items()})
+    results = {image: [" ".join(tokenize(texts[0]))] for image, texts in captions.items()}
     assert scores.names == list(captions)
     assert scores.images["BLEU-4"].tolist() == Bleu(4).compute_score(scorer.references, results, verbose=0)[1][3]
     for metric, of_each in (("ROUGE-L", Rouge()), ("CIDEr", Cider())):
@@ -151,7 +149,7 @@ def test_case_punctuation_and_order_of_the_images_do_not_matter(no_java: Path) -
 
 
 @pytest.mark.parametrize("caption", ["", "...", " "])
-def test_an_empty_caption_scores_nothing_and_breaks_nothing(no_java: Path, caption: str) -> None:
+def test_an_empty_caption_scores_zero_without_an_error(no_java: Path, caption: str) -> None:
     scores = Scorer({"1": ["a dog"], "2": ["a cat"]}).score({"1": caption, "2": caption})
     assert all(score == pytest.approx(0, abs=1e-6) for score in scores.values())
 
@@ -180,7 +178,7 @@ def test_nothing_is_printed_and_importing_needs_no_java(tmp_path: Path) -> None:
 
 def test_a_thousand_images_take_seconds(no_java: Path, captions: dict[str, list[str]]) -> None:
     images = dict(list(captions.items())[:500])
-    references = {f"{copy}/{image}": sentences for copy in (1, 2) for image, sentences in images.items()}
+    references = {f"{copy}/{image}": texts for copy in (1, 2) for image, texts in images.items()}
     began = time.perf_counter()
-    Scorer(references).score({image: sentences[0] for image, sentences in references.items()})
+    Scorer(references).score({image: texts[0] for image, texts in references.items()})
     assert time.perf_counter() - began < 15  # 1.5 s on two quiet cores

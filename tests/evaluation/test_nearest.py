@@ -30,14 +30,14 @@ def ngrams(caption: str, order: int) -> Counter[tuple[str, ...]]:
 
 
 def similarity(one: str, other: str, captions: list[list[str]]) -> float:
-    """CIDEr's similarity, written out: the mean of four cosines of tf-idf vectors."""
+    """CIDEr's similarity, computed directly: the mean of four cosines of tf-idf vectors."""
     total = 0.0
     for order in (1, 2, 3, 4):
         vectors = []
         for caption in (one, other):
             weights = {}
             for ngram, count in ngrams(caption, order).items():
-                images = sum(any(ngram in ngrams(sentence, order) for sentence in image) for image in captions)
+                images = sum(any(ngram in ngrams(caption, order) for caption in image) for image in captions)
                 weights[ngram] = count * log(len(captions) / images)
             vectors.append(weights)
         lengths = sqrt(sum(w * w for w in vectors[0].values())) * sqrt(sum(w * w for w in vectors[1].values()))
@@ -47,14 +47,14 @@ def similarity(one: str, other: str, captions: list[list[str]]) -> float:
     return total / 4
 
 
-def test_the_caption_most_similar_to_the_others_is_borrowed() -> None:
+def test_the_caption_most_similar_to_the_others_is_chosen() -> None:
     seen = torch.eye(4)
     images = torch.tensor([[0.8, 0.6, 0, 0], [0, 0, 0.6, 0.8]])
     assert nearest_captions(images, seen, CAPTIONS, neighbours=2) == ["a dog runs on the grass", "a red bus in town"]
     assert nearest_captions(images[:1], seen, [["a dog"], ["..."], ["a cat"], ["a cow"]], neighbours=1) == ["a dog"]
 
 
-def test_of_equal_or_empty_captions_the_first_is_borrowed() -> None:
+def test_of_equal_or_empty_captions_the_first_is_chosen() -> None:
     assert nearest_captions(torch.eye(2), torch.eye(2), [["...", "!"], ["a b", "b a", "a b"]], neighbours=1) == [
         "...",
         "a b",
@@ -65,7 +65,7 @@ def test_a_caption_is_not_compared_with_itself() -> None:
     captions = [
         ["a lone cat sleeps", "dogs", "dogs"],
         ["a bus"],
-    ]  # a sentence of one word is less like itself: it has no 2-grams
+    ]  # a caption of one word is less similar to itself: it has no 2-grams
     assert nearest_captions(torch.eye(2)[:1], torch.eye(2), captions, neighbours=1) == ["dogs"]
 
 
@@ -75,7 +75,7 @@ def test_it_is_the_consensus_of_the_paper() -> None:
     seen = torch.eye(len(captions))
     images = torch.tensor([[3.0, 2, 1, 0, 0, 0], [0, 1, 0, 3, 0, 2]])
     for image, caption in zip(images, nearest_captions(images, seen, captions, neighbours=3), strict=True):
-        candidates = [sentence for index in image.argsort(descending=True)[:3] for sentence in captions[index]]
+        candidates = [caption for index in image.argsort(descending=True)[:3] for caption in captions[index]]
         sums = [
             sum(similarity(one, other, captions) for place, other in enumerate(candidates) if place != here)
             for here, one in enumerate(candidates)

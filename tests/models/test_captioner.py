@@ -1,4 +1,4 @@
-"""models/captioner.py: one checkpoint is all it takes, and a picture gets the same caption in any company."""
+"""models/captioner.py: a checkpoint needs no other file, and a caption does not depend on the rest of the batch."""
 
 import json
 import os
@@ -56,13 +56,13 @@ def test_a_trained_checkpoint_captions(captioner: Captioner, images: list[Image.
     assert len(captioner.caption(images[:1], beam_size=5)[0]) == 5
 
 
-def test_a_picture_gets_the_same_caption_alone_and_in_a_batch(captioner: Captioner, images: list[Image.Image]) -> None:
+def test_an_image_gets_the_same_caption_alone_and_in_a_batch(captioner: Captioner, images: list[Image.Image]) -> None:
     for image, candidates in zip(images, captioner.caption(images), strict=True):
         assert_same(captioner.caption([image])[0], candidates)
 
 
 @pytest.mark.parametrize("mode", ["RGB", "L", "1", "P", "CMYK", "RGBA", "LA", "I;16"])
-def test_pictures_of_any_mode_and_size_share_a_batch(
+def test_images_of_any_mode_and_size_share_a_batch(
     captioner: Captioner, images: list[Image.Image], mode: str, tmp_path: Path
 ) -> None:
     name = tmp_path / ("a.tif" if mode in {"CMYK", "I;16"} else "a.png")
@@ -86,7 +86,7 @@ def test_captioning_changes_nothing_in_the_model(captioner: Captioner, images: l
 
 
 def test_inference_in_train_mode_is_refused_and_a_cache_changes_no_mode(captioner: Captioner, tmp_path: Path) -> None:
-    """With dropout on, the same features gave different captions; and asking for a cache switched dropout off."""
+    """With dropout on, the same features gave different captions; and opening a feature cache switched dropout off."""
     features = torch.randn(2, 1, captioner.encoder.features_size)
     captioner.train()
     captioner.feature_cache(tmp_path, mirror=False)
@@ -99,7 +99,7 @@ def test_inference_in_train_mode_is_refused_and_a_cache_changes_no_mode(captione
     assert captioner.generate(features) == captioner.generate(features)
 
 
-def test_a_mistake_in_the_code_of_a_decoder_is_not_called_a_damaged_checkpoint(
+def test_a_bug_in_a_decoder_is_not_reported_as_a_damaged_checkpoint(
     checkpoint: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken(self: object, *_: object) -> None:
@@ -143,7 +143,7 @@ def test_the_checkpoint_needs_no_other_file(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.png", "moved.pth"]
 
 
-def test_the_checkpoint_holds_plain_things_only(
+def test_the_checkpoint_contains_plain_values_only(
     checkpoint: dict[str, Any], tiny_config: Callable[..., Config], tiny_data: Path
 ) -> None:
     assert {"format_version", "config", "vocab", "transform", "model"} <= checkpoint.keys()
@@ -155,7 +155,7 @@ def test_the_checkpoint_holds_plain_things_only(
 
 
 @pytest.mark.parametrize(("trained", "quick"), [("fp16", "auto"), ("bf16", "auto"), ("auto", "auto"), ("fp32", "fp32")])
-def test_what_a_gpu_trained_in_16_bits_is_not_emulated_on_a_cpu(
+def test_16_bit_precision_of_a_gpu_is_not_emulated_on_a_cpu(
     tiny_config: Callable[..., Config], trained: str, quick: str
 ) -> None:
     captioner = Captioner(tiny_config(f"--train.precision={trained}"), Vocabulary.build(["a red circle"], 1))
@@ -171,7 +171,7 @@ def test_round_trip_of_every_decoder(tiny_config: Callable[..., Config], images:
 
 
 @pytest.mark.parametrize("name", DECODERS)
-def test_attention_is_told_for_each_word_of_the_caption(
+def test_attention_is_returned_for_each_word_of_the_caption(
     tiny_config: Callable[..., Config], images: list[Image.Image], name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tokens = [["a", "man", "'s", "hat"], [], ["a", "hat"]]
@@ -179,7 +179,7 @@ def test_attention_is_told_for_each_word_of_the_caption(
         tiny_config(tiny_decoder(name), "--data.image_size=64"), Vocabulary([*SPECIAL, "a", "man", "'s", "hat"])
     )
     found = [
-        [Hypothesis([captioner.vocabulary.words.index(token) for token in sentence], -1.0, -1.0)] for sentence in tokens
+        [Hypothesis([captioner.vocabulary.words.index(token) for token in caption], -1.0, -1.0)] for caption in tokens
     ]
     monkeypatch.setattr("models.captioner.generate", lambda *_: found)
     features = 3 * torch.randn(3, 4, captioner.encoder.features_size)
@@ -189,34 +189,36 @@ def test_attention_is_told_for_each_word_of_the_caption(
     if name == "lstm":
         assert all(candidate.attention is None for candidate in best)
         return
-    looks = attention_per_word(captioner.decoder, features, [hypotheses[0].tokens for hypotheses in found])
-    assert looks is not None
-    wanted = [torch.stack([looks[0][0], looks[0][1:3].mean(0), looks[0][3]]), looks[1], looks[2]]
+    attention = attention_per_word(captioner.decoder, features, [hypotheses[0].tokens for hypotheses in found])
+    assert attention is not None
+    wanted = [torch.stack([attention[0][0], attention[0][1:3].mean(0), attention[0][3]]), attention[1], attention[2]]
     for candidate, weights in zip(best, wanted, strict=True):
         torch.testing.assert_close(candidate.attention, weights.view(-1, 2, 2))
 
 
-def test_cached_features_and_pictures_give_the_same_logits(captioner: Captioner, images: list[Image.Image]) -> None:
+def test_cached_features_and_images_give_the_same_logits(captioner: Captioner, images: list[Image.Image]) -> None:
     captioner.eval()
-    pictures = torch.stack([captioner.transform(image) for image in images])
+    pixels = torch.stack([captioner.transform(image) for image in images])
     tokens = pack([[captioner.vocabulary.encode("a red circle")]] * len(images))
     with torch.no_grad():
-        from_pictures = captioner(pictures, tokens)
-        from_features = captioner(captioner.encoder(pictures).half(), tokens)
-    torch.testing.assert_close(from_features, from_pictures, rtol=1e-2, atol=1e-2)
+        from_pixels = captioner(pixels, tokens)
+        from_features = captioner(captioner.encoder(pixels).half(), tokens)
+    torch.testing.assert_close(from_features, from_pixels, rtol=1e-2, atol=1e-2)
 
 
-def test_a_fresh_picture_is_seen_exactly_as_a_cached_one(captioner: Captioner, tiny_data: Path, tmp_path: Path) -> None:
+def test_an_image_gets_the_same_features_fresh_and_cached(
+    captioner: Captioner, tiny_data: Path, tmp_path: Path
+) -> None:
     """evaluate.py reads cached features, inference_visualize.py computes them: an image gets one caption."""
     paths = sorted((tiny_data / "images").iterdir())[:6]
     cache = captioner.feature_cache(tmp_path, mirror=False)
     assert cache.build(paths) == {}
     cached = torch.stack([cache[path] for path in paths])
-    pictures = [load_image(path) for path in paths]
+    images = [load_image(path) for path in paths]
     assert torch.equal(
-        captioner.encode(torch.stack([captioner.transform(picture) for picture in pictures]), mirror=False), cached
+        captioner.encode(torch.stack([captioner.transform(image) for image in images]), mirror=False), cached
     )
-    assert captioner.caption(pictures) == captioner.generate(cached)
+    assert captioner.caption(images) == captioner.generate(cached)
 
 
 @pytest.mark.parametrize("part", ["config", "vocab", "transform", "model"])
@@ -261,12 +263,12 @@ def test_a_buffer_that_no_checkpoint_holds_is_reported(
 
 @pytest.fixture
 def mirroring(checkpoint: dict[str, Any]) -> Captioner:
-    """The captioner, but it looks at the mirror image too."""
+    """The captioner with ``generate.mirror``: it attends to the mirror image too."""
     generate = checkpoint["config"]["generate"] | {"mirror": True}
     return Captioner.from_checkpoint(checkpoint | {"config": checkpoint["config"] | {"generate": generate}}).eval()
 
 
-def test_with_the_mirror_image_a_picture_and_its_mirror_image_are_the_same(
+def test_with_mirroring_an_image_and_its_mirror_image_get_the_same_caption(
     captioner: Captioner, mirroring: Captioner, images: list[Image.Image], tmp_path: Path
 ) -> None:
     mirrored = [ImageOps.mirror(image) for image in images]
@@ -284,7 +286,7 @@ def test_with_the_mirror_image_a_picture_and_its_mirror_image_are_the_same(
     assert mirroring.caption(images[:1]) == mirroring.generate(both[None])
 
 
-def test_attention_to_the_mirror_image_is_shown_where_the_picture_has_it() -> None:
-    picture, mirrored = torch.tensor([[0.1, 0.2, 0.0, 0.0]]), torch.tensor([[0.3, 0.0, 0.0, 0.4]])  # grids of 2 x 2
-    both = unmirror(torch.cat([picture, mirrored], dim=1), (2, 2))
+def test_attention_to_the_mirror_image_is_mapped_back_to_the_image() -> None:
+    plain, mirrored = torch.tensor([[0.1, 0.2, 0.0, 0.0]]), torch.tensor([[0.3, 0.0, 0.0, 0.4]])  # grids of 2 x 2
+    both = unmirror(torch.cat([plain, mirrored], dim=1), (2, 2))
     torch.testing.assert_close(both, torch.tensor([[[0.1, 0.5], [0.4, 0.0]]]))

@@ -1,4 +1,4 @@
-"""models/model.py and every decoder: shapes, frozen parts stay frozen, ``forward`` equals repeated ``step``."""
+"""models/model.py and every decoder: shapes, frozen layers, ``forward`` against repeated ``step``."""
 
 from pathlib import Path
 
@@ -27,7 +27,7 @@ V, D, P = 11, 24, 6  # vocabulary, encoder width, grid positions
 
 @pytest.fixture(scope="module")
 def resnet() -> nn.Module:
-    """torchvision's own ResNet-50 with random weights and batch-norm statistics of its own."""
+    """torchvision's ResNet-50 with random weights and random batch-norm statistics."""
     torch.manual_seed(0)
     net = resnet50().train()
     with torch.no_grad():
@@ -50,7 +50,7 @@ def weights_file(resnet: nn.Module, tmp_path_factory: pytest.TempPathFactory) ->
 
 @pytest.fixture(scope="module")
 def encoder(weights_file: Path) -> EncoderCNN:
-    """A pretrained encoder; tests that change weights make their own."""
+    """A pretrained encoder; tests that change weights create another."""
     return EncoderCNN(ResNet50Config(weights=str(weights_file)))
 
 
@@ -70,7 +70,7 @@ def test_grid_features_have_a_row_for_every_32_pixels(
     assert encoder.features_size == 2048
 
 
-def test_features_are_those_of_torchvisions_network(encoder: EncoderCNN, resnet: nn.Module) -> None:
+def test_features_equal_those_of_torchvisions_network(encoder: EncoderCNN, resnet: nn.Module) -> None:
     images = torch.randn(2, 3, 64, 64)
     with torch.no_grad():
         features = encoder.eval()(images)
@@ -95,7 +95,7 @@ def snapshot(encoder: EncoderCNN) -> list[State]:
 
 
 def step(encoder: EncoderCNN) -> None:
-    """One training step that moves whatever can move."""
+    """One training step on every trainable weight."""
     encoder.train()
     features = encoder(torch.randn(4, 3, 64, 64))
     learning = [p for p in encoder.parameters() if p.requires_grad]
@@ -111,7 +111,7 @@ def moved(before: State, after: State) -> set[str]:
 
 
 @pytest.mark.parametrize("pretrained", [True, False])
-def test_a_frozen_encoder_does_not_move_in_train_mode(pretrained: bool, weights_file: Path) -> None:
+def test_a_frozen_encoder_does_not_change_in_train_mode(pretrained: bool, weights_file: Path) -> None:
     encoder = EncoderCNN(ResNet50Config(weights=str(weights_file) if pretrained else "none"))
     encoder.learn_from(None)
     nn.Sequential(encoder).train()  # as part of a captioner
@@ -122,7 +122,7 @@ def test_a_frozen_encoder_does_not_move_in_train_mode(pretrained: bool, weights_
 
 
 @pytest.mark.parametrize("first", [0, 2, 4])
-def test_learning_starts_at_the_chosen_stage(first: int, weights_file: Path) -> None:
+def test_training_starts_at_the_chosen_stage(first: int, weights_file: Path) -> None:
     encoder = EncoderCNN(ResNet50Config(weights=str(weights_file)))
     encoder.learn_from(first)
     before = snapshot(encoder)
@@ -131,12 +131,12 @@ def test_learning_starts_at_the_chosen_stage(first: int, weights_file: Path) -> 
     assert changes[:first] == [set()] * first
     for names in changes[first:]:
         assert any(name.endswith("weight") for name in names)
-        assert not any("running" in name or "bn" in name for name in names)  # ImageNet's statistics stay
+        assert not any("running" in name or "bn" in name for name in names)  # ImageNet's statistics are kept
     encoder.learn_from(None)
     assert not any(p.requires_grad for p in encoder.parameters())
 
 
-def test_a_network_from_scratch_finds_its_own_statistics() -> None:
+def test_a_network_from_scratch_updates_its_statistics() -> None:
     encoder = EncoderCNN(ResNet50Config(weights="none"))
     encoder.learn_from(3)
     before = snapshot(encoder)
@@ -146,7 +146,7 @@ def test_a_network_from_scratch_finds_its_own_statistics() -> None:
     assert all(any("running_mean" in name for name in names) for names in changes[3:])
 
 
-def test_weights_with_a_classifier_or_without_counters_are_read_too(resnet: nn.Module, tmp_path: Path) -> None:
+def test_weights_with_a_classifier_or_without_counters_are_accepted(resnet: nn.Module, tmp_path: Path) -> None:
     torch.save(resnet.state_dict(), tmp_path / "whole.pth")
     torch.save(
         {name: tensor for name, tensor in resnet.state_dict().items() if "num_batches" not in name},
@@ -185,7 +185,7 @@ def test_wrong_weight_files_are_refused_by_name(weights_file: Path, tmp_path: Pa
         EncoderCNN(ResNet50Config(weights="IMAGENET1K_V3"))
 
 
-def test_damaged_download_is_noticed_by_its_hash(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_damaged_download_is_detected_by_its_hash(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     path = tmp_path / "hub" / "checkpoints" / TORCHVISION_WEIGHTS["IMAGENET1K_V2"].url.rsplit("/", 1)[1]
     path.parent.mkdir(parents=True)
@@ -194,10 +194,12 @@ def test_damaged_download_is_noticed_by_its_hash(tmp_path: Path, monkeypatch: py
         EncoderCNN(ResNet50Config(weights="IMAGENET1K_V2"))
 
 
-def test_without_a_network_the_message_says_what_to_put_where(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_internet_the_error_names_the_url_and_the_target_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     for name in ("https_proxy", "HTTPS_PROXY"):
-        monkeypatch.setenv(name, "http://127.0.0.1:9")  # nobody listens there
+        monkeypatch.setenv(name, "http://127.0.0.1:9")  # no server on this port
     for name in ("no_proxy", "NO_PROXY"):
         monkeypatch.delenv(name, raising=False)
     with pytest.raises(UserError) as caught:
@@ -221,14 +223,14 @@ def decoder(request: pytest.FixtureRequest) -> WordDecoder:
     return small_decoder(request.param, V, D, embed_size=16, hidden_size=32, dropout=0.5)
 
 
-def some_tokens(b: int, k: int, t: int) -> torch.Tensor:
+def random_tokens(b: int, k: int, t: int) -> torch.Tensor:
     tokens = torch.randint(4, V, (b, k, t))
     tokens[..., 0] = START_ID
     return tokens
 
 
-def test_forward_says_what_repeated_step_says(decoder: WordDecoder) -> None:
-    features, tokens = torch.randn(3, P, D), some_tokens(3, 2, 7)
+def test_forward_and_repeated_step_give_the_same_logits(decoder: WordDecoder) -> None:
+    features, tokens = torch.randn(3, P, D), random_tokens(3, 2, 7)
     tokens[0, 0, 3:] = torch.tensor([END_ID, PAD_ID, PAD_ID, PAD_ID])
     tokens[1, 1, 1:] = END_ID  # no reference is empty, but a sampled caption may be
     tokens[2, 1] = PAD_ID  # no caption: the image has only one
@@ -248,8 +250,8 @@ def test_forward_says_what_repeated_step_says(decoder: WordDecoder) -> None:
                 )
 
 
-def test_captions_and_images_of_a_batch_do_not_mix(decoder: WordDecoder) -> None:
-    features, tokens = torch.randn(3, P, D), some_tokens(3, 2, 5)
+def test_captions_and_images_of_a_batch_do_not_affect_each_other(decoder: WordDecoder) -> None:
+    features, tokens = torch.randn(3, P, D), random_tokens(3, 2, 5)
     with torch.no_grad():
         logits = padded_logits(decoder, features, tokens)
         for b in range(3):
@@ -259,7 +261,7 @@ def test_captions_and_images_of_a_batch_do_not_mix(decoder: WordDecoder) -> None
 
 
 def test_padding_changes_neither_logits_nor_gradients(decoder: WordDecoder) -> None:
-    features, tokens = torch.randn(3, P, D), some_tokens(3, 2, 6)
+    features, tokens = torch.randn(3, P, D), random_tokens(3, 2, 6)
     tokens[0, 0, 3:] = PAD_ID
     found = []
     for padded in (tokens, torch.nn.functional.pad(tokens, (0, 9), value=PAD_ID)):
@@ -276,8 +278,8 @@ def test_padding_changes_neither_logits_nor_gradients(decoder: WordDecoder) -> N
         torch.testing.assert_close(short, long, rtol=1e-4, atol=1e-5)
 
 
-def test_a_word_is_predicted_from_the_words_before_it_alone(decoder: WordDecoder) -> None:
-    features, tokens = torch.randn(2, P, D), some_tokens(2, 1, 6)
+def test_a_token_is_predicted_from_the_tokens_before_it_only(decoder: WordDecoder) -> None:
+    features, tokens = torch.randn(2, P, D), random_tokens(2, 1, 6)
     changed = tokens.clone()
     changed[..., 3:] = (changed[..., 3:] - 4 + 1) % (V - 4) + 4
     with torch.no_grad():
@@ -286,7 +288,7 @@ def test_a_word_is_predicted_from_the_words_before_it_alone(decoder: WordDecoder
     assert not torch.allclose(before[..., 3:, :], after[..., 3:, :])
 
 
-def test_state_select_repeats_and_reorders_sentences(decoder: WordDecoder) -> None:
+def test_state_select_repeats_and_reorders_sequences(decoder: WordDecoder) -> None:
     features, index = torch.randn(3, P, D), torch.tensor([2, 0, 0, 1])
     words = torch.tensor([4, 5, 6, 7])
     with torch.no_grad():
@@ -300,14 +302,14 @@ def test_state_select_repeats_and_reorders_sentences(decoder: WordDecoder) -> No
 
 def test_the_gradient_reaches_every_weight_and_the_image(decoder: WordDecoder) -> None:
     features = torch.randn(2, P, D, requires_grad=True)
-    padded_logits(decoder.train(), features, some_tokens(2, 2, 6)).square().sum().backward()
+    padded_logits(decoder.train(), features, random_tokens(2, 2, 6)).square().sum().backward()
     assert features.grad is not None and bool((features.grad.abs().sum(dim=-1) > 0).all())  # every grid position
     for name, parameter in decoder.named_parameters():
         assert parameter.grad is not None and parameter.grad.abs().sum() > 0, name
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_half_precision_is_near_full_precision_and_learns(decoder: WordDecoder, dtype: torch.dtype) -> None:
+def test_half_precision_is_close_to_full_precision_and_trainable(decoder: WordDecoder, dtype: torch.dtype) -> None:
     if dtype == torch.float16 and isinstance(decoder, DecoderRNN | AttentionDecoder):
         pytest.skip("fp16 LSTMs are not supported on CPU")
     if (
@@ -316,7 +318,7 @@ def test_half_precision_is_near_full_precision_and_learns(decoder: WordDecoder, 
         and pick_precision("auto", torch.device("cpu")) != dtype
     ):
         pytest.skip("this CPU has no bf16 instructions, which oneDNN's LSTM needs")
-    features, tokens = torch.randn(3, P, D), some_tokens(3, 2, 6)
+    features, tokens = torch.randn(3, P, D), random_tokens(3, 2, 6)
     full = padded_logits(decoder, features, tokens)
     with torch.autocast("cpu", dtype):
         half = padded_logits(decoder, features, tokens)
@@ -331,7 +333,7 @@ def test_half_precision_is_near_full_precision_and_learns(decoder: WordDecoder, 
 
 
 def test_dropout_is_off_in_eval_and_on_in_train(decoder: WordDecoder) -> None:
-    features, tokens = torch.randn(2, P, D), some_tokens(2, 1, 4)
+    features, tokens = torch.randn(2, P, D), random_tokens(2, 1, 4)
     with torch.no_grad():
         assert torch.equal(padded_logits(decoder, features, tokens), padded_logits(decoder, features, tokens))
         decoder.train()

@@ -25,9 +25,9 @@ from utils import GROUP, dequantize, load_checkpoint
 CPU = torch.device("cpu")
 
 
-def run(*words: str | Path) -> subprocess.CompletedProcess[str]:
+def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "tools.quantize_checkpoint", *map(str, words)],
+        [sys.executable, "-m", "tools.quantize_checkpoint", *map(str, arguments)],
         capture_output=True,
         text=True,
         check=False,
@@ -35,7 +35,7 @@ def run(*words: str | Path) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_weights_come_back_within_half_a_step_of_their_group() -> None:
+def test_dequantized_weights_are_within_half_a_step_of_their_group() -> None:
     torch.manual_seed(0)
     model = {
         "matrix": torch.randn(7, 64) * torch.logspace(-6, 3, 7)[:, None],
@@ -54,13 +54,15 @@ def test_weights_come_back_within_half_a_step_of_their_group() -> None:
     assert back.keys() == model.keys() and all(back[name].dtype == tensor.dtype for name, tensor in model.items())
     for name in ("matrix", "kernel", "nothing"):
         step = model[name].reshape(-1, GROUP).abs().amax(dim=1) / 127
-        # half a step, and where the scale was rounded down, what the greatest weight is cut by
+        # half a step, and the clipping of the largest weight where the scale was rounded down
         assert ((back[name] - model[name]).reshape(-1, GROUP).abs().amax(dim=1) <= 0.9 * step).all(), name
     assert all(torch.equal(back[name], model[name]) for name in ("odd", "bias", "count"))
-    assert dequantize({"model": model}) == {"model": model}  # one that was not quantized stays as it is
+    assert dequantize({"model": model}) == {"model": model}  # a checkpoint that is not quantized is returned unchanged
 
 
-def test_the_small_file_is_a_checkpoint_like_any_other(tiny_checkpoint: Path, tiny_data: Path, tmp_path: Path) -> None:
+def test_a_quantized_checkpoint_captions_like_the_original(
+    tiny_checkpoint: Path, tiny_data: Path, tmp_path: Path
+) -> None:
     small = tmp_path / "small.pth"
     done = run(tiny_checkpoint, small)
     assert done.returncode == 0, done.stderr
@@ -72,21 +74,21 @@ def test_the_small_file_is_a_checkpoint_like_any_other(tiny_checkpoint: Path, ti
     assert after[0][0].log_prob == pytest.approx(before[0][0].log_prob, abs=0.3)
 
 
-def test_only_a_runs_best_checkpoint_is_made_small(tiny_run: Path, tiny_checkpoint: Path, tmp_path: Path) -> None:
+def test_only_a_runs_best_checkpoint_is_quantized(tiny_run: Path, tiny_checkpoint: Path, tmp_path: Path) -> None:
     small = tmp_path / "small.pth"
     assert run(tiny_checkpoint, small).returncode == 0
     for wrong, reason in ((tiny_run / "checkpoints_last.pth", "for resuming training"), (small, "quantized already")):
         done = run(wrong, tmp_path / "other.pth")
         assert done.returncode == 2 and reason in done.stderr and "Traceback" not in done.stderr
     assert not (tmp_path / "other.pth").exists()
-    for output in (tiny_checkpoint, tmp_path / "captions.csv"):  # neither the only copy nor somebody's data
+    for output in (tiny_checkpoint, tmp_path / "captions.csv"):  # neither the input nor other data is overwritten
         done = run(tiny_checkpoint, output)
         assert done.returncode == 2 and "Name another output file" in done.stderr
     assert "scales" not in load_checkpoint(small)
     assert load_checkpoint(small, keep_quantized=True)["scales"]
 
 
-def test_the_bundled_file_is_the_one_that_the_readme_names() -> None:
+def test_the_bundled_file_has_the_hash_in_the_readme() -> None:
     data = PRETRAINED.read_bytes()
     assert hashlib.sha256(data).hexdigest() in (ROOT / "README.md").read_text("utf-8")
     assert len(data) < 40e6
@@ -103,17 +105,17 @@ socket.socket.connect = socket.create_connection = socket.getaddrinfo = refuse
 
 
 def test_a_fresh_clone_captions_a_photograph_without_network(tiny_data: Path, tmp_path: Path) -> None:
-    """No checkpoints.pth in the folder: the pretrained captioner says what it sees, and that it is the one who does."""
+    """Without checkpoints.pth in the folder the pretrained captioner is used, and stderr names it."""
     (tmp_path / "sitecustomize.py").write_text(NO_NETWORK)
     photo = sorted((tiny_data / "images").iterdir())[0]
     environment = {**os.environ, "PYTHONPATH": str(tmp_path), "HOME": str(tmp_path), "TORCH_HOME": str(tmp_path)}
-    words = [sys.executable, str(ROOT / "inference_visualize.py"), "--images", str(photo), "--device", "cpu"]
-    done = subprocess.run(words, capture_output=True, text=True, check=False, cwd=tmp_path, env=environment)
+    arguments = [sys.executable, str(ROOT / "inference_visualize.py"), "--images", str(photo), "--device", "cpu"]
+    done = subprocess.run(arguments, capture_output=True, text=True, check=False, cwd=tmp_path, env=environment)
     assert done.returncode == 0, done.stderr
     assert "no checkpoints.pth here" in done.stderr and PRETRAINED.name in done.stderr
     (found,) = json.loads((tmp_path / "outputs" / "captions.json").read_text("utf-8"))
     assert len(found["caption"].split()) >= 3
-    done = subprocess.run(words[:2], capture_output=True, text=True, check=False, cwd=tmp_path, env=environment)
+    done = subprocess.run(arguments[:2], capture_output=True, text=True, check=False, cwd=tmp_path, env=environment)
     assert (
         done.returncode == 2 and "--images" in done.stderr and "Traceback" not in done.stderr
     )  # Flickr8k is not there
@@ -122,9 +124,9 @@ def test_a_fresh_clone_captions_a_photograph_without_network(tiny_data: Path, tm
 def test_the_bundled_encoder_is_the_pretrained_captioners() -> None:
     encoder = EncoderCNN(ResNet50Config(weights="bundled")).eval()
     wanted = Captioner.load(PRETRAINED, CPU).encoder
-    pictures = torch.rand(2, 3, 64, 64)
+    images = torch.rand(2, 3, 64, 64)
     with torch.no_grad():
-        assert torch.equal(encoder(pictures), wanted(pictures))
+        assert torch.equal(encoder(images), wanted(images))
     assert not encoder.train_batchnorm and encoder.layout == "original"
 
 
@@ -134,14 +136,14 @@ def test_the_bundled_encoder_has_one_layout(tiny_config: Callable[..., Config]) 
 
 
 def test_weights_of_the_other_layout_are_refused(tmp_path: Path) -> None:
-    """The file knows its layout: loaded into the other one it would run, and be 2 CIDEr points worse."""
+    """The file records its layout: with the other one the network would run, but score 2 CIDEr points less."""
     with pytest.raises(UserError, match="trained in the layout 'original', not 'torchvision'"):
         EncoderCNN(ResNet50Config(weights=str(IMAGENET)))
     assert EncoderCNN(ResNet50Config(weights=str(IMAGENET), layout="original")).layout == "original"
 
 
 @pytest.mark.process
-def test_the_imagenet_file_is_what_the_quantizer_makes_of_a_state_dict(tmp_path: Path) -> None:
+def test_the_imagenet_file_is_a_quantized_state_dict(tmp_path: Path) -> None:
     torch.manual_seed(0)
     state = {name: tensor.half() for name, tensor in resnet50().state_dict().items() if tensor.dim() != 1}
     torch.save({**resnet50().state_dict(), **state}, tmp_path / "resnet.pth")

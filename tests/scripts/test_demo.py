@@ -1,4 +1,4 @@
-"""The default run, whole: the README's promise about the bundled sample. Minutes long, hence marked slow."""
+"""The default run from start to end: the scores that the README states for the bundled sample. Takes minutes."""
 
 import json
 from pathlib import Path
@@ -10,8 +10,8 @@ from tools.draw_sample.scenes import make_scenes, names_main_thing
 
 
 @pytest.mark.slow
-def test_the_demo_learns_to_name_what_it_sees(tmp_path: Path) -> None:
-    """What `make demo` does, in another folder: BLEU-4 >= 0.80, 95 % of test images right in thing and colour."""
+def test_the_demo_reaches_the_scores_in_the_readme(tmp_path: Path) -> None:
+    """What `make demo` does, in another folder: BLEU-4 >= 0.80, correct thing and colour in 95 % of test captions."""
     checkpoint, log = str(tmp_path / "checkpoints.pth"), str(tmp_path / "loss_log.txt")
     for arguments in (
         ["train.py", "--output_dir", str(tmp_path)],

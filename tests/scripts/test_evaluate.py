@@ -32,7 +32,7 @@ Evaluate = Callable[..., dict]
 
 @pytest.fixture(scope="module")
 def run(tiny_args: list[str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """The folder of a run on tiny data. Its ResNet is thin, while these tests run."""
+    """The folder of a run on tiny data. The encoder is a thin ResNet in all tests of this module."""
     folder = tmp_path_factory.mktemp("evaluate")
     (folder / "plain.yaml").write_text("device: cpu")
     with pytest.MonkeyPatch.context() as patch:

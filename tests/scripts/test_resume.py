@@ -73,24 +73,24 @@ def test_killed(process_run, uninterrupted, at: At) -> None:
     assert_same(run.result(), uninterrupted(ONE_STAGE))
 
 
-def test_killed_again_and_again_at_random_calls(process_run, uninterrupted) -> None:
+def test_killed_repeatedly_at_random_calls(process_run, uninterrupted) -> None:
     run, seed = process_run(ONE_STAGE, SAVE_EACH_STEP), random.randrange(10_000)
     print(f"seed {seed}")  # pytest shows it if the test fails
-    dice = random.Random(seed)
+    generator = random.Random(seed)
     for _ in range(4):
-        at = At("training.objectives.caption_loss", dice.randint(2, 6))  # from call 2 on, each run makes progress
+        at = At("training.objectives.caption_loss", generator.randint(2, 6))  # from call 2 on, each run makes progress
         assert run.run(at, "--resume=auto") in (-signal.SIGKILL, 0), run.text()
     run.resume()
     assert_same(run.result(), uninterrupted(ONE_STAGE))
 
 
-def test_killed_again_and_again_at_random_times(process_run, uninterrupted) -> None:
+def test_killed_repeatedly_at_random_times(process_run, uninterrupted) -> None:
     run, seed = process_run(ENCODER_STAGE, SAVE_EACH_STEP), random.randrange(10_000)
     print(f"seed {seed}")
-    dice = random.Random(seed)
+    generator = random.Random(seed)
     for _ in range(4):
         process = run.start(None, "--resume=auto")
-        process.join(dice.uniform(0.2, 1.5))
+        process.join(generator.uniform(0.2, 1.5))
         process.kill()
         process.join()
     run.resume()

@@ -177,7 +177,7 @@ def test_a_new_run_moves_the_files_of_an_earlier_one_and_loses_nothing(
     assert f"--resume {moved / 'checkpoints_last.pth'}" in capsys.readouterr().out
 
 
-def test_the_log_of_a_run_whose_checkpoints_are_gone_is_not_mixed_up(learn: Learn) -> None:
+def test_the_log_of_a_run_without_checkpoints_is_moved_to_previous_runs(learn: Learn) -> None:
     folder = learn()
     before = contents(folder)
     for path in folder.glob("*.pth"):

@@ -97,10 +97,10 @@ def test_the_plot_looks_the_same_on_white_and_on_black(tmp_path: Path, visit: Ca
     assert seen[0].getpixel((3, 3)) == (255, 255, 255) and len(seen[0].getcolors(maxcolors=1 << 20) or []) > 50
 
 
-def test_torn_last_line_and_repeated_epochs(tmp_path: Path) -> None:
+def test_incomplete_last_line_and_repeated_epochs(tmp_path: Path) -> None:
     torn = write_log(
         tmp_path / "torn.txt", ROWS, tail="tuned\t5\t10\t2.1\t2.9\t0.3\t0.9\t0.5\t1e-3\t60\t1"
-    )  # the last cell is cut
+    )  # the last cell is incomplete
     assert read_log(torn).epochs == [1, 2, 3, 4]
     resumed = write_log(tmp_path / "resumed.txt", [*ROWS, ("tuned", 4, 2.2, 3.1, 0.21, 0.7)])
     assert read_log(resumed).numbers("val_cider") == [0.1, 0.4, 0.5, 0.7]
@@ -140,7 +140,7 @@ def test_logs_are_named_by_what_distinguishes_them() -> None:
     ("content", "message"),
     [
         ("", "no epoch"),
-        ("stage\tepoch", "no epoch"),  # a torn header
+        ("stage\tepoch", "no epoch"),  # an incomplete header
         ("\t".join(HEADER) + "\n", "no epoch"),
         ("epoch,loss\n1,2\n", "no column stage, epoch, train_loss"),
         ("\t".join(HEADER) + "\nfrozen\t1\t10\tlots\t3\t0.1\t0.1\t1\t1\t1\t1\n", "train_loss is 'lots', not a number"),
@@ -179,7 +179,7 @@ def test_unknown_format_and_too_many_logs_are_refused(tmp_path: Path) -> None:
         draw_curves({str(number): log for number in range(8)})
 
 
-def test_the_reward_of_a_self_critical_stage_is_drawn_with_the_cider(tmp_path: Path) -> None:
+def test_the_reward_of_a_self_critical_stage_is_plotted_with_the_cider(tmp_path: Path) -> None:
     log = write_log(tmp_path / "log.txt", ROWS)
     without = draw_curves({"log": read_log(log)}).axes[1]
     header, *rows = log.read_text().splitlines()

@@ -21,7 +21,7 @@ def small_decoder(name: str, vocab_size: int, features_size: int, **options: flo
 def padded_logits(decoder: WordDecoder, features: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
     """Features (B, P, D), tokens (B, K, T) up to <end> or <pad> -> logits (B, K, T, V), zero behind the end.
 
-    A caption of padding alone stands for none: its image has fewer captions.
+    A caption of padding only is skipped: its image has fewer captions.
     """
     ended = ((tokens == END_ID) | (tokens == PAD_ID)).int().cumsum(dim=2) > 0  # (B, K, T)
     lengths = (~ended).sum(dim=2)

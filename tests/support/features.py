@@ -1,4 +1,4 @@
-"""What the tests of the feature cache share."""
+"""Code that the tests of the feature cache share."""
 
 from pathlib import Path
 

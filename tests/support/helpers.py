@@ -1,4 +1,4 @@
-"""What tests of all kinds use: run scripts as users do, draw images, write captions files, compare checkpoints."""
+"""Helpers for all tests: run scripts as users do, draw images, write captions files, compare checkpoints."""
 
 import csv
 import dataclasses

@@ -138,7 +138,7 @@ class ProcessRun:
 
     def __init__(self, forkserver: Any, args: list[str], path: Path, stages: str, *options: str) -> None:
         self.forkserver, self.path = forkserver, path
-        plain = path.with_name("plain.yaml")  # not config.yaml: what a stage does not say would come from there
+        plain = path.with_name("plain.yaml")  # not config.yaml: its stages would fill in what these leave out
         plain.write_text("device: cpu")
         self.args = [
             f"--config={plain}",
@@ -185,7 +185,7 @@ def process_run(forkserver: Any, tiny_args: list[str], tmp_path: Path) -> Callab
 def uninterrupted(
     forkserver: Any, tiny_args: list[str], tmp_path_factory: pytest.TempPathFactory
 ) -> Callable[..., dict[str, Any]]:
-    """``uninterrupted(stages, "--option", ...)``: the result of a run that nothing happens to; each is made once."""
+    """``uninterrupted(stages, "--option", ...)``: the result of an uninterrupted run; each is computed once."""
 
     @functools.cache
     def result(stages: str, *options: str) -> dict[str, Any]:

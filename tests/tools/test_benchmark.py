@@ -36,7 +36,7 @@ def test_every_image_is_captioned_in_batches_of_the_size_asked_for(tiny_checkpoi
     assert decode_in_batches(captioner, batches, beam_size=2) > 0 == decode_in_batches(captioner, [], beam_size=2)
 
 
-def test_the_first_time_and_slow_ones_do_not_count() -> None:
+def test_the_best_time_ignores_the_first_run_and_slower_ones() -> None:
     times = iter([0.1, 3.0, 1.0, 2.0])
     assert best_time(lambda: next(times)) == 1.0
 

@@ -25,8 +25,8 @@ TRAIN = [scene for scene in SAMPLE if scene.split == "train"]
 HELD_OUT = [scene for scene in SAMPLE if scene.split != "train"]
 
 
-def words(sentence):
-    return re.findall(r"[a-z]+", sentence.lower())
+def words(caption):
+    return re.findall(r"[a-z]+", caption.lower())
 
 
 def triple(scene):
@@ -37,7 +37,7 @@ def one(**facts):
     return next(scene for scene in SAMPLE if all(getattr(scene, name) == value for name, value in facts.items()))
 
 
-def test_bundled_captions_are_what_the_program_writes():
+def test_bundled_captions_are_those_that_the_program_writes():
     assert CAPTIONS_FILE.read_bytes().decode("utf-8") == captions_csv(make_scenes())
 
 
@@ -47,7 +47,7 @@ def test_same_seed_same_scenes_and_another_seed_others():
 
 
 @pytest.mark.parametrize("thing", THINGS)
-def test_bundled_images_are_what_the_program_draws(thing):
+def test_bundled_images_are_those_that_the_program_draws(thing):
     scene = one(thing=thing)
     image = draw_scene(scene)
     assert image.tobytes() == draw_scene(scene).tobytes()
@@ -94,22 +94,22 @@ def test_test_split_covers_every_thing_and_colour():
 
 def test_five_different_captions_each_naming_the_main_thing():
     for scene in SAMPLE:
-        sentences = captions(scene)
-        assert len(set(sentences)) == 5
-        assert all(names_main_thing(sentence, scene) for sentence in (*sentences, canonical(scene))), sentences
+        five = captions(scene)
+        assert len(set(five)) == 5
+        assert all(names_main_thing(caption, scene) for caption in (*five, canonical(scene))), five
 
 
-def test_captions_read_as_sentences():
+def test_captions_are_capitalised_punctuated_and_agree_in_number():
     for scene in SAMPLE:
-        for sentence in captions(scene):
-            assert re.fullmatch(r"[A-Z][a-z]*( [a-z]+,?)* [a-z]+\.", sentence), sentence
+        for caption in captions(scene):
+            assert re.fullmatch(r"[A-Z][a-z]*( [a-z]+,?)* [a-z]+\.", caption), caption
             plural = scene.count > 1
-            assert (" is " in sentence) <= (not plural), sentence
-            assert (" are " in sentence) <= plural, sentence
+            assert (" is " in caption) <= (not plural), caption
+            assert (" are " in caption) <= plural, caption
 
 
-def test_words_are_few_and_every_held_out_word_is_trained():
-    trained = Counter(word for scene in TRAIN for sentence in captions(scene) for word in words(sentence))
+def test_the_vocabulary_is_small_and_every_held_out_word_occurs_in_training():
+    trained = Counter(word for scene in TRAIN for caption in captions(scene) for word in words(caption))
     assert len(trained) <= 120
     for scene in HELD_OUT:
         assert min(trained[word] for word in words(" ".join(captions(scene)))) >= 5  # Vocabulary's usual threshold
@@ -136,10 +136,10 @@ def test_names_main_thing():
 
 
 def test_the_captions_of_an_image_agree_in_most_words_but_not_in_all():
-    """BLEU-4 of each caption against the other four of its image, and of the plainest caption against all five."""
+    """BLEU-4 of each caption against the other four of its image, and of the canonical caption against all five."""
     from nltk.translate.bleu_score import corpus_bleu
 
-    everything = [[words(sentence) for sentence in captions(scene)] for scene in SAMPLE]
+    everything = [[words(caption) for caption in captions(scene)] for scene in SAMPLE]
     others = [[c for j, c in enumerate(five) if j != k] for five in everything for k in range(5)]
     assert 0.6 <= corpus_bleu(others, [c for five in everything for c in five]) <= 0.75
     assert corpus_bleu(everything, [words(canonical(scene)) for scene in SAMPLE]) >= 0.75

@@ -1,4 +1,4 @@
-"""Epochs on four images: what is learned, counted, validated and refused."""
+"""Epochs on four images: overfitting, totals, validation and divergence."""
 
 import copy
 import math
@@ -43,7 +43,7 @@ def test_four_images_are_overfitted(captioner: Captioner, dataset: Flickr8kDatas
     assert numbers["val_bleu4"] > 0.99 and numbers["val_cider"] > 5 and numbers["distinct"] == 1.0
 
 
-def test_validate_scores_what_is_generated_and_the_loss_of_every_word(
+def test_validate_scores_generated_captions_and_averages_the_loss_over_words(
     captioner: Captioner, dataset: Flickr8kDataset
 ) -> None:
     batches = list(
@@ -63,7 +63,7 @@ def test_validate_scores_what_is_generated_and_the_loss_of_every_word(
     assert numbers["val_loss"] == pytest.approx(loss.item(), rel=1e-5)
 
 
-def test_train_one_epoch_returns_the_numbers_of_the_whole_epoch(stage_of: MakeStage, dataset: Flickr8kDataset) -> None:
+def test_train_one_epoch_returns_the_means_of_the_whole_epoch(stage_of: MakeStage, dataset: Flickr8kDataset) -> None:
     stage, progress = stage_of(StageConfig(epochs=1, lr=1e-9, warmup=0.5), steps=2), Progress(stage="frozen")
     batches = [collate([dataset[0], dataset[1]]), collate([dataset[2], dataset[3]])]
     numbers = train_one_epoch(stage, batches, progress)
@@ -98,7 +98,7 @@ def test_the_logged_gradient_norm_is_the_mean_before_clipping(
     assert numbers["grad_norm"] == pytest.approx(sum(norms) / 2, rel=1e-4)
 
 
-def test_the_ema_follows_every_step(stage_of: MakeStage, dataset: Flickr8kDataset) -> None:
+def test_the_ema_is_updated_after_every_step(stage_of: MakeStage, dataset: Flickr8kDataset) -> None:
     stage, progress = stage_of(StageConfig(epochs=1, lr=0.01), ema=0.7), Progress(stage="frozen")
     expected = stage.captioner.decoder.state_dict()["output.weight"].clone()
     for step in (1, 2, 3):
@@ -106,9 +106,9 @@ def test_the_ema_follows_every_step(stage_of: MakeStage, dataset: Flickr8kDatase
         train_one_epoch(stage, [collate([dataset[0], dataset[2]])], progress)
         decay = (1 + step) / (10 + step)
         expected = decay * expected + (1 - decay) * stage.captioner.decoder.state_dict()["output.weight"]
-    average = stage.averaged.decoder.state_dict()["output.weight"]
-    torch.testing.assert_close(average, expected)
-    assert not torch.equal(average, stage.captioner.decoder.state_dict()["output.weight"])
+    ema = stage.averaged.decoder.state_dict()["output.weight"]
+    torch.testing.assert_close(ema, expected)
+    assert not torch.equal(ema, stage.captioner.decoder.state_dict()["output.weight"])
 
 
 @pytest.mark.parametrize("training", [True, False])
@@ -127,7 +127,7 @@ def test_checking_the_weights_changes_nothing(captioner: Captioner, dataset: Fli
 
 
 @pytest.mark.parametrize("where", ["loss", "gradient"])
-def test_a_step_that_is_not_finite_leaves_the_weights_alone(
+def test_a_step_that_is_not_finite_leaves_the_weights_unchanged(
     captioner: Captioner, dataset: Flickr8kDataset, stage_of: MakeStage, where: str
 ) -> None:
     stage = stage_of(StageConfig())

@@ -48,7 +48,7 @@ def test_a_signal_stops_after_the_batch_and_saves_once(number: signal.Signals) -
             seen += 1
             if seen == 2:
                 signal.raise_signal(number)
-                assert stop.wanted and saves == []  # the step goes on
+                assert stop.wanted and saves == []  # the current step is completed
     assert seen == 2 and saves == ["b"]
     assert [signal.getsignal(name) for name in (signal.SIGINT, signal.SIGTERM)] == before
 
@@ -65,7 +65,7 @@ def failing(error: Exception) -> Iterator[Batch]:
 
 
 @pytest.mark.parametrize("wanted", [True, False])
-def test_errors_of_the_loop_body_are_not_taken_for_dead_workers(wanted: bool) -> None:
+def test_errors_of_the_loop_body_are_not_mistaken_for_dead_workers(wanted: bool) -> None:
     stop, saves = StopRequest(), Saves()
     with pytest.raises(RuntimeError, match="out of memory"):
         for _ in StoppableBatches(BATCHES, stop, lambda: False, saves):
@@ -85,7 +85,7 @@ def test_errors_of_the_loader_are_raised_unless_the_run_is_to_stop() -> None:
         next(batches)
 
 
-def test_workers_that_the_signal_ended_stop_the_run_as_the_signal_does() -> None:
+def test_workers_ended_by_the_signal_stop_the_run_like_the_signal_itself() -> None:
     """The whole process group gets it, and workers may end while the main process waits for their next batch."""
     stop, saves = StopRequest(), Saves()
 

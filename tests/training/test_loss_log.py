@@ -1,4 +1,4 @@
-"""training/loss_log.py: what is written can be read, by pandas too; damaged lines are named."""
+"""training/loss_log.py: rows are read back, also by pandas; errors name damaged lines."""
 
 import math
 import subprocess
@@ -37,14 +37,14 @@ def test_trimming_drops_rows_that_will_be_written_again(log: Path) -> None:
     for epoch in (1, 2, 3):
         append_row(log, row(epoch))
     with log.open("a") as file:
-        file.write("a\t4\t4\t0.")  # torn
+        file.write("a\t4\t4\t0.")  # incomplete
     trim_log(log, 2)
     append_row(log, row(3))
     assert pd.read_csv(log, sep="\t")["epoch"].tolist() == read_log(log).epochs == [1, 2, 3]
 
 
 @pytest.mark.parametrize("lacks", [["grad_norm"], ["reward", "grad_norm"]])
-def test_a_log_of_an_older_version_gets_the_columns_it_lacks(log: Path, lacks: list[str]) -> None:
+def test_a_log_of_an_older_version_gets_the_missing_columns(log: Path, lacks: list[str]) -> None:
     older = [column for column in COLUMNS if column not in lacks]
     log.write_text("\t".join(older) + "\na\t1\t1" + "\t0.5" * (len(older) - 3) + "\n")
     assert all(math.isnan(*read_log(log).numbers(column)) for column in lacks)
@@ -55,14 +55,14 @@ def test_a_log_of_an_older_version_gets_the_columns_it_lacks(log: Path, lacks: l
     assert all(table[column].isna().tolist() == [True, False] for column in lacks) and table["val_cider"][0] == 0.5
 
 
-def test_a_column_of_the_users_own_stays(log: Path) -> None:
+def test_a_column_added_by_the_user_is_kept(log: Path) -> None:
     log.write_text("\t".join([*COLUMNS, "note"]) + "\na" + "\t1" * (len(COLUMNS) - 1) + "\tgood\n")
     trim_log(log, 1)
     append_row(log, row(2))
     assert read_log(log).text("note") == ["good", "nan"]
 
 
-def test_a_torn_header_is_written_again(log: Path) -> None:
+def test_an_incomplete_header_is_written_again(log: Path) -> None:
     log.write_text("stage\tepo")
     assert read_log(log).header == []
     trim_log(log, 0)
@@ -93,7 +93,7 @@ CELLS = ["1"] * (len(COLUMNS) - 2)
         ("\t".join(["a", "2", *CELLS[:-1], "lots"]), "grad_norm is 'lots', not a number"),
     ],
 )
-def test_a_line_that_is_not_a_row_is_named_and_the_log_left_alone(log: Path, line: str, problem: str) -> None:
+def test_a_line_that_is_not_a_row_is_named_and_the_log_left_unchanged(log: Path, line: str, problem: str) -> None:
     append_row(log, row(1))
     log.write_text(before := f"{log.read_text()}{line}\n")
     with pytest.raises(
@@ -128,7 +128,7 @@ def test_the_last_row_of_an_epoch_counts(log: Path) -> None:
     assert (read_log(log).epochs, read_log(log).numbers("val_cider")) == ([1, 2], [0.1, 0.3])
 
 
-def test_reading_a_log_needs_no_heavy_library() -> None:
+def test_reading_a_log_imports_no_heavy_library() -> None:
     code = "import sys, training.loss_log; print(sorted({'torch', 'pandas', 'numpy', 'matplotlib'} & set(sys.modules)))"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
     assert result.stdout == "[]\n"

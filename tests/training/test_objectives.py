@@ -1,4 +1,4 @@
-"""Cross-entropy with label smoothing, word dropout, and what teacher forcing feeds to the decoder."""
+"""Cross-entropy with label smoothing, word dropout, and the inputs and targets of teacher forcing."""
 
 import pytest
 import torch
@@ -12,7 +12,7 @@ from models.captioner import Captioner
 from training.objectives import caption_loss, drop_words, teacher_forcing
 
 
-def test_word_dropout_replaces_words_and_no_special_tokens() -> None:
+def test_word_dropout_replaces_words_but_no_special_tokens() -> None:
     torch.manual_seed(0)
     tokens = torch.tensor([START_ID, *range(4, 104), END_ID, PAD_ID]).repeat(100, 1)
     dropped = drop_words(tokens, 0.3)
@@ -24,7 +24,7 @@ def test_word_dropout_replaces_words_and_no_special_tokens() -> None:
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1, 0.7])
-def test_loss_is_torchs_cross_entropy(smoothing: float) -> None:
+def test_loss_equals_torchs_cross_entropy(smoothing: float) -> None:
     generator = torch.Generator().manual_seed(1)
     logits = torch.randn(30, 11, generator=generator)
     targets = torch.randint(1, 11, (30,), generator=generator)
@@ -37,7 +37,7 @@ def test_loss_is_torchs_cross_entropy(smoothing: float) -> None:
 def test_teacher_forcing_predicts_each_next_token(
     captioner: Captioner, dataset: Flickr8kDataset, monkeypatch: pytest.MonkeyPatch, word_dropout: float
 ) -> None:
-    """The decoder reads <start> w1 .. wn (<unk> for each word with word dropout) and is to predict w1 .. wn <end>."""
+    """The decoder reads <start> w1 .. wn (<unk> for each word with word dropout) and predicts w1 .. wn <end>."""
     seen = []
     monkeypatch.setattr(
         "training.objectives.caption_loss",

@@ -21,14 +21,14 @@ def test_warm_up_then_cosine() -> None:
     assert 0.01 < factors[-1] < 0.0102
 
 
-def test_plateau_is_flat_but_for_its_scale() -> None:
+def test_the_plateau_schedule_is_constant_apart_from_its_scale() -> None:
     stage = StageConfig(epochs=10, warmup=0.1, schedule="plateau")
     assert [lr_factor(stage, step, 20, lr_scale=0.25) for step in (20, 100, 199)] == [0.25] * 3
     assert lr_factor(stage, 0, 20) == 1 / 20
 
 
 @pytest.mark.parametrize("stage", [StageConfig(epochs=1, warmup=0.0), StageConfig(epochs=1, warmup=0.99)])
-def test_one_step_stages_learn_at_the_full_rate(stage: StageConfig) -> None:
+def test_one_step_stages_use_the_full_learning_rate(stage: StageConfig) -> None:
     assert lr_factor(stage, 0, 1) == 1.0
 
 
@@ -40,7 +40,7 @@ def test_optimizer_of_a_frozen_encoder(captioner: Captioner) -> None:
     assert not any(p.requires_grad for p in captioner.encoder.parameters())
 
 
-def test_weight_decay_is_for_matrices_only(captioner: Captioner) -> None:
+def test_weight_decay_applies_to_matrices_only(captioner: Captioner) -> None:
     optimizer = build_optimizer(captioner, StageConfig(), weight_decay=0.02)
     decay = {id(p): group["weight_decay"] for group in optimizer.param_groups for p in group["params"]}
     embedding = next(module for module in captioner.decoder.modules() if isinstance(module, nn.Embedding))
@@ -50,7 +50,7 @@ def test_weight_decay_is_for_matrices_only(captioner: Captioner) -> None:
 
 
 @pytest.mark.parametrize("first", [0, 3, 4])
-def test_optimizer_of_a_learning_encoder(captioner: Captioner, first: int) -> None:
+def test_optimizer_of_a_trainable_encoder(captioner: Captioner, first: int) -> None:
     optimizer = build_optimizer(captioner, StageConfig(encoder_lr=1e-5, encoder_from=first), weight_decay=0.02)
     peak = {id(p): group["peak"] for group in optimizer.param_groups for p in group["params"]}
     for number, stage in enumerate(captioner.encoder.stages):
@@ -60,18 +60,18 @@ def test_optimizer_of_a_learning_encoder(captioner: Captioner, first: int) -> No
     assert {peak[id(p)] for p in captioner.decoder.parameters()} == {StageConfig().lr}
 
 
-def train_at_random(captioner: Captioner) -> None:
+def perturb_weights(captioner: Captioner) -> None:
     """Change all weights and statistics that training would change."""
     captioner.train()
     with torch.no_grad():
         for parameter in captioner.parameters():
             if parameter.requires_grad:
                 parameter.add_(torch.randn_like(parameter))
-        captioner.encoder(torch.randn(2, 3, 32, 32))  # batch norm in training mode moves its statistics
+        captioner.encoder(torch.randn(2, 3, 32, 32))  # batch norm in training mode updates its statistics
 
 
 @pytest.mark.parametrize("encoder_from", [None, 4, 0])
-def test_ema_is_the_mean_of_the_weights_with_fading_memory(captioner: Captioner, encoder_from: int | None) -> None:
+def test_ema_is_the_exponentially_weighted_mean_of_the_weights(captioner: Captioner, encoder_from: int | None) -> None:
     source = copy.deepcopy(captioner)  # its encoder has random weights, so its batch norm is trained
     if encoder_from is None:
         source.encoder.learn_from(None)
@@ -82,17 +82,17 @@ def test_ema_is_the_mean_of_the_weights_with_fading_memory(captioner: Captioner,
     ema = EMA(source, decay=0.4)
     trained = {name for name, parameter in source.named_parameters() if parameter.requires_grad}
     for step in range(1, 11):
-        train_at_random(source)
+        perturb_weights(source)
         ema.update(step)
         decay = min(0.4, (1 + step) / (10 + step))
         for name in trained:
             expected[name] = decay * expected[name] + (1 - decay) * source.state_dict()[name]
-    for name, average in ema.captioner.state_dict().items():
+    for name, tensor in ema.captioner.state_dict().items():
         if name in trained:
-            torch.testing.assert_close(average, expected[name])
-            assert not torch.equal(average, source.state_dict()[name]), name
+            torch.testing.assert_close(tensor, expected[name])
+            assert not torch.equal(tensor, source.state_dict()[name]), name
         else:  # frozen weights, exactly; statistics of batch norm are those of the source
-            assert torch.equal(average, source.state_dict()[name]), name
+            assert torch.equal(tensor, source.state_dict()[name]), name
     moved = {name.split(".")[2] for name, old in start.items() if not torch.equal(old, source.state_dict()[name])}
     stages = {str(number) for number in range(5) if encoder_from is not None and number >= encoder_from}
     assert {name for name in moved if name.isdecimal()} == stages

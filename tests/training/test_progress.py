@@ -64,7 +64,7 @@ def test_the_next_stage_keeps_only_the_totals_of_the_run() -> None:
     assert following.next_stage([A, B]) == Progress(stage=None, **kept)
 
 
-def test_sums_are_those_of_the_epoch() -> None:
+def test_sums_grow_over_an_epoch_and_are_reset_at_its_end() -> None:
     progress = Progress(stage="a")
     progress.end_step(2.0, 10, 4, grad_norm=3.0, seconds=0.5)
     progress.end_step(5.0, 20, 4, grad_norm=math.inf, seconds=0.5)  # an overflow in fp16, whose update is skipped

@@ -45,7 +45,7 @@ def checkpoint_of(tmp_path: Path, tiny_config: Callable[..., Config]) -> Callabl
 
 
 @pytest.mark.parametrize("now", [[X, A, B], [B], [X, B], [B, A], [A], [A, X]])
-def test_stages_that_have_begun_must_keep_their_places(
+def test_stages_that_have_begun_must_keep_their_positions(
     checkpoint_of: Callable[..., Path], tiny_config: Callable[..., Config], now: list[dict[str, Any]]
 ) -> None:
     path = checkpoint_of([A, B], stage="b")
@@ -56,7 +56,7 @@ def test_stages_that_have_begun_must_keep_their_places(
 
 
 @pytest.mark.parametrize("now", [[A], [B, A], [X, A, B]])
-def test_stages_that_have_finished_must_stay(
+def test_finished_stages_cannot_be_removed_or_moved(
     checkpoint_of: Callable[..., Path], tiny_config: Callable[..., Config], now: list[dict[str, Any]]
 ) -> None:
     path = checkpoint_of([A, B], stage=None)
@@ -110,7 +110,7 @@ def test_changes_are_printed_option_by_option(
 @pytest.mark.parametrize(
     "option", ["decoder.hidden_size", "data.min_count", "train.seed", "train.batch_size", "generate.beam_size"]
 )
-def test_options_that_would_make_it_another_run_are_fixed(
+def test_options_that_define_the_run_cannot_change(
     checkpoint_of: Callable[..., Path], tiny_config: Callable[..., Config], option: str
 ) -> None:
     """generate.*, too: the best epoch is the one with the best CIDEr, and another beam size gives another CIDEr."""

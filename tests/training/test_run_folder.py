@@ -38,7 +38,7 @@ def test_files_of_an_earlier_run_are_moved_and_nothing_else(tmp_path: Path) -> N
     assert other and other != target
 
 
-def test_a_folder_is_claimed_by_one_run_at_a_time_and_left_as_it_was(tmp_path: Path) -> None:
+def test_a_folder_is_locked_by_one_run_at_a_time_and_left_unchanged(tmp_path: Path) -> None:
     folder = tmp_path / "runs" / "new"
     for _ in range(2):
         with (
@@ -53,7 +53,7 @@ def test_a_folder_is_claimed_by_one_run_at_a_time_and_left_as_it_was(tmp_path: P
     assert [path.name for path in folder.iterdir()] == ["loss_log.txt"]
 
 
-def test_git_does_not_see_the_lock() -> None:
+def test_git_ignores_the_lock_file() -> None:
     ignored = subprocess.run(
         ["git", "check-ignore", LOCK, f"runs/a/{LOCK}"], cwd=ROOT, capture_output=True, text=True, check=False
     )

@@ -1,4 +1,4 @@
-"""Self-critical training makes likelier what was worth more, and only that."""
+"""Self-critical training makes captions with higher rewards more probable, and no others."""
 
 from collections.abc import Callable
 
@@ -43,11 +43,11 @@ def stage_of(captioner: Captioner, batch: Batch, config: StageConfig, steps: int
 
 def mean_reward(captioner: Captioner, batch: Batch) -> float:
     reward, words = CiderReward(CAPTIONS), captioner.vocabulary.words
-    drawn = sample(captioner.eval().decoder, batch.visual, 200, torch.Generator().manual_seed(7), 6)
+    sampled = sample(captioner.eval().decoder, batch.visual, 200, torch.Generator().manual_seed(7), 6)
     values = [
         reward(name, [words[token] for token in s.tokens])
-        for name, all_ in zip(batch.names, drawn, strict=True)
-        for s in all_
+        for name, hypotheses in zip(batch.names, sampled, strict=True)
+        for s in hypotheses
     ]
     return sum(values) / len(values)
 
@@ -63,13 +63,15 @@ def test_reward_rises(tiny_config: Callable[..., Config], name: str) -> None:
     assert after > 2 * before
     assert (
         before < numbers["reward"] < after and numbers["train_loss"] != numbers["train_loss"]
-    )  # NaN: nothing was forced
+    )  # NaN: there is no teacher forcing
 
 
-def test_a_sentence_that_was_cut_off_is_not_taught_to_end(tiny_config: Callable[..., Config]) -> None:
+def test_captions_cut_off_at_the_maximum_length_give_no_gradient_to_the_end_token(
+    tiny_config: Callable[..., Config],
+) -> None:
     captioner, batch = make(tiny_config, "lstm")
     captioner.train()
-    with torch.no_grad():  # it never ends by itself
+    with torch.no_grad():  # <end> is never sampled
         captioner.decoder.output.bias[END_ID] = -1e4
     self_critical(CAPTIONS, 5, torch.float32)(captioner, batch).loss.backward()  # type: ignore[no-untyped-call]
     gradient = captioner.decoder.output.bias.grad
@@ -88,10 +90,10 @@ def test_infinite_logits_stop_training(tiny_config: Callable[..., Config]) -> No
         train_one_epoch(stage_of(captioner, batch, stage), [batch], Progress(stage="scst"))
 
 
-def test_sentences_that_are_worth_the_same_teach_nothing(tiny_config: Callable[..., Config]) -> None:
+def test_captions_with_equal_rewards_give_no_gradient(tiny_config: Callable[..., Config]) -> None:
     captioner, batch = make(tiny_config, "lstm")
     captioner.train()
-    with torch.no_grad():  # always the same two words, so all sentences earn the same, and not nothing
+    with torch.no_grad():  # all sampled captions are the same: equal rewards, which are not zero
         captioner.decoder.output.weight.zero_()
         captioner.decoder.output.bias.fill_(-1e4)
         captioner.decoder.output.bias[captioner.vocabulary.words.index("dog")] = 1e4

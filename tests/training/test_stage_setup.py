@@ -1,4 +1,4 @@
-"""A stage is set up whole, and restored from a checkpoint's training state without a difference."""
+"""Setting up a stage, and restoring it exactly from the training state of a checkpoint."""
 
 import copy
 from collections.abc import Callable
@@ -29,7 +29,7 @@ def train(stage: Stage, dataset: Flickr8kDataset, steps: int) -> None:
         train_one_epoch(stage, [collate([dataset[0], dataset[2]])], progress)
 
 
-def test_a_restored_stage_goes_on_as_if_nothing_had_happened(
+def test_a_restored_stage_continues_exactly_like_the_original(
     stage_of: Callable[[StageConfig], Stage], dataset: Flickr8kDataset
 ) -> None:
     config = StageConfig(lr=0.01)
@@ -37,7 +37,7 @@ def test_a_restored_stage_goes_on_as_if_nothing_had_happened(
     train(stage, dataset, 3)
     state = copy.deepcopy(training_state(stage, finished=False))
     averaged = copy.deepcopy(stage.averaged.state_dict())
-    train(stage, dataset, 3)  # with dropout, so that the random state counts
+    train(stage, dataset, 3)  # with dropout, so that the random state matters
     resumed = stage_of(config)
     resumed.averaged.load_state_dict(averaged)
     restore(resumed, state)
