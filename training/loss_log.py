@@ -43,7 +43,8 @@ def append_row(path: Path, row: dict[str, Any]) -> None:
     """Append a row in the order of the log's header, which a new log gets first. What ``row`` lacks becomes nan."""
     with path.open("a+", encoding="utf-8") as file:
         file.seek(0)
-        header = file.readline().split() or COLUMNS
+        first = file.readline().rstrip("\n")
+        header = first.split("\t") if first else COLUMNS
         if file.tell() == 0:
             file.write("\t".join(COLUMNS) + "\n")
         cells = [row.get(column, math.nan) for column in header]

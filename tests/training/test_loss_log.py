@@ -55,11 +55,12 @@ def test_a_log_of_an_older_version_gets_the_missing_columns(log: Path, lacks: li
     assert all(table[column].isna().tolist() == [True, False] for column in lacks) and table["val_cider"][0] == 0.5
 
 
-def test_a_column_added_by_the_user_is_kept(log: Path) -> None:
-    log.write_text("\t".join([*COLUMNS, "note"]) + "\na" + "\t1" * (len(COLUMNS) - 1) + "\tgood\n")
+@pytest.mark.parametrize("name", ["note", "my note"])
+def test_a_column_added_by_the_user_is_kept(log: Path, name: str) -> None:
+    log.write_text("\t".join([*COLUMNS, name]) + "\na" + "\t1" * (len(COLUMNS) - 1) + "\tgood\n")
     trim_log(log, 1)
     append_row(log, row(2))
-    assert read_log(log).text("note") == ["good", "nan"]
+    assert read_log(log).text(name) == ["good", "nan"]
 
 
 def test_an_incomplete_header_is_written_again(log: Path) -> None:
