@@ -16,8 +16,10 @@ from playwright.sync_api import Browser, Page, ViewportSize, sync_playwright
 from cli import OptionParser, UserError, run_script
 from demo.drawings import DRAWINGS_DIR
 from tests.support.browser import CHROMIUM_OPTIONS, find_chromium
-from tests.support.streamlit_server import ROOT, serve
+from tests.support.helpers import ROOT
+from tests.support.streamlit_server import serve
 
+GALLERY_RUN = "configs/sample_attention.yaml"  # its captions have attention maps, which those of config.yaml lack
 DRAWINGS = ROOT / DRAWINGS_DIR
 DEVICES: dict[str, ViewportSize] = {
     "desktop": {"width": 1440, "height": 900},
@@ -34,12 +36,11 @@ def open_page(browser: Browser, address: str, device: str, scheme: Scheme) -> Pa
     return page
 
 
-def screenshot_app(browser: Browser, images: list[Path], output_dir: Path) -> None:
-    """The demo with the attention map of a word: app_desktop_light.png and so on."""
-    with (
-        tempfile.TemporaryDirectory() as empty,
-        serve(Path(empty)) as server,
-    ):  # no checkpoint there: the pretrained one
+def screenshot_app(browser: Browser, images: list[Path], output_dir: Path) -> list[Path]:
+    """The demo with the attention map of a word: app_desktop_light.png and so on. Returns the files."""
+    written = []
+    # The empty folder has no checkpoint, so the demo uses the pretrained one.
+    with tempfile.TemporaryDirectory() as empty, serve(Path(empty)) as server:
         for device in DEVICES:
             for scheme in SCHEMES:
                 page = open_page(browser, server.address, device, scheme)
@@ -49,15 +50,21 @@ def screenshot_app(browser: Browser, images: list[Path], output_dir: Path) -> No
                 words.get_by_role("radio").nth(1).click()
                 page.get_by_role("img", name="attention map").wait_for()
                 page.wait_for_timeout(1000)  # Streamlit fades new elements in
-                save_whole_page(page, output_dir / f"app_{device}_{scheme}.png", "[data-testid=stMain]")
+                written.append(output_dir / f"app_{device}_{scheme}.png")
+                save_whole_page(page, written[-1], "[data-testid=stMain]")
+    return written
 
 
-def screenshot_gallery(browser: Browser, options: list[str], output_dir: Path) -> None:
+def screenshot_gallery(browser: Browser, options: list[str], output_dir: Path) -> list[Path]:
     """A gallery, worst caption first, with the attention map of a word: gallery_desktop_light.png and so on.
 
     Args:
         options: for inference_visualize.py.
+
+    Returns:
+        the files.
     """
+    written = []
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "inference_visualize.py", *options, "--output_dir", folder]
         subprocess.run(command, check=True, cwd=ROOT)
@@ -67,8 +74,10 @@ def screenshot_gallery(browser: Browser, options: list[str], output_dir: Path) -
                 page.get_by_label("Sort by").select_option(label="CIDEr, lowest first")
                 page.locator("[data-attention] > u").nth(0).focus()
                 page.wait_for_timeout(500)
-                page.screenshot(path=output_dir / f"gallery_{device}_{scheme}.png")
+                written.append(output_dir / f"gallery_{device}_{scheme}.png")
+                page.screenshot(path=written[-1])
                 page.close()
+    return written
 
 
 def save_whole_page(page: Page, path: Path, scrolling: str) -> None:
@@ -91,8 +100,8 @@ def main(argv: list[str]) -> None:
     parser.add_argument(
         "--checkpoint",
         type=Path,
-        default=ROOT / "checkpoints.pth",
-        help="for the gallery (default: that of `make demo`)",
+        default=ROOT / "runs/sample_attention/checkpoints.pth",
+        help=f"for the gallery; its decoder must attend (default: that of {GALLERY_RUN})",
     )
     parser.add_argument("--output_dir", type=Path, default=ROOT / "docs", help="folder for the PNGs (default: docs)")
     options = parser.parse_args(argv)
@@ -102,15 +111,18 @@ def main(argv: list[str]) -> None:
     options.output_dir.mkdir(parents=True, exist_ok=True)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=CHROMIUM_OPTIONS)
-        screenshot_app(browser, [path.resolve() for path in options.images], options.output_dir)
+        written = screenshot_app(browser, [path.resolve() for path in options.images], options.output_dir)
         if options.checkpoint.exists():
             data = ["--captions_file", str(ROOT / "captions.csv"), "--image_dir", str(DRAWINGS)]
-            screenshot_gallery(browser, ["--checkpoint", str(options.checkpoint.resolve()), *data], options.output_dir)
+            gallery = ["--checkpoint", str(options.checkpoint.resolve()), *data]
+            written += screenshot_gallery(browser, gallery, options.output_dir)
         else:
-            print(f"no {options.checkpoint}: no screenshot of a gallery. Run `make demo` first")
+            print(
+                f"no {options.checkpoint}: no screenshot of a gallery. "
+                f"First run `python train.py --config {GALLERY_RUN}`, or name another with --checkpoint"
+            )
         browser.close()
-    written = sorted(path.name for path in options.output_dir.glob("*_*_*.png"))
-    print(f"wrote {', '.join(written)} to {options.output_dir}")
+    print(f"wrote {', '.join(path.name for path in written)} to {options.output_dir}")
 
 
 if __name__ == "__main__":
