@@ -46,7 +46,7 @@ class Split:
 
 
 def add_split_options(parser: OptionParser) -> None:
-    """Add --split, --captions_file, --image_dir and --limit, which ``open_split`` reads; none has a default."""
+    """Add --split, --captions_file and --image_dir, which ``open_split`` reads, and --limit; none has a default."""
     parser.add_argument(
         "--split", choices=SPLITS, help=f"images of the captions file to use (default: {DEFAULT_SPLIT})"
     )
@@ -94,10 +94,15 @@ def open_references(captions_file: Path, split: str | None, seed: int | None) ->
         seed: ``train.seed`` of the run that divided a file without a split column.
 
     Raises:
-        UserError: the captions file cannot be read, or needs ``seed`` because it has no split column.
+        UserError: the captions file cannot be read, needs ``seed`` because it has no split column, or has one although
+            ``seed`` is given.
     """
-    table = read_captions(captions_file, seed)
+    table = read_captions(captions_file, None)
     undivided = bool((table["split"] == ALL).all())
+    if seed is not None:
+        if not undivided:
+            raise UserError(f"--seed {seed}: {captions_file} has a split column, so --seed has no effect. Leave it out")
+        table, undivided = read_captions(captions_file, seed), False
     if undivided and split:
         raise UserError(
             f"--split {split}: {captions_file} has no split column. Add one, or leave out --split to score all images, "

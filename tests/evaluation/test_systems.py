@@ -158,6 +158,9 @@ def test_a_split_of_a_file_without_splits_needs_the_seed_of_the_run(score: Evalu
     assert score(*options)["images"] == score(*options, "--split", "test")["images"] == len(test[1])
     with pytest.raises(UserError, match="--seed is for --predictions"):
         score("--seed", "3")
+    divided = write_csv(tmp_path / "divided.csv", [(name, "a dog runs", "test") for name in names])
+    with pytest.raises(UserError, match=r"--seed 3: .*divided\.csv has a split column, so --seed has no effect"):
+        score("--predictions", file, "--captions_file", divided, "--seed", "3")
 
 
 def test_two_files_are_compared(
