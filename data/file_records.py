@@ -42,10 +42,11 @@ class FileRecords:
             self._new[str(file.absolute())] = (*self._states[file], value)
 
     def save(self) -> None:
-        """Add what is new to the JSON file."""
+        """Add what is new to the JSON file, and drop from it the files that no longer exist."""
         if self._new:
+            kept = {name: record for name, record in _read(self.path).items() if Path(name).exists()}
             with atomic_open(self.path) as file:
-                json.dump(_read(self.path) | self._new, file)
+                json.dump(kept | self._new, file)
             self._known |= self._new
             self._new = {}
 

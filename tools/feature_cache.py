@@ -14,6 +14,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from filelock import FileLock, Timeout
+
 from cli import OptionParser, UserError, run_script
 from config import DataConfig
 
@@ -60,6 +62,23 @@ def _size(folder: Path) -> int:
     return sum(stat.st_blocks * 512 if hasattr(stat, "st_blocks") else stat.st_size for stat in stats)
 
 
+def delete(folder: Path) -> bool:
+    """Delete a cache unless a run is computing features in it; return whether it was deleted."""
+    lock = FileLock(folder / "lock")
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        return False
+    try:
+        for path in folder.iterdir():
+            if path.name != "lock":
+                path.unlink()
+    finally:
+        lock.release()
+    shutil.rmtree(folder)
+    return True
+
+
 def main(argv: list[str]) -> None:
     """List, and delete what the command line asks for."""
     parser = OptionParser(
@@ -85,10 +104,9 @@ def main(argv: list[str]) -> None:
     caches = list_caches(arguments.feature_cache)
     for cache in caches:
         line = f"{cache.path}  {cache.images:,} images  {cache.size / 1e6:,.1f} MB  used {cache.age:.1f} days ago"
-        old = limit is not None and cache.age > limit
-        if old:
-            shutil.rmtree(cache.path)
-        print(f"{line}  deleted" if old else line)
+        if limit is not None and cache.age > limit:
+            line += "  deleted" if delete(cache.path) else "  in use, not deleted"
+        print(line)
     print(f"{len(caches)} caches, {sum(cache.size for cache in caches) / 1e6:,.1f} MB in {arguments.feature_cache}")
 
 

@@ -1,5 +1,6 @@
 """data/file_records.py: what is recorded about a file holds until the file changes, and only until then."""
 
+import json
 import os
 import time
 from pathlib import Path
@@ -82,3 +83,11 @@ def test_runs_add_to_each_others_records(tmp_path: Path) -> None:
         run.remember(file, file.name)
         run.save()
     assert [FileRecords(path).recall(file) for file in files] == ["a.jpg", "b.jpg"]
+
+
+def test_files_that_are_gone_are_dropped(tmp_path: Path) -> None:
+    path, old, new = tmp_path / "records.json", write(tmp_path / "a.jpg", "one"), write(tmp_path / "b.jpg", "two")
+    record(path, old, "good")
+    old.unlink()
+    record(path, new, "good")
+    assert set(json.loads(path.read_text())) == {str(new)}

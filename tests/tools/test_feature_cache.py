@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from filelock import FileLock
 
 from cli import UserError
 from data.features import FeatureCache
@@ -58,6 +59,18 @@ def test_only_old_caches_are_deleted_and_they_can_be_computed_again(
     assert "deleted" in capsys.readouterr().out.splitlines()[1]
     assert not old.folder.exists() and new.folder.is_dir() and (root / "notes").is_dir()
     assert torch.equal(make_cache(root, "one", images, 0)[images[0]], before)
+
+
+def test_a_cache_that_a_run_computes_is_not_deleted(
+    tmp_path: Path, images: list[Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = tmp_path / "cache"
+    used, unused = make_cache(root, "one", images, 50), make_cache(root, "two", images, 40)
+    with FileLock(used.folder / "lock"):
+        main(["--feature_cache", str(root), "--delete_older_than", "30"])
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].endswith("  deleted") and lines[1].endswith("  in use, not deleted")
+    assert (used.folder / "index.json").exists() and not unused.folder.exists()
 
 
 def test_a_cache_without_a_readable_index_is_listed(tmp_path: Path, images: list[Path]) -> None:
