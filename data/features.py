@@ -88,6 +88,10 @@ class FeatureCache:
         shard, row = self.rows[self.digests[path]]
         return torch.from_numpy(np.array(self.shards[shard][row]))
 
+    def batch(self, paths: Iterable[Path]) -> torch.Tensor:
+        """Features (B, P, D) in fp16 of such files."""
+        return torch.stack([self[path] for path in paths])
+
     def loader(self, image_dir: Path) -> "FeatureLoader":
         """Reads the features of files passed to ``build`` by name; for ``Flickr8kDataset`` and its workers."""
         rows = {str(path): self.rows[digest] for path, digest in self.digests.items() if digest in self.rows}

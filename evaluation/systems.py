@@ -15,6 +15,7 @@ from evaluation.nearest import nearest_captions, pooled_features
 from evaluation.predictions import read_predictions
 from evaluation.split import Split, open_references, open_split, usable_images
 from models.captioner import Captioner
+from models.pretrained import DEFAULT_CHECKPOINT
 from utils import use_device
 
 DECODE_BATCH = 64  # images decoded at once; the caption of an image does not depend on the others
@@ -83,7 +84,7 @@ class Checkpoints:
     """
 
     def __init__(self, options: Namespace) -> None:
-        paths: list[Path] = options.checkpoint or [Path("checkpoints.pth")]
+        paths: list[Path] = options.checkpoint or [DEFAULT_CHECKPOINT]
         captioners = [Captioner.load(path, use_device(options.device)) for path in paths]
         splits = [open_split(captioner.config, options) for captioner in captioners]
         self.split = splits[0]
@@ -103,7 +104,8 @@ class Checkpoints:
             UserError: more than 5 % of the images cannot be read.
         """
         chosen = self.split.references(self.limit)
-        references = usable_images(chosen, self.split.image_dir, [run.cache for run in self.runs])
+        caches = list(dict.fromkeys(run.cache for run in self.runs))  # each once: runs with the same encoder share one
+        references = usable_images(chosen, self.split.image_dir, caches)
         images = {name: self.split.image_dir / name for name in references}
         captions = caption_images(images, self.runs)
         if len(self.systems) > len(self.runs):
@@ -162,7 +164,7 @@ def caption_images(images: Mapping[str, Path], runs: Sequence[CheckpointRun]) ->
             for run, its_captions in zip(runs, captions, strict=True):
                 folder = run.cache.folder
                 if folder not in features:
-                    features[folder] = torch.stack([run.cache[images[name]] for name in batch])
+                    features[folder] = run.cache.batch([images[name] for name in batch])
                 candidates = run.captioner.generate(features[folder], run.beam_size)
                 its_captions |= {name: ranked[0].caption for name, ranked in zip(batch, candidates, strict=True)}
                 bar.update(len(batch))

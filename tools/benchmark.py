@@ -17,6 +17,7 @@ from data.features import FeatureCache
 from data.images import load_image
 from evaluation.split import add_cache_option, add_captioner_options, add_split_options, open_split, usable_images
 from models.captioner import Captioner
+from models.pretrained import DEFAULT_CHECKPOINT
 from utils import peak_memory, use_device
 
 BATCH_SIZE = 64  # images encoded or captioned at once
@@ -37,7 +38,7 @@ def best_time(work: Callable[[], float]) -> float:
 def read_batches(cache: FeatureCache, paths: Sequence[Path], size: int) -> Iterator[torch.Tensor]:
     """The features of images in batches (B, P, D), so that only one batch is in memory."""
     for first in range(0, len(paths), size):
-        yield torch.stack([cache[path] for path in paths[first : first + size]])
+        yield cache.batch(paths[first : first + size])
 
 
 def decode_in_batches(captioner: Captioner, batches: Iterable[torch.Tensor], beam_size: int) -> float:
@@ -108,7 +109,7 @@ def main(argv: list[str]) -> None:
     add_split_options(parser)
     add_cache_option(parser)
     options = parser.parse_args(argv)
-    for path in options.checkpoint or [Path("checkpoints.pth")]:
+    for path in options.checkpoint or [DEFAULT_CHECKPOINT]:
         report(path, options)
     print(f"done{peak_memory()}")
 
