@@ -12,10 +12,10 @@ from PIL import Image
 
 from cli import UserError
 from tests.support.browser import Visit
+from tests.support.helpers import ROOT
 from training.loss_log import read_log
 from visualize_loss import best_epoch, draw_curves, known_values, log_names, main, save_figure, stage_spans
 
-ROOT = Path(__file__).parents[2]
 HEADER = [
     "stage",
     "epoch",

@@ -16,7 +16,8 @@ from pathlib import Path
 
 import pytest
 
-REPO = Path(__file__).resolve().parents[2]
+from tests.support.helpers import ROOT
+
 TRAIN, VAL, TEST = "Flickr_8k.trainImages.txt", "Flickr_8k.devImages.txt", "Flickr_8k.testImages.txt"
 DATA = hashlib.sha256(b"seed").digest() * 20_000  # 640 kB: several chunks
 
@@ -62,7 +63,7 @@ def names_in(folder: Path) -> list[str]:
 def start(*args: str, cwd: Path) -> subprocess.Popen[str]:
     """Start the script as a user would, in the folder ``cwd``."""
     command = [sys.executable, "-m", "data.prepare", *args]
-    environment = {**os.environ, "PYTHONPATH": str(REPO), "no_proxy": "127.0.0.1"}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "no_proxy": "127.0.0.1"}
     return subprocess.Popen(
         command, cwd=cwd, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )

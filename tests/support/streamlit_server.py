@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).parents[2]
+from tests.support.helpers import ROOT
+
 START_TIMEOUT = 60  # seconds
 
 
