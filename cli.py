@@ -70,8 +70,8 @@ def run_script(main: Callable[[list[str]], None]) -> None:
 def atomic_open(path: str | Path, mode: str = "w") -> Iterator[IO[Any]]:
     """Open a temporary file that replaces ``path`` when the block ends without an exception: written, fsynced, renamed.
 
-    Missing parent folders are created. After a crash, a full disk or an exception, an
-    existing file at ``path`` is unchanged.
+    Missing parent folders are created. After a crash, a full disk or an exception, an existing file at ``path`` is
+    unchanged.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -127,10 +127,8 @@ def draw_curves(logs: dict[str, LossLog]) -> Figure:
         raise UserError(f"--log: {len(logs)} logs are too many for one plot. Compare at most {len(LOG_STYLES)}")
     with matplotlib.rc_context(PLOT_STYLE):
         rows_of_legend = (len(logs) + 1) // 2 if len(logs) > 1 else 0
-        size = (
-            9,
-            4 + 0.22 * rows_of_legend,
-        )  # inches at 200 dpi: 1,800 pixels wide, sharp at the 900 px a README shows
+        # Inches at 200 dpi: 1,800 pixels wide, sharp at the 900 px a README shows.
+        size = (9, 4 + 0.22 * rows_of_legend)
         figure = Figure(figsize=size, dpi=200, layout=ConstrainedLayoutEngine(w_pad=0.14, h_pad=0.12))
         FigureCanvasAgg(figure)
         panels = figure.subplot_mosaic(

@@ -68,9 +68,8 @@ def load_image(source: str | Path | IO[bytes], formats: tuple[str, ...] | None =
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode in {"I", "F"} or image.mode.startswith(
-        "I;16"
-    ):  # Pillow's convert() would clip these at 255: all white
+    # Pillow's convert() would clip these modes at 255: all white.
+    if image.mode in {"I", "F"} or image.mode.startswith("I;16"):
         grey = np.asarray(image, dtype=np.float32)
         if image.mode.startswith("I;16") or (image.mode == "I" and grey.max(initial=0) > 255):
             grey = grey / 257.0

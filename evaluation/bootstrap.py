@@ -32,12 +32,8 @@ def corpus_bleu(statistics: np.ndarray) -> np.ndarray:
         statistics: (..., 10), ``Scores.bleu_counts`` summed over the images of each set.
     """
     tiny, small = 1e-15, 1e-9
-    matches, ngrams, words, reference = (
-        statistics[..., :4],
-        statistics[..., 4:8],
-        statistics[..., 8],
-        statistics[..., 9],
-    )
+    matches, ngrams = statistics[..., :4], statistics[..., 4:8]
+    words, reference = statistics[..., 8], statistics[..., 9]
     precision: np.ndarray = ((matches + tiny) / (ngrams + small)).prod(axis=-1) ** (1 / 4)
     brevity = np.exp(np.minimum(0, 1 - (reference + small) / (words + tiny)))
     return precision * brevity
