@@ -2,8 +2,7 @@
 
     python -m tools.draw_sample
 
-Because this data set is part of the repository, everybody can train, evaluate and look at captions within minutes,
-offline.
+With this data set in the repository, training, evaluation and a gallery take minutes and need no network.
 """
 
 from pathlib import Path
