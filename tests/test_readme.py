@@ -10,8 +10,8 @@ import pytest
 from config import build_parser, read_config
 from tests.support.helpers import ROOT
 
-DOCUMENTS = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "MODEL_CARD.md") if (ROOT / name).exists()]
-DOCUMENTS += sorted((ROOT / "docs").glob("*.md"))
+NAMES = ("README.md", "CONTRIBUTING.md", "MODEL_CARD.md", "pretrained/README.md", "data/sample/README.md")
+DOCUMENTS = [*(ROOT / name for name in NAMES), *sorted((ROOT / "docs").glob("*.md"))]
 
 
 def commands(document: Path) -> list[list[str]]:
@@ -40,6 +40,8 @@ def test_a_script_accepts_the_options_that_are_shown(
     monkeypatch.chdir(ROOT)  # --config names files of the repository
     script, *options = words
     file = script if script.endswith(".py") else f"{script.replace('.', '/')}.py"
+    if not Path(file).is_file():  # a package, which has its main in __main__.py
+        file = f"{script.replace('.', '/')}/__main__.py"
     assert Path(file).is_file()
     if script == "train.py":
         if "--help" not in options:
@@ -56,7 +58,7 @@ def test_a_script_accepts_the_options_that_are_shown(
     assert [name for word in options if (name := word.split("=")[0]).startswith("--") and name not in known] == []
 
 
-@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.relative_to(ROOT).as_posix())
 def test_make_targets_and_files_of_the_repository_exist(document: Path) -> None:
     targets = re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE)
     for words in commands(document):
