@@ -96,7 +96,7 @@ class CiderReward:
     caption stops, and self-critical training would learn captions that end in "on a" or "in the".
 
     Args:
-        references: image name -> its captions, as people wrote them.
+        references: image name -> its reference captions, not tokenized.
     """
 
     def __init__(self, references: Mapping[str, Sequence[str]]) -> None:

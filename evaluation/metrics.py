@@ -46,7 +46,7 @@ class Scorer:
     """Scores captions against references, which are tokenized once.
 
     Args:
-        references: image name -> its reference captions, as people wrote them.
+        references: image name -> its reference captions, not tokenized.
 
     All scores are fractions: CIDEr 0.55 is what tables print as 55. CIDEr's document frequencies come from these
     references, so scores on different sets of images cannot be compared.
@@ -140,8 +140,8 @@ def _meteor(references: Mapping[str, Sequence[str]], results: Mapping[str, Seque
         raise UserError(f"{METEOR_JAR}: missing, so METEOR cannot be computed. Reinstall pycocoevalcap")
     requests = []
     for name, captions in references.items():
-        sentences = [sentence.replace("|||", "") for sentence in (*captions, results[name][0])]
-        requests.append(" ||| ".join(["SCORE", *sentences]))
+        fields = [caption.replace("|||", "") for caption in (*captions, results[name][0])]
+        requests.append(" ||| ".join(["SCORE", *fields]))
     output = _ask_meteor(requests).split()
     with contextlib.suppress(IndexError, ValueError):  # no output, or an error message instead of a number
         return float(output[-1])  # the scores of the images come first, then the total

@@ -21,7 +21,7 @@ from utils import peak_memory, pick_precision, seed_everything, use_device
 
 
 def run_training(config: Config, resume: str | None) -> None:
-    """Train as ``config`` says, in ``config.output_dir``, which the caller has claimed.
+    """Train as ``config`` defines, in ``config.output_dir``, which the caller has claimed.
 
     Args:
         resume: the value of ``--resume``.
