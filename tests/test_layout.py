@@ -94,11 +94,12 @@ def test_no_function_is_too_long() -> None:
 
 
 def test_no_line_is_too_long() -> None:
+    """In documents, tables and quoted licences may be wider."""
     long = [
         f"{name_of(path)}:{number}"
-        for path in repo_files(*SOURCE)
+        for path in repo_files(*SOURCE, ".md")
         for number, line in enumerate(path.read_text("utf-8").splitlines(), start=1)
-        if len(line) > MAX_COLUMNS
+        if len(line) > MAX_COLUMNS and not (path.suffix == ".md" and line.startswith(("|", ">")))
     ]
     assert long == []
 
