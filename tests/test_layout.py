@@ -214,6 +214,17 @@ def test_no_absolute_paths() -> None:
     assert found == []
 
 
+def test_no_placeholder_is_left_in_a_document() -> None:
+    """``{{...}}`` stands for a number that has not been measured yet."""
+    left = [
+        f"{name_of(path)}:{number}"
+        for path in repo_files(".md")
+        for number, line in enumerate(path.read_text("utf-8").splitlines(), start=1)
+        if "{{" in line
+    ]
+    assert left == []
+
+
 def test_yaml_files_are_valid() -> None:
     for path in repo_files(".yaml", ".yml"):
         assert isinstance(yaml.safe_load(path.read_text("utf-8")), dict), path
