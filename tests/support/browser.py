@@ -1,5 +1,6 @@
 """A real browser for tests: headless Chromium. Without Chromium, tests that use these fixtures are skipped."""
 
+import gc
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -58,6 +59,9 @@ def chromium() -> Iterator[Browser]:
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=path, args=CHROMIUM_OPTIONS)
         yield browser
+        # Processes of a DataLoader that an exception's traceback still holds have inherited the browser's pipe: as long
+        # as they live, closing it waits for ever.
+        gc.collect()
         browser.close()
 
 
