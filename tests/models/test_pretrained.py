@@ -20,6 +20,7 @@ from models.model import EncoderCNN
 from models.pretrained import IMAGENET, PRETRAINED
 from models.quantize import quantize
 from tests.support.helpers import ROOT
+from tools.quantize_checkpoint import main
 from utils import GROUP, dequantize, load_checkpoint
 
 CPU = torch.device("cpu")
@@ -33,6 +34,13 @@ def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
         check=False,
         cwd=ROOT,
     )
+
+
+def refusal(*arguments: str | Path) -> str:
+    """Why tools.quantize_checkpoint refuses these arguments; in this process, which has loaded torch already."""
+    with pytest.raises(UserError) as caught:
+        main([str(argument) for argument in arguments])
+    return str(caught.value)
 
 
 def test_dequantized_weights_are_within_half_a_step_of_their_group() -> None:
@@ -76,14 +84,12 @@ def test_a_quantized_checkpoint_captions_like_the_original(
 
 def test_only_a_runs_best_checkpoint_is_quantized(tiny_run: Path, tiny_checkpoint: Path, tmp_path: Path) -> None:
     small = tmp_path / "small.pth"
-    assert run(tiny_checkpoint, small).returncode == 0
+    main([str(tiny_checkpoint), str(small)])
     for wrong, reason in ((tiny_run / "checkpoints_last.pth", "for resuming training"), (small, "quantized already")):
-        done = run(wrong, tmp_path / "other.pth")
-        assert done.returncode == 2 and reason in done.stderr and "Traceback" not in done.stderr
+        assert reason in refusal(wrong, tmp_path / "other.pth")
     assert not (tmp_path / "other.pth").exists()
     for output in (tiny_checkpoint, tmp_path / "captions.csv"):  # neither the input nor other data is overwritten
-        done = run(tiny_checkpoint, output)
-        assert done.returncode == 2 and "Name another output file" in done.stderr
+        assert "Name another output file" in refusal(tiny_checkpoint, output)
     assert "scales" not in load_checkpoint(small)
     assert load_checkpoint(small, keep_quantized=True)["scales"]
 
@@ -147,13 +153,12 @@ def test_the_imagenet_file_is_a_quantized_state_dict(tmp_path: Path) -> None:
     torch.manual_seed(0)
     state = {name: tensor.half() for name, tensor in resnet50().state_dict().items() if tensor.dim() != 1}
     torch.save({**resnet50().state_dict(), **state}, tmp_path / "resnet.pth")
-    done = run(tmp_path / "resnet.pth", tmp_path / "small.pth", "--layout", "torchvision")
-    assert done.returncode == 0, done.stderr
+    main([str(tmp_path / "resnet.pth"), str(tmp_path / "small.pth"), "--layout", "torchvision"])
     assert (tmp_path / "small.pth").stat().st_size < 27e6
     encoder = EncoderCNN(ResNet50Config(weights=str(tmp_path / "small.pth"))).eval()
     wanted = EncoderCNN(ResNet50Config(weights=str(tmp_path / "resnet.pth"))).eval()
     images = torch.rand(2, 3, 64, 64)
     with torch.no_grad():
         assert (encoder(images) - wanted(images)).norm() < 0.1 * wanted(images).norm()
-    assert run(tmp_path / "small.pth", tmp_path / "small.pth", "--layout", "torchvision").returncode == 2
-    assert "no such file" in run(tmp_path / "none.pth", tmp_path / "other.pth", "--layout", "original").stderr
+    assert "Name another" in refusal(tmp_path / "small.pth", tmp_path / "small.pth", "--layout", "torchvision")
+    assert "no such file" in refusal(tmp_path / "none.pth", tmp_path / "other.pth", "--layout", "original")
