@@ -57,8 +57,9 @@ def set_up_device(config: Config) -> torch.device:
         UserError: the device or the precision is not available.
     """
     device = use_device(config.device, exact=config.train.precision == "fp32")
-    if device.type == "cpu" and pick_precision(config.train.precision, device) == torch.float16:
-        raise UserError("train.precision fp16: not supported on a CPU. Use auto, bf16 or fp32")
+    wanted, native = (pick_precision(name, device) for name in (config.train.precision, "auto"))
+    if device.type == "cpu" and wanted not in (native, torch.float32):  # oneDNN has no LSTM for it
+        raise UserError(f"train.precision {config.train.precision}: not supported by this CPU. Use auto or fp32")
     return device
 
 
