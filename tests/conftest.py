@@ -11,7 +11,7 @@ import torch
 from filelock import FileLock
 
 from config import Config, build_parser, read_config
-from tests.support.helpers import COLOURS, SHAPES, SPLITS, draw, run_script, tiny_decoder, write_csv
+from tests.support.helpers import COLOURS, SHAPES, SPLITS, draw, read, run_script, tiny_decoder, write_csv
 
 pytest_plugins = [
     "tests.support.archives",
@@ -116,3 +116,15 @@ def tiny_run(tiny_args: list[str], tmp_path_factory: pytest.TempPathFactory) -> 
 def tiny_checkpoint(tiny_run: Path) -> Path:
     """A checkpoint that ``python train.py`` wrote: 95 MB, with a ResNet-50."""
     return tiny_run / "checkpoints.pth"
+
+
+@pytest.fixture
+def from_yaml(tmp_path: Path) -> Callable[..., Config]:
+    """``from_yaml(text, *words)``: the config of a YAML file and a command line."""
+
+    def make(text: str, *words: str) -> Config:
+        file = tmp_path / "my.yaml"
+        file.write_text(text, encoding="utf-8")
+        return read(*words, f"--config={file}")
+
+    return make

@@ -12,30 +12,12 @@ from config import (
     Config,
     LSTMConfig,
     ResNet50Config,
-    build_parser,
     config_from_dict,
     config_to_dict,
-    read_config,
 )
-from tests.support.helpers import ROOT, assert_refused, run_script, tiny_decoder
+from tests.support.helpers import ROOT, assert_refused, read, run_script, tiny_decoder
 
 CONFIGS = [ROOT / "config.yaml", *sorted((ROOT / "configs").glob("*.yaml"))]
-
-
-def read(*words: str) -> Config:
-    return read_config(build_parser(), words)[0]
-
-
-@pytest.fixture
-def from_yaml(tmp_path: Path) -> Callable[..., Config]:
-    """``from_yaml(text, *words)``: the config of a YAML file and a command line."""
-
-    def make(text: str, *words: str) -> Config:
-        file = tmp_path / "my.yaml"
-        file.write_text(text, encoding="utf-8")
-        return read(*words, f"--config={file}")
-
-    return make
 
 
 def test_yaml_gives_values_and_the_rest_stays_at_its_default(from_yaml: Callable[..., Config]) -> None:

@@ -1,29 +1,13 @@
 """config_parser.py: odd values in YAML, in checkpoints and on the command line are refused by name."""
 
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 import yaml
 
 from cli import UserError
-from config import DECODERS, Config, build_parser, config_from_dict, config_to_dict, read_config
-
-
-def read(*words: str) -> Config:
-    return read_config(build_parser(), words)[0]
-
-
-@pytest.fixture
-def from_yaml(tmp_path: Path) -> Callable[..., Config]:
-    """``from_yaml(text, *words)``: the config of a YAML file and a command line."""
-
-    def make(text: str, *words: str) -> Config:
-        file = tmp_path / "my.yaml"
-        file.write_text(text, encoding="utf-8")
-        return read(*words, f"--config={file}")
-
-    return make
+from config import DECODERS, Config, config_from_dict, config_to_dict
+from tests.support.helpers import read
 
 
 def test_a_checkpoint_cannot_name_a_class() -> None:

@@ -21,6 +21,11 @@ SHAPES = ("circle", "square")
 SPLITS = ("train", "train", "val", "test")  # of four consecutive images
 
 
+def read(*words: str) -> config.Config:
+    """The config that train.py makes of a command line."""
+    return config.read_config(config.build_parser(), words)[0]
+
+
 def tiny_decoder(name: str, **options: Any) -> str:
     """The option of train.py that selects a small decoder: ``--decoder={"name": ..., ...}``."""
     own = {f.name for f in dataclasses.fields(config.DECODERS[name])}
