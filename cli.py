@@ -46,6 +46,11 @@ def positive_int(text: str) -> int:
     return int(text)
 
 
+def in_run_folder(path: Path, name: str) -> Path:
+    """The file ``name`` of a run, if ``path`` is the run's folder (such as runs/a); else ``path`` itself."""
+    return path / name if path.is_dir() else path
+
+
 def run_script(main: Callable[[list[str]], None]) -> None:
     """Run a script's ``main(argv)``; report an error the user can fix as one line on stderr with exit status 2.
 

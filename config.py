@@ -19,6 +19,7 @@ from cli import OptionParser, UserError
 from config_parser import add_options, build, leaves, merge, nested, option, read_yaml, section, suggest
 
 DEFAULT_CONFIG = Path(__file__).with_name("config.yaml")
+SPLITS = ("train", "val", "test")  # of a captions file
 ORIGINAL_LAYOUT = ("imagenet", "bundled")  # weights in the layout of the original paper
 
 

@@ -17,9 +17,9 @@ import numpy as np
 from cli import OptionParser, UserError, atomic_open, run_script, write_json
 from evaluation import bootstrap
 from evaluation.metrics import METRICS, Scorer, Scores, caption_statistics
+from evaluation.options import add_cache_option, add_captioner_options, add_split_options
 from evaluation.predictions import write_predictions
 from evaluation.report import markdown, write_image_scores
-from evaluation.split import add_cache_option, add_captioner_options, add_split_options
 from evaluation.systems import Checkpoints, PredictionFiles, System, Task
 
 

@@ -18,7 +18,8 @@ from tqdm import tqdm
 from cli import OptionParser, UserError, atomic_open, run_script
 from config import Config
 from data.images import ImageError, find_images, load_image
-from evaluation.split import add_captioner_options, add_split_options, open_split
+from evaluation.options import add_captioner_options, add_split_options
+from evaluation.split import open_split
 from gallery.jpegs import file_name, save_images
 from gallery.page import Entry, captions_json, render_page
 from models.captioner import Captioner

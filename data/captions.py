@@ -9,8 +9,8 @@ from pathlib import Path
 import pandas as pd
 
 from cli import UserError
+from config import SPLITS
 
-SPLITS = ("train", "val", "test")
 ALL = "all"  # the only split of a table that is not divided
 
 

@@ -1,21 +1,19 @@
-"""The split to caption: options that evaluate.py, inference_visualize.py and tools/benchmark.py share."""
+"""The split of a captions file to caption or to score, as the options of evaluation/options.py ask for it."""
 
 from argparse import Namespace
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
-from cli import OptionParser, UserError, positive_int
+from cli import UserError
 from config import Config
-from data.captions import ALL, SPLITS, read_captions, references_of
+from data.captions import ALL, read_captions, references_of
 from data.features import FeatureCache
 from data.images import drop_bad_images
-
-DEFAULT_SPLIT = "test"
+from evaluation.options import DEFAULT_SPLIT
 
 
 @dataclass(frozen=True)
@@ -43,37 +41,6 @@ class Split:
     def training_captions(self) -> list[str]:
         """The captions of the file's training split; none if it has no training split."""
         return list(self.table.loc[self.table["split"] == "train", "caption"])
-
-
-def add_split_options(parser: OptionParser) -> None:
-    """Add --split, --captions_file and --image_dir, which ``open_split`` reads, and --limit; none has a default."""
-    parser.add_argument(
-        "--split", choices=SPLITS, help=f"images of the captions file to use (default: {DEFAULT_SPLIT})"
-    )
-    parser.add_argument(
-        "--captions_file", type=Path, help="captions.csv with the references (default: the checkpoint's)"
-    )
-    parser.add_argument("--image_dir", type=Path, help="folder of the images (default: the checkpoint's)")
-    parser.add_argument("--limit", type=positive_int, help="use only the first LIMIT images")
-
-
-def add_captioner_options(parser: OptionParser, *, several: bool) -> None:
-    """Add --checkpoint and --beam_size, which have no default and with ``several`` are lists, and --device."""
-    listed: dict[str, Any] = {"nargs": "+", "action": "extend"} if several else {}
-    compared = ", or several to compare" if several else ""
-    parser.add_argument("--checkpoint", type=Path, help=f"trained model{compared} (default: checkpoints.pth)", **listed)
-    parser.add_argument(
-        "--beam_size",
-        type=positive_int,
-        help=f"hypotheses kept at each step of beam search{compared}; 1 is greedy search (default: the checkpoint's)",
-        **listed,
-    )
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 or mps (default: %(default)s)")
-
-
-def add_cache_option(parser: OptionParser) -> None:
-    """Add --feature_cache, which has no default."""
-    parser.add_argument("--feature_cache", help="folder of the cached features (default: the checkpoint's)")
 
 
 def open_split(config: Config, options: Namespace) -> Split:

@@ -15,7 +15,8 @@ import torch
 from cli import OptionParser, run_script
 from data.features import FeatureCache
 from data.images import load_image
-from evaluation.split import add_cache_option, add_captioner_options, add_split_options, open_split, usable_images
+from evaluation.options import add_cache_option, add_captioner_options, add_split_options
+from evaluation.split import open_split, usable_images
 from models.captioner import Captioner
 from models.pretrained import DEFAULT_CHECKPOINT
 from utils import peak_memory, use_device

@@ -1,0 +1,57 @@
+"""Options that evaluate.py, inference_visualize.py and tools share; without torch, so that --help is fast."""
+
+from pathlib import Path
+from typing import Any
+
+from cli import OptionParser, positive_int
+from config import SPLITS
+
+DEFAULT_SPLIT = "test"
+
+
+def add_captioner_options(parser: OptionParser, *, several: bool) -> None:
+    """Add --checkpoint and --beam_size, which have no default and with ``several`` are lists, and --device."""
+    listed: dict[str, Any] = {"nargs": "+", "action": "extend"} if several else {}
+    compared = ", or several to compare" if several else ""
+    parser.add_argument("--checkpoint", type=Path, help=f"trained model{compared} (default: checkpoints.pth)", **listed)
+    parser.add_argument(
+        "--beam_size",
+        "--generate.beam_size",
+        type=positive_int,
+        metavar="K",
+        help=f"hypotheses kept at each step of beam search{compared}; 1 is greedy search (default: the checkpoint's)",
+        **listed,
+    )
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 or mps (default: %(default)s)")
+
+
+def add_split_options(parser: OptionParser) -> None:
+    """Add --split, --captions_file and --image_dir, which ``open_split`` reads, and --limit; none has a default."""
+    parser.add_argument(
+        "--split", choices=SPLITS, help=f"images of the captions file to use (default: {DEFAULT_SPLIT})"
+    )
+    parser.add_argument(
+        "--captions_file",
+        "--data.captions_file",
+        type=Path,
+        metavar="FILE",
+        help="captions.csv with the references (default: the checkpoint's)",
+    )
+    parser.add_argument(
+        "--image_dir",
+        "--data.image_dir",
+        type=Path,
+        metavar="DIR",
+        help="folder of the images (default: the checkpoint's)",
+    )
+    parser.add_argument("--limit", type=positive_int, help="use only the first LIMIT images")
+
+
+def add_cache_option(parser: OptionParser) -> None:
+    """Add --feature_cache, which has no default."""
+    parser.add_argument(
+        "--feature_cache",
+        "--data.feature_cache",
+        metavar="DIR",
+        help="folder of the cached features (default: the checkpoint's)",
+    )
