@@ -181,8 +181,8 @@ def write_gallery(
 def main(argv: list[str]) -> None:
     """Load the model, choose the images, write the gallery."""
     options = read_options(argv)
-    checkpoint = find_checkpoint(options.checkpoint)
-    captioner = Captioner.load(checkpoint, use_device(options.device))
+    checkpoint, content = find_checkpoint(options.checkpoint, photos=bool(options.images))
+    captioner = Captioner.from_checkpoint(content, checkpoint).to(use_device(options.device)).eval()
     if options.attention_strips and not captioner.decoder.attends:
         name = captioner.config.decoder.name
         raise UserError(f"--attention_strips: the {name} decoder of {checkpoint} has no attention. Omit the option")

@@ -5,6 +5,7 @@ import hashlib
 import io
 import re
 from pathlib import Path
+from typing import Literal
 
 import pandas as pd
 
@@ -12,6 +13,8 @@ from cli import UserError
 from config import SPLITS
 
 ALL = "all"  # the only split of a table that is not divided
+COLUMNS = ["image", "caption", "split"]
+LearnedFrom = Literal["drawings", "photographs"]
 
 
 def read_captions(captions_file: str | Path, seed: int | None) -> pd.DataFrame:
@@ -31,7 +34,23 @@ def read_captions(captions_file: str | Path, seed: int | None) -> pd.DataFrame:
         UserError: no such file, a column is missing, a cell is empty, a split is unknown, or an image is in two splits;
             the message names the row.
     """
-    path = Path(captions_file)
+    return _read_rows(Path(captions_file), seed)[COLUMNS]
+
+
+def read_training_data(captions_file: str | Path, seed: int | None) -> tuple[pd.DataFrame, LearnedFrom]:
+    """``read_captions``, and what a model learns from this file.
+
+    "drawings" if the optional column ``medium`` calls every training image a "drawing", else "photographs". It is no
+    part of the table, so a run can be resumed after the column has been added.
+    """
+    rows = _read_rows(Path(captions_file), seed)
+    training = rows[rows["split"] == "train"]
+    drawings_only = "medium" in rows and bool((training["medium"] == "drawing").all())
+    return rows[COLUMNS], "drawings" if drawings_only else "photographs"
+
+
+def _read_rows(path: Path, seed: int | None) -> pd.DataFrame:
+    """The rows, with all columns of the file."""
     if not path.is_file():
         raise UserError(f"{path}: no such captions file. Name yours with --data.captions_file (or --captions_file)")
     table = _read_table(path)  # its index is the line in the file, as an editor counts
@@ -42,7 +61,7 @@ def read_captions(captions_file: str | Path, seed: int | None) -> pd.DataFrame:
     if "split" not in table:
         split_of = {image: ALL if seed is None else _hashed_split(image, seed) for image in table["image"].unique()}
         table["split"] = table["image"].map(split_of)
-        return table[["image", "caption", "split"]].reset_index(drop=True)
+        return table.reset_index(drop=True)
     wrong = table.index[~table["split"].isin(SPLITS)]
     if len(wrong):
         raise UserError(
@@ -54,7 +73,7 @@ def read_captions(captions_file: str | Path, seed: int | None) -> pd.DataFrame:
             f"{path}: row {twice[0]}: image {table['image'][twice[0]]} is in more than one split. Keep it in one, "
             "because a model must not be tested on training images"
         )
-    return table[["image", "caption", "split"]].reset_index(drop=True)
+    return table.reset_index(drop=True)
 
 
 def _read_table(path: Path) -> pd.DataFrame:
@@ -75,7 +94,7 @@ def _read_table(path: Path) -> pd.DataFrame:
     if not rows:
         raise UserError(f"{path}: empty. The first line must read image,caption")
     header = [name.lower() for name in rows.pop(min(rows))]
-    for column, least in (("image", 1), ("caption", 1), ("split", 0)):
+    for column, least in (("image", 1), ("caption", 1), ("split", 0), ("medium", 0)):
         if not least <= header.count(column) <= 1:
             found = f"{header.count(column) or 'no'} columns named {column}"
             raise UserError(

@@ -15,7 +15,7 @@ from evaluation.nearest import nearest_captions, pooled_features
 from evaluation.predictions import read_predictions
 from evaluation.split import Split, open_references, open_split, usable_images
 from models.captioner import Captioner
-from models.pretrained import DEFAULT_CHECKPOINT
+from models.pretrained import find_checkpoint
 from utils import use_device
 
 DECODE_BATCH = 64  # images decoded at once; the caption of an image does not depend on the others
@@ -84,8 +84,10 @@ class Checkpoints:
     """
 
     def __init__(self, options: Namespace) -> None:
-        paths: list[Path] = options.checkpoint or [DEFAULT_CHECKPOINT]
-        captioners = [Captioner.load(path, use_device(options.device)) for path in paths]
+        device = use_device(options.device)
+        found = [find_checkpoint(path, photos=False) for path in options.checkpoint or [None]]
+        paths = [path for path, _ in found]
+        captioners = [Captioner.from_checkpoint(content, path).to(device).eval() for path, content in found]
         splits = [open_split(captioner.config, options) for captioner in captioners]
         self.split = splits[0]
         self.references = _common_references(paths, splits)

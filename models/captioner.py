@@ -17,6 +17,7 @@ from torch import nn
 
 from cli import UserError
 from config import Config, DecoderConfig, config_from_dict, config_to_dict
+from data.captions import LearnedFrom
 from data.features import FeatureCache
 from data.packing import PackedTokens
 from data.transforms import Transform
@@ -62,12 +63,20 @@ class Captioner(nn.Module):
     Args:
         config: of the whole run; it is stored in the checkpoint.
         vocabulary: the words, from the training captions.
+        learned_from: what its training images are; None: not recorded, as in a checkpoint of an earlier version.
         load_weights: whether to load the encoder's initial weights; False where a checkpoint is loaded afterwards.
     """
 
-    def __init__(self, config: Config, vocabulary: Vocabulary, *, load_weights: bool = True) -> None:
+    def __init__(
+        self,
+        config: Config,
+        vocabulary: Vocabulary,
+        learned_from: LearnedFrom | None = None,
+        *,
+        load_weights: bool = True,
+    ) -> None:
         super().__init__()
-        self.config, self.vocabulary = config, vocabulary
+        self.config, self.vocabulary, self.learned_from = config, vocabulary, learned_from
         self.encoder = build_encoder(config, load_weights=load_weights)
         self.decoder = build_decoder(config.decoder, len(vocabulary), self.encoder.features_size)
 
@@ -206,6 +215,7 @@ class Captioner(nn.Module):
             "config": config_to_dict(self.config),
             "vocab": self.vocabulary.state(),
             "transform": self.transform.to_dict(),
+            "learned_from": self.learned_from,
             "model": self.state_dict(),
         }
 
@@ -223,7 +233,7 @@ class Captioner(nn.Module):
             raise UserError(f"{name}: parts of the checkpoint are missing or damaged ({error})") from error
         config = config_from_dict(values)
         with torch.device("meta"):  # the weights are about to be loaded: initialising a ResNet-50 takes 0.7 s
-            captioner = cls(config, vocabulary, load_weights=False)
+            captioner = cls(config, vocabulary, checkpoint.get("learned_from"), load_weights=False)
         captioner.encoder.transform = transform
         try:
             captioner.load_state_dict(state, assign=True)

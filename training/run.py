@@ -8,7 +8,7 @@ import torch
 
 from cli import UserError
 from config import Config, config_to_dict
-from data.captions import read_captions
+from data.captions import LearnedFrom, read_training_data
 from data.vocab import Vocabulary
 from models.captioner import Captioner
 from training.engine import train
@@ -31,11 +31,14 @@ def run_training(config: Config, resume: str | None) -> None:
         SystemExit: status 130 after Ctrl-C or SIGTERM.
     """
     folder = Path(config.output_dir)
-    table = read_captions(config.data.captions_file, config.train.seed)
+    table, learned_from = read_training_data(config.data.captions_file, config.train.seed)
     data = fingerprint(table)
     source = find_resume(resume, folder)
     device = set_up_device(config)
-    begun = start_run(config, table, device) if source is None else resume_run(config, table, device, source, data)
+    if source is None:
+        begun: tuple[Stage, Progress] | None = start_run(config, table, learned_from, device)
+    else:
+        begun = resume_run(config, table, learned_from, device, source, data)
     if begun is None:
         print(f"nothing to do: the run of {source} has finished. To train longer, add a stage to train.stages")
         return
@@ -63,18 +66,20 @@ def set_up_device(config: Config) -> torch.device:
     return device
 
 
-def start_run(config: Config, table: pd.DataFrame, device: torch.device) -> tuple[Stage, Progress]:
+def start_run(
+    config: Config, table: pd.DataFrame, learned_from: LearnedFrom, device: torch.device
+) -> tuple[Stage, Progress]:
     """A new run at its first step."""
     seed_everything(config.train.seed)
     vocabulary = Vocabulary.build(table.loc[table["split"] == "train", "caption"], config.data.min_count)
-    captioner = Captioner(config, vocabulary).to(device)
+    captioner = Captioner(config, vocabulary, learned_from).to(device)
     _print_summary(captioner, table)
     first = config.train.stages[0]
     return set_up_stage(captioner, table, first), Progress(stage=first.name)
 
 
 def resume_run(
-    config: Config, table: pd.DataFrame, device: torch.device, source: Path, data: str
+    config: Config, table: pd.DataFrame, learned_from: LearnedFrom, device: torch.device, source: Path, data: str
 ) -> tuple[Stage, Progress] | None:
     """The run of the checkpoint ``source`` at its next step; None if all stages are finished.
 
@@ -83,7 +88,8 @@ def resume_run(
     checkpoint, progress = load_resume(source, config, data)
     if progress.stage is None:
         return None
-    captioner = Captioner.from_checkpoint(checkpoint | {"config": config_to_dict(config)}).to(device)  # EMA weights
+    now = {"config": config_to_dict(config), "learned_from": learned_from}
+    captioner = Captioner.from_checkpoint(checkpoint | now).to(device)  # the EMA's weights
     _print_summary(captioner, table)
     stage = set_up_stage(captioner, table, next(s for s in config.train.stages if s.name == progress.stage))
     restore(stage, checkpoint["training"])

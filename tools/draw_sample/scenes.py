@@ -214,10 +214,10 @@ def names_main_thing(caption: str, scene: Scene) -> bool:
 
 
 def captions_csv(scenes: Sequence[Scene]) -> str:
-    """The text of captions.csv: one row per caption."""
+    """The text of captions.csv: one row per caption. Its ``medium`` tells a trained model what it has learnt from."""
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(("image", "caption", "split"))
+    writer.writerow(("image", "caption", "split", "medium"))
     for scene in scenes:
-        writer.writerows((scene.image, caption, scene.split) for caption in captions(scene))
+        writer.writerows((scene.image, caption, scene.split, "drawing") for caption in captions(scene))
     return buffer.getvalue()
