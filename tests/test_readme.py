@@ -3,6 +3,8 @@
 import importlib
 import re
 import shlex
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -68,3 +70,10 @@ def test_make_targets_and_files_of_the_repository_exist(document: Path) -> None:
             word for word in words if re.fullmatch(r"(requirements|constraints|configs/|pretrained/).*\.\w+", word)
         ]
         assert [name for name in files if not (ROOT / name).exists()] == [], words
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="needs make")
+def test_make_alone_lists_the_targets_and_does_nothing() -> None:
+    shown = subprocess.run(["make"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    (phony,) = re.findall(r"^\.PHONY: (.*)", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE)
+    assert re.findall(r"^make ([\w-]+)  +\S", shown, re.MULTILINE) == phony.split()
