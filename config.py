@@ -13,10 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-import yaml
-
 from cli import OptionParser, UserError
-from config_parser import add_options, build, leaves, merge, nested, option, read_yaml, section, suggest
+from config_parser import add_options, build, leaves, merge, nested, option, read_yaml, section
 
 DEFAULT_CONFIG = Path(__file__).with_name("config.yaml")
 SPLITS = ("train", "val", "test")  # of a captions file
@@ -28,21 +26,22 @@ class DataConfig:
     """Captions, images, and how they are read"""
 
     captions_file: str = option(
-        "captions.csv", "CSV with the columns image, caption and if known split (train / val / test)"
+        "captions.csv", "CSV with the columns image, caption and if known split (train / val / test)", short=True
     )
-    image_dir: str = option("data/sample/images", "folder of the images that the captions file names")
+    image_dir: str = option("data/sample/images", "folder of the images that the captions file names", short=True)
     image_size: int = option(224, "side in pixels of the square that every image is resized to", "[1, inf)")
     min_count: int = option(5, "words seen fewer times than this in the training captions become <unk>", "[1, inf)")
     workers: int = option(2, "processes that decode images", "[0, inf)")
     feature_cache: str = option(
         ".cache/features",
         "folder of cached encoder features, about 200 KB per image; python -m tools.feature_cache prunes it",
+        short=True,
     )
 
 
 @dataclass
 class EncoderConfig:
-    """The image encoder; what all encoders have"""
+    """The image encoder"""
 
     built_by: ClassVar[str]  # the class, an ``Encoder``, that takes these options
     stride: ClassVar[int] = 1  # data.image_size must be a multiple of this
@@ -86,7 +85,7 @@ class ResNet50Config(EncoderConfig):
 
 @dataclass
 class DecoderConfig:
-    """The caption decoder; what all decoders have"""
+    """The caption decoder"""
 
     built_by: ClassVar[str]  # the class, a ``WordDecoder``, that takes these options
 
@@ -161,7 +160,7 @@ ENCODERS: dict[str, type[EncoderConfig]] = {
 class GenerateConfig:
     """How captions are generated"""
 
-    beam_size: int = option(5, "hypotheses kept open at each step; 1 is greedy decoding", "[1, inf)")
+    beam_size: int = option(5, "hypotheses kept open at each step; 1 is greedy decoding", "[1, inf)", short=True)
     max_length: int = option(30, "longest caption, in words", "[1, inf)")
     length_penalty: float = option(
         0.7, "a in score = log-probability / length**a (Wu et al. 2016); 0 favours short captions", "[0, 2]"
@@ -174,7 +173,7 @@ class GenerateConfig:
 
 @dataclass
 class StageConfig:
-    """One stage of training with its own schedule; a run is a list of them"""
+    """One stage of training with its own schedule; these options change the last one"""
 
     name: str = option("frozen", "the stage's name in the log and the curve")
     epochs: int = option(20, "passes over the training images, at most", "[1, inf)")
@@ -238,7 +237,7 @@ class TrainConfig:
     )
     stages: list[StageConfig] = field(
         default_factory=lambda: [StageConfig()],
-        metadata={"help": "the stages, one after the other; --train.stages.KEY changes the last one"},
+        metadata={"help": "the stages as a list, such as '[{epochs: 5}]', which replaces that of the YAML file"},
     )
 
 
@@ -277,15 +276,16 @@ def check(config: Config) -> list[str]:
     return problems
 
 
-def build_parser(prog: str = "train.py") -> OptionParser:
+def build_parser(prog: str = "train.py", description: str | None = None) -> OptionParser:
     """The command line of a training run: an option for every field of ``Config``, --config and --print_config."""
-    parser = OptionParser(
-        prog,
-        f"Without --config, the values of a run come from {DEFAULT_CONFIG.name}. What a YAML file leaves out takes the "
-        "default shown here. The command line wins.",
-        usage=f"{prog} [--config FILE] [--SECTION.OPTION VALUE ...]",
+    parser = OptionParser(prog, description, usage=f"{prog} [--config FILE] [--SECTION.OPTION VALUE ...]")
+    parser.add_argument(
+        "--config",
+        action="append",
+        metavar="FILE",
+        help="YAML file with options; of several, the later ones win. What it leaves out takes the default below, and "
+        f"the command line wins (default: {DEFAULT_CONFIG.name})",
     )
-    parser.add_argument("--config", action="append", metavar="FILE", help="YAML file; of several, the later ones win")
     parser.add_argument("--print_config", action="store_true", help="print the options of the run as YAML, then exit")
     add_options(parser, Config)
     return parser
@@ -300,24 +300,21 @@ def read_config(parser: OptionParser, argv: Sequence[str]) -> tuple[Config, Name
     Raises:
         UserError: an unknown option (the nearest valid name is given), a wrong type, values that do not fit together.
     """
-    parsed, unknown = parser.parse_known_args(argv)
-    names = [leaf.name for leaf in leaves(Config)]
-    if unknown:
-        name = unknown[0].split("=")[0].lstrip("-")
-        raise UserError(f"unknown option '{name}' on the command line: {suggest(name, names)}")
+    parsed = parser.parse_args(argv)
     files = parsed.config or [str(DEFAULT_CONFIG)]
     values: dict[str, Any] = {"train": {"stages": [{}]}}
     for file in files:
         values = merge(values, read_yaml(file))
-    sections = [f.name for f in dataclasses.fields(Config)]
-    options = {name: value for name, value in vars(parsed).items() if name in names or name in sections}
+    names = {leaf.name for leaf in leaves(Config)} | {f.name for f in dataclasses.fields(Config)}
+    options = {name: value for name, value in vars(parsed).items() if name in names}
     if isinstance(options.get("train"), dict):
         options["train"].setdefault("stages", [{}])
-    problems: list[str] = []
-    config = build(Config, nested(options, values), problems)
+    config, problems = build(Config, nested(options, values))
     if problems := [*problems, *check(config)]:
         raise UserError(f"{'; '.join(problems)} (options are read from {', '.join(files)} and the command line)")
     if parsed.print_config:
+        import yaml
+
         print(yaml.safe_dump(config_to_dict(config), sort_keys=False), end="")
         sys.exit(0)
     return config, parsed
@@ -337,8 +334,8 @@ def config_from_dict(values: dict[str, Any]) -> Config:
             {f.name for cls in each for f in dataclasses.fields(cls)} for each in ([chosen], DECODERS.values())
         )
         values = {**values, "decoder": {key: value for key, value in decoder.items() if key in own or key not in every}}
-    problems: list[str] = []
-    config: Config = build(Config, values, problems)
+    config: Config
+    config, problems = build(Config, values)
     if problems := [*problems, *check(config)]:
         raise UserError(f"the checkpoint's config does not fit this version: {'; '.join(problems)}")
     return config

@@ -8,24 +8,30 @@ import argparse
 import contextlib
 import copy
 import dataclasses
+import json
 import math
+import re
 import types
 import typing
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
-
-from cli import UserError, nearest
+from cli import UserError, did_you_mean, similar
 
 KINDS = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
+PLACEHOLDERS = {int: "N", float: "X", bool: "true|false"}  # of a value, in --help
 
 
-def option(default: Any, text: str, within: str = "") -> Any:
-    """A field with its default and help text; ``within`` is an interval such as "[0, 1)" or "[1, inf)"."""
-    return field(default=default, metadata={"help": text, "within": within})
+def option(default: Any, text: str, within: str = "", *, short: bool = False) -> Any:
+    """A field with its default and help text.
+
+    Args:
+        within: the interval of its value, such as "[0, 1)" or "[1, inf)".
+        short: the command line also knows it without its section, as it is called in the scripts that have no sections.
+    """
+    return field(default=default, metadata={"help": text, "within": within, "short": short})
 
 
 def section(default: Callable[[], Any], choices: Mapping[str, type[Any]] | None = None) -> Any:
@@ -46,27 +52,44 @@ class Leaf:
     hint: Any  # its type
     default: Any
     text: str
+    short: bool
 
 
-def build(cls: type[Any], values: Any, problems: list[str], name: str = "", whose: str = "") -> Any:
+@dataclass(frozen=True)
+class Problems:
+    """What is wrong with the values of a config."""
+
+    names: Sequence[str]  # of all its options
+    found: list[str] = field(default_factory=list)
+
+    def unknown(self, section: str, key: str, fields: Iterable[str], whose: str) -> None:
+        """An option that ``section`` does not have: one of its own may be meant, or one of another section."""
+        near = [f"{section}{each}" for each in similar(key, list(fields))] or similar(f"{section}{key}", self.names)
+        hint = did_you_mean(each for each in near if each != f"{section}{key}") or f"it has {', '.join(fields)}"
+        self.found.append(f"unknown option '{section}{key}'{whose}: {hint}")
+
+
+def build(cls: type[Any], values: Any) -> tuple[Any, list[str]]:
     """Make the dataclass ``cls`` from nested dicts; nothing is ignored.
 
-    Args:
-        problems: what is wrong is appended here, and the default takes its place.
-        name: of the section, such as "train".
-        whose: added to the message about an unknown option, where another choice would have had it.
+    Returns:
+        the dataclass, and what is wrong with the values; there, the default takes its place.
     """
+    problems = Problems([leaf.name for leaf in leaves(cls)])
+    return _build(cls, values, problems), problems.found
+
+
+def _build(cls: type[Any], values: Any, problems: Problems, name: str = "", whose: str = "") -> Any:
+    """The section ``name``, such as "train"; ``whose``: if an option is unknown, which choice does not have it."""
     if not isinstance(values, dict):
-        problems.append(f"{name or 'the config'} must be a section of options, got {values!r}")
+        problems.found.append(f"{name or 'the config'} must be a section of options, got {values!r}")
         return cls()
     hints, made = typing.get_type_hints(cls), {}
     fields = {f.name: f for f in dataclasses.fields(cls)}
     for key, value in values.items():
         full = f"{name}.{key}".lstrip(".")
         if key not in fields:
-            near = nearest(str(key), fields)
-            hint = f"did you mean '{full.removesuffix(str(key))}{near}'?" if near else f"it has {', '.join(fields)}"
-            problems.append(f"unknown option '{full}'{whose}: {hint}")
+            problems.unknown(name and f"{name}.", str(key), fields, whose)
             continue
         hint, metadata = hints[key], fields[key].metadata
         try:
@@ -74,32 +97,24 @@ def build(cls: type[Any], values: Any, problems: list[str], name: str = "", whos
                 made[key] = _section(value, metadata, problems, full)
             elif typing.get_origin(hint) is list:
                 (item,) = typing.get_args(hint)
-                made[key] = [build(item, each, problems, f"{full}[{n}]") for n, each in enumerate(_list(value))]
+                made[key] = [_build(item, each, problems, f"{full}[{n}]") for n, each in enumerate(_list(value))]
             else:
                 made[key] = _leaf(hint, value, metadata["within"])
         except ValueError as error:
-            problems.append(f"{full} {error}, got {value!r}")
+            problems.found.append(f"{full} {error}, got {value!r}")
     return cls(**made)
 
 
-def suggest(name: str, names: list[str]) -> str:
-    """The end of a message: "did you mean ...?" with the nearest of ``names``, or where to look."""
-    lasts = {each.rsplit(".", maxsplit=1)[-1]: each for each in names}
-    last = name.rsplit(".", maxsplit=1)[-1]
-    near = lasts.get(last) or nearest(name, names) or lasts.get(nearest(last, lasts) or "")  # or in the wrong section
-    return f"did you mean '{near}'?" if near else "see --help for the valid names"
-
-
-def _section(value: Any, metadata: Mapping[str, Any], problems: list[str], name: str) -> Any:
+def _section(value: Any, metadata: Mapping[str, Any], problems: Problems, name: str) -> Any:
     choices, default = metadata["choices"], metadata["default"]
     if not choices or not isinstance(value, dict):
-        return build(default, value, problems, name)
+        return _build(default, value, problems, name)
     chosen = value.get("name", default().name)
     if not isinstance(chosen, str) or chosen not in choices:
-        problems.append(f"{name}.name must be one of {', '.join(choices)}, got {chosen!r}")
+        problems.found.append(f"{name}.name must be one of {', '.join(choices)}, got {chosen!r}")
         return default()
     whose = f" for {name}.name '{chosen}' (for its defaults, replace the section: --{name} '{{name: {chosen}}}')"
-    return build(choices[chosen], value, problems, name, whose)
+    return _build(choices[chosen], value, problems, name, whose)
 
 
 def _list(value: Any) -> list[Any]:
@@ -157,7 +172,7 @@ def leaves(cls: type[Any], prefix: str = "") -> Iterator[Leaf]:
             yield from _choices(choices, f"{name}.")
             continue
         default = f.default if f.default is not dataclasses.MISSING else None
-        yield Leaf(name, hint, default, f.metadata["help"])
+        yield Leaf(name, hint, default, f.metadata["help"], f.metadata.get("short", False))
         if typing.get_origin(hint) is list:
             yield from leaves(typing.get_args(hint)[0], f"{name}.")
 
@@ -179,28 +194,57 @@ def _choices(choices: Mapping[str, type[Any]], prefix: str) -> Iterator[Leaf]:
 
 
 def add_options(parser: argparse.ArgumentParser, cls: type[Any]) -> None:
-    """Command-line options for every option of ``cls``, and one for each section, which takes all of it as YAML.
+    """Command-line options for every option of ``cls``, in a group for each section, and one for each whole section.
 
     What was parsed is text or what YAML makes of it; ``nested`` collects it for ``build``.
     """
-    for f in (f for f in dataclasses.fields(cls) if "choices" in f.metadata):
-        text = "the whole section as YAML, such as '{name: ...}'" if f.metadata["choices"] else argparse.SUPPRESS
-        parser.add_argument(f"--{f.name}", type=_yaml, default=argparse.SUPPRESS, metavar="YAML", help=text)
+    groups: dict[str, argparse._ActionsContainer] = {"": parser}
+    hints = typing.get_type_hints(cls)
     for leaf in leaves(cls):
+        place = leaf.name.rpartition(".")[0]
+        if place not in groups:
+            groups[place] = _group(parser, place, hints[place])
         kind = _kinds(leaf.hint)[0]
-        is_choice = typing.get_origin(kind) is Literal
-        shown = " | ".join(typing.get_args(kind)) if is_choice else getattr(kind, "__name__", "list")
-        default = "null" if leaf.default is None else leaf.default
-        parser.add_argument(
+        is_list = typing.get_origin(leaf.hint) is list
+        if is_list:
+            groups[leaf.name] = _group(parser, leaf.name, typing.get_args(leaf.hint)[0])
+        is_text = kind is str or typing.get_origin(kind) is Literal
+        default = "" if is_list else f" (default: {_shown(leaf.default)})"
+        groups[place].add_argument(
             f"--{leaf.name}",
-            type=str if is_choice or kind is str else _yaml,
-            metavar=leaf.name.rsplit(".", 1)[-1].upper(),
+            *([f"--{leaf.name.rpartition('.')[2]}"] if leaf.short else []),
+            dest=leaf.name,
+            type=str if is_text else _yaml,
+            metavar=_placeholder(leaf.name, kind),
             default=argparse.SUPPRESS,
-            help=f"{leaf.text} (type: {shown}, default: {default})".replace("%", "%%"),
+            help=f"{leaf.text}{default}".replace("%", "%%"),
         )
+    for f in (f for f in dataclasses.fields(cls) if "choices" in f.metadata):
+        choices = f.metadata["choices"]
+        text = f"replace the whole section, such as '{{name: {list(choices)[-1]}}}'" if choices else argparse.SUPPRESS
+        groups[f.name].add_argument(f"--{f.name}", type=_yaml, default=argparse.SUPPRESS, metavar="YAML", help=text)
+
+
+def _group(parser: argparse.ArgumentParser, name: str, section: type[Any]) -> argparse._ArgumentGroup:
+    return parser.add_argument_group(name, " ".join((section.__doc__ or "").split()))
+
+
+def _placeholder(name: str, kind: Any) -> str:
+    """What --help shows for a value: its choices, its type, or the option's name."""
+    if typing.get_origin(kind) is Literal:
+        return "|".join(typing.get_args(kind))
+    if typing.get_origin(kind) is list:
+        return "YAML"
+    return PLACEHOLDERS.get(kind) or re.sub(r".*_(?=FILE|DIR)", "", name.rpartition(".")[2].upper())
+
+
+def _shown(default: Any) -> str:
+    return default if isinstance(default, str) else json.dumps(default)  # null, true and false as in YAML
 
 
 def _yaml(text: str) -> Any:
+    import yaml
+
     try:
         return yaml.safe_load(text)
     except (yaml.YAMLError, ValueError):  # ValueError: what looks like a date, but is none
@@ -240,13 +284,33 @@ def read_yaml(file: str) -> dict[str, Any]:
     Raises:
         UserError: no such file, not YAML, or not a mapping.
     """
+    import yaml
+
     path = Path(file)
     if not path.is_file():
-        raise UserError(f"--config {file}: no such file")
+        raise UserError(f"--config {file}: {'a folder, not a YAML file' if path.is_dir() else 'no such file'}")
+    content = path.read_bytes()
+    if content.startswith(b"PK"):  # a zip file, as torch writes it
+        raise UserError(
+            f"--config {file}: a checkpoint, not a YAML file. The options of its run are in the resolved_config.yaml "
+            "next to it; to continue its run, use --resume"
+        )
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, ValueError) as error:  # ValueError: not UTF-8, or what looks like a date, but is none
-        raise UserError(f"--config {file}: not a YAML file ({error})") from error
+        values = yaml.safe_load(content.decode("utf-8"))
+    except UnicodeDecodeError as error:
+        raise UserError(f"--config {file}: not a text file in UTF-8. Name a YAML file, such as config.yaml") from error
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: what looks like a date, but is none
+        raise UserError(f"--config {file}: not a YAML file: {_where(error)}") from error
     if not isinstance(values, dict):
         raise UserError(f"--config {file}: not a mapping of options to values, such as 'train: {{seed: 3}}'")
     return values
+
+
+def _where(error: Exception) -> str:
+    """What YAML cannot read, and where."""
+    mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None)
+    if mark is None:
+        return str(error)
+    if mark.buffer and mark.buffer[mark.pointer : mark.pointer + 1] == "\t":
+        problem = "a tab. Indent with blanks"
+    return f"line {mark.line + 1}, column {mark.column + 1}: {problem}"

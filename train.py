@@ -1,25 +1,36 @@
-"""Train a captioner: captions.csv and images in, checkpoints and loss_log.txt out. The loop: training/engine.py."""
+"""TRAIN: captions and images in, a captioner out: checkpoints.pth, its loss_log.txt and resolved_config.yaml.
+
+python train.py                                                               # config.yaml: the bundled drawings
+python train.py --config configs/flickr8k_lstm.yaml             # a recipe; first: python -m data.prepare flickr8k
+python train.py --captions_file my.csv --image_dir photos --output_dir runs/a                   # your own images
+python train.py --decoder.name attention --train.stages.epochs 5 --output_dir runs/b    # options change the YAML
+python train.py --config runs/b/resolved_config.yaml --resume                                 # continue that run
+"""
 
 import os
 from pathlib import Path
 
 from cli import UserError, run_script
 from config import build_parser, read_config
-from training.run import run_training
-from training.run_folder import LAST, claim
 
 
 def main(argv: list[str]) -> None:
     """Read the options and train in an output folder that no other run uses."""
-    parser = build_parser("train.py")
+    parser = build_parser("train.py", __doc__)
     parser.add_argument(
         "--resume",
-        type=str,
-        help=f"auto: continue from {LAST} in output_dir if it exists, else start a new run; or the path of such a file",
+        nargs="?",
+        const="auto",
+        metavar="FILE",
+        help="auto, or no FILE: continue from checkpoints_last.pth in output_dir if it exists, else start a new run; "
+        "or the path of such a file, or of its folder",
     )
     config, options = read_config(parser, argv)
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise UserError("train.py trains on one device, in one process: start it with python instead of torchrun")
+    from training.run import run_training  # torch takes seconds to import
+    from training.run_folder import claim
+
     with claim(Path(config.output_dir)):
         run_training(config, options.resume)
 

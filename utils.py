@@ -134,12 +134,15 @@ def pick_device(name: str = "auto") -> torch.device:
     """``auto`` is CUDA if available, else Apple's MPS, else the CPU; any other name is taken as given.
 
     Raises:
-        UserError: the named device is not available.
+        UserError: there is no such device, or it is not available.
     """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     try:
         device = torch.device(name)
+    except RuntimeError as error:
+        raise UserError(f"device {name}: no such device. Use auto, cpu, cuda (a GPU), cuda:1 or mps") from error
+    try:
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as error:
         raise UserError(f"device {name}: not available here. Use auto or cpu") from error

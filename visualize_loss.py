@@ -1,9 +1,10 @@
 """PLOT: draw loss_curve.png from one or several loss_log.txt.
 
-    python visualize_loss.py
-    python visualize_loss.py --log runs/lstm/loss_log.txt runs/attention/loss_log.txt --output compare.svg
+python visualize_loss.py                                                     # loss_log.txt in this folder
+python visualize_loss.py --log runs/a                                        # that of a run
+python visualize_loss.py --log runs/lstm runs/attention --output compare.svg # compare runs
 
-Losses and scores have different ranges: CIDEr reaches 1 and more, BLEU-4 stays below 1, a loss starts near ln(V). Each
+Losses and scores have different ranges: CIDEr reaches 100 and more, BLEU-4 stays below, a loss starts near ln(V). Each
 has its own panel over the same epochs. The colours are Okabe and Ito's palette, which is safe for colour-blind readers.
 """
 
@@ -16,13 +17,14 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cli import OptionParser, UserError, atomic_open, run_script
+from cli import OptionParser, UserError, atomic_open, in_run_folder, run_script
 from training.loss_log import LossLog, read_log
 
 if TYPE_CHECKING:  # matplotlib takes a second to import: only the functions that draw do, so that --help is fast
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+DEFAULT_LOG = Path("loss_log.txt")
 BLUE, SKY, VERMILLION = "#0072B2", "#56B4E9", "#D55E00"
 GREEN, PURPLE, ORANGE, BLACK = "#009E73", "#CC79A7", "#E69F00", "#000000"
 # Compared logs differ in colour and marker: the markers survive printing in grey.
@@ -32,6 +34,7 @@ TEXT, MUTED, GRID, BAND = "#222222", "#5c6066", "#e4e6e9", "#f1f3f5"
 CURVE_COLOURS = {"train_loss": SKY, "val_loss": BLUE, "val_cider": VERMILLION, "val_bleu4": GREEN, "reward": ORANGE}
 TRAINING_DASH: Any = (0, (3, 1.2))
 TRAINING_CURVES = ("train_loss", "reward")
+SCORES = ("val_cider", "val_bleu4", "reward")
 MAX_MARKERS = 40  # with more epochs the markers would merge into a thick line
 PLOT_STYLE: Any = {
     "figure.facecolor": "white",  # not transparent: the page may be white or black
@@ -71,20 +74,20 @@ class Best:
 
 def best_epoch(log: LossLog) -> Best | None:
     """The best epoch of a log; None if it has neither CIDEr nor validation loss."""
-    for column, sign, name in [("val_cider", 1, "CIDEr"), ("val_loss", -1, "validation loss")]:
+    for column, sign, text in [("val_cider", 1, "CIDEr {:.1f}"), ("val_loss", -1, "validation loss {:.3f}")]:
         epochs, values = known_values(log, column)
         if values:
             epoch, value = max(zip(epochs, values, strict=True), key=lambda pair: sign * pair[1])
-            return Best(epoch, f"{name} {value:.3f}")
+            return Best(epoch, text.format(value))
     return None
 
 
 def known_values(log: LossLog, column: str) -> tuple[list[int], list[float]]:
-    """The epochs that have a number in ``column``, and these numbers."""
+    """The epochs that have a number in ``column``, and these numbers; scores, which the log has as fractions, x 100."""
     known = [
         (epoch, value) for epoch, value in zip(log.epochs, log.numbers(column), strict=True) if not math.isnan(value)
     ]
-    return [epoch for epoch, _ in known], [value for _, value in known]
+    return [epoch for epoch, _ in known], [100 * value if column in SCORES else value for _, value in known]
 
 
 def stage_spans(log: LossLog) -> list[tuple[str, float, float]]:
@@ -270,13 +273,14 @@ def save_figure(figure: Figure, output: Path) -> None:
 
 def main(argv: list[str]) -> None:
     """Read the logs, draw them, print which epoch was best."""
-    parser = OptionParser(prog="visualize_loss.py", description="Draw losses and validation scores from loss_log.txt.")
+    parser = OptionParser("visualize_loss.py", __doc__)
     parser.add_argument(
         "--log",
         nargs="+",
-        type=Path,
-        default=[Path("loss_log.txt")],
-        help="one log, or several to compare (default: loss_log.txt)",
+        type=lambda text: in_run_folder(Path(text), DEFAULT_LOG.name),
+        metavar="FILE",
+        default=[DEFAULT_LOG],
+        help=f"one log, or several to compare: files, or folders of runs (default: {DEFAULT_LOG})",
     )
     parser.add_argument(
         "--output", type=Path, default=Path("loss_curve.png"), help="plot: .png, .svg or .pdf (default: %(default)s)"

@@ -3,17 +3,29 @@
 from pathlib import Path
 from typing import Any
 
-from cli import OptionParser, positive_int
+from cli import OptionParser, in_run_folder, positive_int
 from config import SPLITS
+from models.pretrained import DEFAULT_CHECKPOINT
 
 DEFAULT_SPLIT = "test"
+
+
+def checkpoint_file(text: str) -> Path:
+    """``type`` of an option that takes a checkpoint; the folder of a run means the checkpoints.pth in it."""
+    return in_run_folder(Path(text), DEFAULT_CHECKPOINT.name)
 
 
 def add_captioner_options(parser: OptionParser, *, several: bool) -> None:
     """Add --checkpoint and --beam_size, which have no default and with ``several`` are lists, and --device."""
     listed: dict[str, Any] = {"nargs": "+", "action": "extend"} if several else {}
     compared = ", or several to compare" if several else ""
-    parser.add_argument("--checkpoint", type=Path, help=f"trained model{compared} (default: checkpoints.pth)", **listed)
+    parser.add_argument(
+        "--checkpoint",
+        type=checkpoint_file,
+        metavar="FILE",
+        help=f"trained model{compared}: a file, or the folder of its run (default: {DEFAULT_CHECKPOINT})",
+        **listed,
+    )
     parser.add_argument(
         "--beam_size",
         "--generate.beam_size",

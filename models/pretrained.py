@@ -4,8 +4,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from utils import load_checkpoint
-
 DEFAULT_CHECKPOINT = Path("checkpoints.pth")  # the best epoch of the default run of train.py, in the current folder
 FOLDER = Path(__file__).resolve().parents[1] / "pretrained"
 PRETRAINED = FOLDER / "flickr8k.pth"  # the captioner of MODEL_CARD.md
@@ -24,6 +22,8 @@ def find_checkpoint(named: str | Path | None, *, photos: bool) -> tuple[Path, di
     Raises:
         UserError: it cannot be read; see ``utils.load_checkpoint``.
     """
+    from utils import load_checkpoint  # torch takes seconds to import, and scripts need the constants for --help
+
     path = Path(named or DEFAULT_CHECKPOINT)
     has_pretrained = named is None and PRETRAINED.is_file()
     if has_pretrained and not path.exists():
@@ -42,5 +42,7 @@ def find_checkpoint(named: str | Path | None, *, photos: bool) -> tuple[Path, di
 
 
 def _pretrained(reason: str) -> tuple[Path, dict[str, Any]]:
+    from utils import load_checkpoint
+
     print(f"using the pretrained captioner {PRETRAINED.name} (see MODEL_CARD.md): {reason}", file=sys.stderr)
     return PRETRAINED, load_checkpoint(PRETRAINED)

@@ -42,7 +42,7 @@ def test_what_looks_like_a_date_but_is_none_is_refused(from_yaml: Callable[..., 
 
 
 def test_an_option_in_the_wrong_section_names_the_right_one() -> None:
-    with pytest.raises(UserError, match=r"did you mean 'train\.stages\.lr'"):
+    with pytest.raises(UserError, match=r"did you mean '--train\.stages\.lr'"):
         read("--train.lr=1")
 
 

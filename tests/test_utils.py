@@ -131,8 +131,8 @@ def test_seed_everything_repeats_all_random_numbers() -> None:
 def test_pick_device() -> None:
     assert pick_device("cpu").type == "cpu"
     assert pick_device("auto").type in {"cpu", "cuda", "mps"}
-    for name in ("cuda:99", "tpu", "", "cpu:x"):
-        with pytest.raises(UserError, match="not available here"):
+    for name, reason in (("cuda:99", "not available here"), ("tpu", "no such device"), ("cpu:x", "no such device")):
+        with pytest.raises(UserError, match=f"device {name}: {reason}"):
             pick_device(name)
 
 

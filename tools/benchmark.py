@@ -1,25 +1,27 @@
-"""Speed of a checkpoint on this machine: images encoded and captioned per second, in batches and one by one.
+"""Measure the speed of a checkpoint: images encoded and captioned per second, in batches and one by one.
 
-python -m tools.benchmark --checkpoint a/checkpoints.pth b/checkpoints.pth --split val --beam_size 5
+python -m tools.benchmark --checkpoint runs/a runs/b --split val --beam_size 5
 
 Compare only numbers from a single call: they depend on the machine and what else it does.
 """
+
+from __future__ import annotations
 
 import time
 from argparse import Namespace
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-
-import torch
+from typing import TYPE_CHECKING
 
 from cli import OptionParser, run_script
-from data.features import FeatureCache
-from data.images import load_image
 from evaluation.options import add_cache_option, add_captioner_options, add_split_options
-from evaluation.split import open_split, usable_images
-from models.captioner import Captioner
 from models.pretrained import DEFAULT_CHECKPOINT
-from utils import peak_memory, use_device
+
+if TYPE_CHECKING:  # torch takes seconds to import: only the functions that measure do
+    import torch
+
+    from data.features import FeatureCache
+    from models.captioner import Captioner
 
 BATCH_SIZE = 64  # images encoded or captioned at once
 SINGLE_IMAGES = 100  # images that are captioned one by one
@@ -75,6 +77,10 @@ def measure(
         cache: holds the features of all images.
         paths: the images.
     """
+    import torch
+
+    from data.images import load_image
+
     images = torch.stack([captioner.transform(load_image(path)) for path in paths[:BATCH_SIZE]])
     weights = sum(weight.numel() for weight in captioner.decoder.parameters())
     yield f"{weights / 1e6:9.1f} million weights in the decoder"
@@ -90,6 +96,12 @@ def measure(
 
 def report(path: Path, options: Namespace) -> None:
     """Measure one checkpoint and print a line for each number."""
+    import torch
+
+    from evaluation.split import open_split, usable_images
+    from models.captioner import Captioner
+    from utils import use_device
+
     captioner = Captioner.load(path, use_device(options.device))
     config, split = captioner.config, open_split(captioner.config, options)
     cache = captioner.feature_cache(options.feature_cache or config.data.feature_cache, mirror=config.generate.mirror)
@@ -102,16 +114,15 @@ def report(path: Path, options: Namespace) -> None:
 
 def main(argv: list[str]) -> None:
     """Measure each checkpoint."""
-    parser = OptionParser(
-        prog="python -m tools.benchmark",
-        description="Measure the speed of a checkpoint's encoder and decoder on the images of a split.",
-    )
+    parser = OptionParser("python -m tools.benchmark", __doc__)
     add_captioner_options(parser, several=True)
     add_split_options(parser)
     add_cache_option(parser)
     options = parser.parse_args(argv)
     for path in options.checkpoint or [DEFAULT_CHECKPOINT]:
         report(path, options)
+    from utils import peak_memory
+
     print(f"done{peak_memory()}")
 
 

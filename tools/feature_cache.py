@@ -1,7 +1,7 @@
 """List the caches of encoder features, which only ever grow, and delete those that were not used for a while.
 
     python -m tools.feature_cache
-    python -m tools.feature_cache --delete_older_than 30
+    python -m tools.feature_cache --delete_older_than 30     # days
 
 There is one folder per encoder that was trained with or evaluated: 200 KB per image at 224 pixels, twice that with
 mirror images. Deleting one is safe: its features are computed again when a run needs them.
@@ -13,8 +13,6 @@ import shutil
 import time
 from dataclasses import dataclass
 from pathlib import Path
-
-from filelock import FileLock, Timeout
 
 from cli import OptionParser, UserError, run_script
 from config import DataConfig
@@ -64,6 +62,8 @@ def _size(folder: Path) -> int:
 
 def delete(folder: Path) -> bool:
     """Delete a cache unless a run is computing features in it; return whether it was deleted."""
+    from filelock import FileLock, Timeout
+
     lock = FileLock(folder / "lock")
     try:
         lock.acquire(blocking=False)
@@ -81,11 +81,10 @@ def delete(folder: Path) -> bool:
 
 def main(argv: list[str]) -> None:
     """List, and delete what the command line asks for."""
-    parser = OptionParser(
-        prog="python -m tools.feature_cache", description="List cached features, and delete old ones on request."
-    )
+    parser = OptionParser("python -m tools.feature_cache", __doc__)
     parser.add_argument(
         "--feature_cache",
+        "--data.feature_cache",
         type=Path,
         default=Path(DataConfig.feature_cache),
         metavar="DIR",

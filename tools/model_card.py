@@ -1,17 +1,18 @@
-"""The tables of MODEL_CARD.md: captions at fixed ranks from best to worst, and how captions mention women and men.
+"""Print tables for MODEL_CARD.md: captions at fixed ranks from best to worst, and how they mention women and men.
 
 python -m tools.model_card --per_image runs/flickr8k_best/per_image.csv --captions_file data/flickr8k/captions.csv
 """
 
+from __future__ import annotations
+
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-
-import pandas as pd
+from typing import TYPE_CHECKING
 
 from cli import OptionParser, UserError, run_script
-from data.captions import read_captions
-from data.vocab import tokenize
-from evaluation.report import table
+
+if TYPE_CHECKING:  # pandas takes a second to import: only the functions that compute do
+    import pandas as pd
 
 WOMEN = frozenset([
     "woman", "women", "girl", "girls", "lady", "ladies", "female", "females", "she",
@@ -28,6 +29,8 @@ STEPS = 10  # between the ranks of the examples, from the best caption to the wo
 
 def gender_words(captions: Sequence[str]) -> str:
     """Whom the captions mention, taken together: "women", "men", "both" or "neither"."""
+    from data.vocab import tokenize
+
     words = {word for caption in captions for word in tokenize(caption)}
     women, men = bool(words & WOMEN), bool(words & MEN)
     return "both" if women and men else "women" if women else "men" if men else "neither"
@@ -35,6 +38,8 @@ def gender_words(captions: Sequence[str]) -> str:
 
 def people(captions: Mapping[str, str], references: Mapping[str, Sequence[str]]) -> pd.DataFrame:
     """Number of images by whom the references (row) and the caption (column) mention: women, men, both, neither."""
+    import pandas as pd
+
     pairs = pd.DataFrame(
         {"references": gender_words(references[name]), "caption": gender_words([captions[name]])} for name in captions
     )
@@ -54,6 +59,8 @@ def read_scores(per_image: Path) -> pd.DataFrame:
     Raises:
         UserError: no such file, or not one that evaluate.py wrote.
     """
+    import pandas as pd
+
     if not per_image.is_file():
         raise UserError(f"--per_image {per_image}: no such file. evaluate.py writes it next to its --output")
     try:
@@ -74,6 +81,8 @@ def read_references(captions_file: Path, scored: pd.DataFrame) -> dict[str, list
     Raises:
         UserError: an image is not in the captions file.
     """
+    from data.captions import read_captions
+
     captions = read_captions(captions_file, None)
     captions = captions[captions["image"].isin(scored["image"])]
     references = {str(name): list(group) for name, group in captions.groupby("image", sort=False)["caption"]}
@@ -85,16 +94,25 @@ def read_references(captions_file: Path, scored: pd.DataFrame) -> dict[str, list
 
 def main(argv: list[str]) -> None:
     """Print both tables."""
-    parser = OptionParser(
-        prog="python -m tools.model_card", description="Print tables for MODEL_CARD.md from scores of evaluate.py."
+    parser = OptionParser("python -m tools.model_card", __doc__)
+    parser.add_argument(
+        "--per_image",
+        type=Path,
+        default=Path("per_image.csv"),
+        metavar="FILE",
+        help="scores of each image, which evaluate.py writes (default: %(default)s)",
     )
     parser.add_argument(
-        "--per_image", type=Path, default=Path("per_image.csv"), help="scores of each image (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--captions_file", type=Path, default=Path("captions.csv"), help="the references (default: %(default)s)"
+        "--captions_file",
+        "--data.captions_file",
+        type=Path,
+        default=Path("captions.csv"),
+        metavar="FILE",
+        help="the references (default: %(default)s)",
     )
     options = parser.parse_args(argv)
+    from evaluation.report import table
+
     scored = read_scores(options.per_image)
     references = read_references(options.captions_file, scored)
     counts = people(dict(zip(scored["image"], scored["caption"], strict=True)), references)

@@ -1,17 +1,14 @@
 """Quantize a checkpoint, or the weights of a ResNet-50, to 8 bits per weight.
 
-python -m tools.quantize_checkpoint runs/flickr8k_best/checkpoints.pth pretrained/flickr8k.pth
+python -m tools.quantize_checkpoint runs/flickr8k_best pretrained/flickr8k.pth
 python -m tools.quantize_checkpoint resnet50_keras.pth pretrained/resnet50_imagenet.pth --layout original
 """
 
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from cli import OptionParser, UserError, run_script
-from models.quantize import quantize, quantize_state
-from utils import load_checkpoint, save_checkpoint
+from evaluation.options import checkpoint_file
 
 
 def quantized_checkpoint(path: Path) -> dict[str, Any]:
@@ -20,6 +17,9 @@ def quantized_checkpoint(path: Path) -> dict[str, Any]:
     Raises:
         UserError: it is quantized already, or holds the state of training.
     """
+    from models.quantize import quantize  # torch takes seconds to import
+    from utils import load_checkpoint
+
     checkpoint = load_checkpoint(path, keep_quantized=True)
     if "training" in checkpoint or "scales" in checkpoint:
         kind = "quantized already" if "scales" in checkpoint else "for resuming training"
@@ -33,6 +33,10 @@ def quantized_weights(path: Path, layout: str) -> dict[str, Any]:
     Raises:
         UserError: no such file, or not a state_dict.
     """
+    import torch
+
+    from models.quantize import quantize_state
+
     if not path.is_file():
         raise UserError(f"{path}: no such file")
     try:
@@ -47,8 +51,12 @@ def quantized_weights(path: Path, layout: str) -> dict[str, Any]:
 
 def main(argv: list[str]) -> None:
     """Quantize one file."""
-    parser = OptionParser("python -m tools.quantize_checkpoint", "Quantize a file to 8 bits per weight.")
-    parser.add_argument("source", type=Path, help="checkpoints.pth of a finished run; with --layout a state_dict")
+    parser = OptionParser("python -m tools.quantize_checkpoint", __doc__)
+    parser.add_argument(
+        "source",
+        type=checkpoint_file,
+        help="checkpoints.pth of a finished run, or the run's folder; with --layout a state_dict",
+    )
     parser.add_argument("output", type=Path, help="the quantized file, ending in .pth")
     parser.add_argument(
         "--layout",
@@ -57,9 +65,13 @@ def main(argv: list[str]) -> None:
     )
     arguments = parser.parse_args(argv)
     source, output = arguments.source, arguments.output
-    if output.suffix != ".pth" or output.resolve() == source.resolve():
-        raise UserError(f"{output}: would overwrite {source} or is not a .pth file. Name another output file")
+    if output.suffix != ".pth":
+        raise UserError(f"{output}: not a .pth file. Name another output file, such as {output.with_suffix('.pth')}")
+    if output.resolve() == source.resolve():
+        raise UserError(f"{output}: would overwrite the source. Name another output file")
     content = quantized_weights(source, arguments.layout) if arguments.layout else quantized_checkpoint(source)
+    from utils import save_checkpoint
+
     save_checkpoint(output, content)
     before, after = (path.stat().st_size / 1e6 for path in (source, output))
     print(f"wrote {output}: {after:.1f} MB, was {before:.1f} MB")

@@ -1,23 +1,27 @@
-"""Screenshots of the demo and of a gallery into docs/: `make screenshots`.
+"""Take screenshots of the demo and of a gallery for docs/.
+
+python -m tools.screenshots                 # or: make screenshots
+python -m tools.screenshots --images a.jpg --output_dir shots
 
 All images in them are the bundled drawings, which anyone may publish: in the demo one that the pretrained model, which
 was trained on photos, describes well; in the gallery those of the test split. Do not publish images whose licence does
 not allow it.
 """
 
+from __future__ import annotations
+
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
-from playwright.sync_api import Browser, Page, ViewportSize, sync_playwright
-
-from cli import OptionParser, UserError, run_script
+from cli import ROOT, OptionParser, UserError, run_script
 from demo.drawings import DRAWINGS_DIR
-from tests.support.browser import CHROMIUM_OPTIONS, find_chromium
-from tests.support.helpers import ROOT
-from tests.support.streamlit_server import serve
+from evaluation.options import checkpoint_file
+
+if TYPE_CHECKING:  # playwright and the helpers of the tests take seconds to import
+    from playwright.sync_api import Browser, Page, ViewportSize
 
 GALLERY_RUN = "configs/sample_attention.yaml"  # its captions have attention maps, which those of config.yaml lack
 DRAWINGS = ROOT / DRAWINGS_DIR
@@ -39,6 +43,8 @@ def open_page(browser: Browser, address: str, device: str, scheme: Scheme) -> Pa
 def screenshot_app(browser: Browser, images: list[Path], output_dir: Path) -> list[Path]:
     """The demo with the attention map of a word: app_desktop_light.png and so on. Returns the files."""
     written = []
+    from tests.support.streamlit_server import serve
+
     # The empty folder has no checkpoint, so the demo uses the pretrained one.
     with tempfile.TemporaryDirectory() as empty, serve(Path(empty)) as server:
         for device in DEVICES:
@@ -94,17 +100,21 @@ def save_whole_page(page: Page, path: Path, scrolling: str) -> None:
 
 def main(argv: list[str]) -> None:
     """Both pages on a desktop and a phone, in light and dark."""
-    parser = OptionParser("python -m tools.screenshots", "Take screenshots of the demo and of a gallery.")
+    parser = OptionParser("python -m tools.screenshots", __doc__)
     drawing = DRAWINGS / "sample_0081.jpg"
     parser.add_argument("--images", type=Path, nargs="+", default=[drawing], help="for the demo (default: a drawing)")
     parser.add_argument(
         "--checkpoint",
-        type=Path,
+        type=checkpoint_file,
         default=ROOT / "runs/sample_attention/checkpoints.pth",
         help=f"for the gallery; its decoder must attend (default: that of {GALLERY_RUN})",
     )
     parser.add_argument("--output_dir", type=Path, default=ROOT / "docs", help="folder for the PNGs (default: docs)")
     options = parser.parse_args(argv)
+    from playwright.sync_api import sync_playwright
+
+    from tests.support.browser import CHROMIUM_OPTIONS, find_chromium
+
     chromium = find_chromium()
     if chromium is None:
         raise UserError("screenshots need a browser. Install chromium")

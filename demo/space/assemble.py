@@ -1,20 +1,19 @@
 """Build a folder that can be uploaded as a Hugging Face Space.
 
-python -m demo.space.assemble FOLDER                  with the pretrained model
-python -m demo.space.assemble FOLDER --checkpoint F   with your own model
-hf upload NAME/SPACE FOLDER . --repo-type space       upload it
+python -m demo.space.assemble FOLDER                       # with the pretrained model
+python -m demo.space.assemble FOLDER --checkpoint runs/a   # with your own model
+hf upload NAME/SPACE FOLDER . --repo-type space            # upload it
 """
 
 import shutil
 from pathlib import Path
 from typing import Any
 
-from cli import OptionParser, UserError, atomic_open, run_script
+from cli import ROOT, OptionParser, UserError, atomic_open, run_script
 from demo.drawings import DRAWINGS_DIR
+from evaluation.options import checkpoint_file
 from models.pretrained import PRETRAINED
-from utils import load_checkpoint, save_checkpoint
 
-ROOT = Path(__file__).parents[2]
 NEEDED = [  # patterns below ROOT; of a folder that the demo imports, all modules
     *("app.py", "cli.py", "config.py", "config_parser.py", "utils.py"),
     *("data/*.py", "models/*.py", "evaluation/*.py", "gallery/*", "demo/*.py"),
@@ -36,6 +35,8 @@ def assemble(folder: Path, checkpoint: Path = PRETRAINED) -> list[Path]:
         raise UserError(
             f"{checkpoint}: no such checkpoint. Name one with --checkpoint, such as the checkpoints.pth of train.py"
         )
+    from utils import load_checkpoint, save_checkpoint  # torch takes seconds to import
+
     paths = [path for pattern in NEEDED for path in ROOT.glob(pattern) if path.is_file()]
     own = None
     if checkpoint == PRETRAINED:
@@ -67,11 +68,15 @@ def without_paths(checkpoint: dict[str, Any]) -> dict[str, Any]:
 
 def main(argv: list[str]) -> None:
     """Build the folder, and print the command that uploads it."""
-    parser = OptionParser(
-        prog="python -m demo.space.assemble", description="Build a folder that can be uploaded as a Hugging Face Space."
-    )
+    parser = OptionParser("python -m demo.space.assemble", __doc__)
     parser.add_argument("folder", type=Path, help="folder to create; it may exist if it is empty")
-    parser.add_argument("--checkpoint", type=Path, default=PRETRAINED, help="the model (default: the pretrained model)")
+    parser.add_argument(
+        "--checkpoint",
+        type=checkpoint_file,
+        default=PRETRAINED,
+        metavar="FILE",
+        help="the model: a file, or the folder of its run (default: the pretrained model)",
+    )
     arguments = parser.parse_args(argv)
     files = assemble(arguments.folder, arguments.checkpoint)
     size = sum(path.stat().st_size for path in files) / 1e6

@@ -14,6 +14,7 @@ import train
 from cli import UserError
 from evaluation import systems
 from evaluation.metrics import Scorer
+from evaluation.run import output_file, place_files
 from evaluation.systems import System
 from tests.support.helpers import assert_refused, draw, run_script, write_csv
 from tests.support.training import thin_resnet50
@@ -152,14 +153,12 @@ def test_options_override_the_checkpoints_config(
     ],
 )
 def test_names_of_the_files_next_to_the_output(output: str, system: str, predictions: str) -> None:
-    assert evaluate.output_file(Path(output), "predictions", ".json", system) == Path(predictions)
+    assert output_file(Path(output), "predictions", ".json", system) == Path(predictions)
 
 
 def test_systems_whose_names_differ_only_in_punctuation_get_their_own_files() -> None:
     options = evaluate.read_options(["--output", "metrics.json"])
-    places = evaluate.place_files(
-        options, [System(name) for name in ("x", "a-b, beam 3", "a_b, beam 3", "a.b, beam 3")]
-    )
+    places = place_files(options, [System(name) for name in ("x", "a-b, beam 3", "a_b, beam 3", "a.b, beam 3")])
     written = [place["predictions"].name for place in places]
     assert written[:2] == ["predictions.json", "predictions_a_b_beam_3.json"] and len(set(written)) == 4
 
@@ -296,8 +295,8 @@ def test_invalid_options_are_refused(score: Evaluate, album: Callable[..., list[
             [*options, "--split", "val", "--baseline", "nearest"],
             r"no image is in the split 'train' .*another split or captions file",
         ),
-        (["--split", "dev"], "argument --split: invalid choice: 'dev'"),
-        (["--device", "abacus"], "device abacus: not available here"),
+        (["--split", "dev"], "--split: invalid choice: 'dev'"),
+        (["--device", "abacus"], "device abacus: no such device"),
     ]:
         with pytest.raises(UserError, match=message):
             score(*wrong)

