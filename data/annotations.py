@@ -1,12 +1,16 @@
-"""Parsers for the annotation files of public data sets: Flickr8k's caption files and split lists, Karpathy's JSON."""
+"""Parsers for the annotation files of public data sets: Flickr8k's, COCO's JSON, Karpathy's JSON."""
 
 import csv
 import io
 import json
 import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
 from cli import UserError
+from data.formats import COCO, KARPATHY, SPLIT_NAMES, Format, conversion, recognise
 
 SPLIT_LISTS = {
     "Flickr_8k.trainImages.txt": "train",
@@ -15,8 +19,6 @@ SPLIT_LISTS = {
 }
 CAPTION_FILES = ("Flickr8k.token.txt", "captions.txt")  # the same captions in two layouts
 KARPATHY_FILE = "dataset_flickr8k.json"
-# COCO's "restval" is the part of its validation images that is commonly trained on.
-KARPATHY_SPLITS = {"train": "train", "restval": "train", "val": "val", "test": "test"}
 
 
 @dataclass
@@ -25,6 +27,24 @@ class Annotations:
 
     captions: list[tuple[str, str]] = field(default_factory=list)  # (image, caption), in file order
     splits: dict[str, str] = field(default_factory=dict)  # image -> train, val or test
+    ids: dict[str | int, str] = field(default_factory=dict)  # COCO's image id -> image
+
+    def assign(self, image: str, split: str, place: str) -> None:
+        """Put an image into a split.
+
+        Args:
+            place: path, for error messages.
+
+        Raises:
+            UserError: it is in another one already; the model would be tested on a training image.
+        """
+        other = self.splits.setdefault(image, split)
+        if other != split:
+            raise UserError(f"{place}: {image} is in {split} here, but in {other} elsewhere. Remove one of the two")
+
+    def images(self) -> list[str]:
+        """All images, each once, in file order."""
+        return list(dict.fromkeys([*self.ids.values(), *self.splits, *(image for image, _ in self.captions)]))
 
 
 def decode(data: bytes) -> str:
@@ -92,7 +112,7 @@ def parse_split_list(data: bytes) -> list[str]:
 def parse_karpathy(data: bytes, place: str) -> Annotations:
     """Captions and splits of a Karpathy JSON; images are named ``filepath/filename``, or ``filename`` without a path.
 
-    Images whose split is not train, restval, val or test get none.
+    Images whose split is none of SPLIT_NAMES get none.
 
     Args:
         place: path for error messages.
@@ -100,20 +120,89 @@ def parse_karpathy(data: bytes, place: str) -> Annotations:
     Raises:
         UserError: not JSON, or not of that layout; the message gives the position of the image.
     """
-    try:
-        images = list(json.loads(data)["images"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{place}: not a Karpathy JSON, which is an object with a list 'images' ({error!r})") from error
     found = Annotations()
-    for index, image in enumerate(images):
-        try:
-            name = f"{image['filepath']}/{image['filename']}" if image.get("filepath") else str(image["filename"])
-            found.captions += [(name, sentence["raw"].strip()) for sentence in image["sentences"]]
-            split = KARPATHY_SPLITS.get(image["split"])
-        except (KeyError, TypeError, AttributeError) as error:
-            raise UserError(
-                f"{place}: images[{index}] lacks a field, or has one of the wrong type ({error!r})"
-            ) from error
-        if split:
+
+    def add(image: Mapping[str, Any]) -> None:
+        name = f"{image['filepath']}/{image['filename']}" if image.get("filepath") else str(image["filename"])
+        found.captions += [(name, sentence["raw"].strip()) for sentence in image["sentences"]]
+        if split := SPLIT_NAMES.get(image["split"]):
             found.splits[name] = split
+
+    _for_each(_lists(data, place, "a Karpathy JSON", "images")["images"], "images", place, add)
     return found
+
+
+def parse_coco(data: bytes, place: str) -> Annotations:
+    """Captions and ids of COCO's own captions JSON (captions_train2017.json); it tells no splits.
+
+    An image without a file name is named by its id.
+
+    Args:
+        place: path for error messages.
+
+    Raises:
+        UserError: not JSON, or not of that layout; the message gives the position of the image or caption.
+    """
+    lists = _lists(data, place, "COCO captions", "images", "annotations")
+    found = Annotations()
+
+    def add_image(image: Mapping[str, Any]) -> None:
+        found.ids[image["id"]] = str(image.get("file_name") or image["id"])
+
+    def add_caption(annotation: Mapping[str, Any]) -> None:
+        if annotation["image_id"] not in found.ids:
+            raise UserError(f"{place}: annotation of image_id {annotation['image_id']!r}, which is not in 'images'")
+        found.captions.append((found.ids[annotation["image_id"]], annotation["caption"].strip()))
+
+    _for_each(lists["images"], "images", place, add_image)
+    _for_each(lists["annotations"], "annotations", place, add_caption)
+    return found
+
+
+def _lists(data: bytes, place: str, what: str, *names: str) -> dict[str, list[Any]]:
+    """The lists of a JSON object with these names."""
+    wanted = f"{what}, which is an object with {' and '.join(f'a list {name!r}' for name in names)}"
+    try:
+        content = json.loads(data)
+    except ValueError as error:
+        raise UserError(f"{place}: not {wanted} ({error})") from error
+    if not isinstance(content, dict) or not all(isinstance(content.get(name), list) for name in names):
+        raise UserError(f"{place}: not {wanted}")
+    return content
+
+
+def _for_each(entries: list[Any], where: str, place: str, add: Callable[[Mapping[str, Any]], None]) -> None:
+    """Call ``add`` for each entry.
+
+    Raises:
+        UserError: ``add`` misses a field of an entry, or finds one of the wrong type.
+    """
+    for index, entry in enumerate(entries):
+        try:
+            add(entry)
+        except KeyError as error:
+            hint = ". Use the file of captions" if error.args[0] == "caption" else ""  # COCO's instances have none
+            raise UserError(f"{place}: {where}[{index}] lacks the field {error}{hint}") from error
+        except (TypeError, AttributeError) as error:
+            raise UserError(f"{place}: {where}[{index}] has a field of the wrong type ({error})") from error
+
+
+PARSERS: dict[Format, Callable[[bytes, str], Annotations]] = {COCO: parse_coco, KARPATHY: parse_karpathy}
+
+
+def read_json(path: Path, expected: Format | None = None) -> Annotations:
+    """Read the captions of COCO's or Karpathy's JSON.
+
+    Args:
+        expected: the format that the user named; None if either will do.
+
+    Raises:
+        UserError: no such file, or another format.
+    """
+    if not path.is_file():
+        raise UserError(f"{path}: no such file")
+    found = recognise(path)
+    if found not in PARSERS or expected not in (None, found):
+        wanted = expected.text if expected else " or ".join(parser.text for parser in PARSERS)
+        raise UserError(f"{path}: {found.text}, not {wanted}. Run: {conversion(path)}")
+    return PARSERS[found](path.read_bytes(), str(path))

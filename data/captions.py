@@ -1,8 +1,6 @@
 """captions.csv: its rows, the splits, and the reference captions of each image."""
 
-import csv
 import hashlib
-import io
 import re
 from pathlib import Path
 from typing import Literal
@@ -11,6 +9,8 @@ import pandas as pd
 
 from cli import UserError
 from config import SPLITS
+from data.formats import COMMAS, SPLIT_NAMES, conversion, is_image_name, metadata_files, recognise
+from data.tables import misfit, read_rows
 
 ALL = "all"  # the only split of a table that is not divided
 COLUMNS = ["image", "caption", "split"]
@@ -20,7 +20,8 @@ LearnedFrom = Literal["drawings", "photographs"]
 def read_captions(captions_file: str | Path, seed: int | None) -> pd.DataFrame:
     """Read a CSV with the columns image, caption and optionally split, one row per caption.
 
-    Quoted commas, a byte order mark, CRLF and UTF-8 are supported.
+    Quoted commas, a byte order mark, CRLF and UTF-8 are supported. Splits may have any of ``SPLIT_NAMES``, in upper or
+    lower case: train, training or restval; val, valid, validation or dev; test or testing.
 
     Args:
         seed: used if there is no split column. *Images* (never rows) are then divided into train / val / test
@@ -52,7 +53,7 @@ def read_training_data(captions_file: str | Path, seed: int | None) -> tuple[pd.
 def _read_rows(path: Path, seed: int | None) -> pd.DataFrame:
     """The rows, with all columns of the file."""
     if not path.is_file():
-        raise UserError(f"{path}: no such captions file. Name yours with --data.captions_file (or --captions_file)")
+        raise UserError(_no_such_file(path))
     table = _read_table(path)  # its index is the line in the file, as an editor counts
     for column in ("image", "caption"):
         empty = table.index[table[column] == ""]
@@ -62,6 +63,7 @@ def _read_rows(path: Path, seed: int | None) -> pd.DataFrame:
         split_of = {image: ALL if seed is None else _hashed_split(image, seed) for image in table["image"].unique()}
         table["split"] = table["image"].map(split_of)
         return table.reset_index(drop=True)
+    table["split"] = [SPLIT_NAMES.get(name.lower(), name) for name in table["split"]]
     wrong = table.index[~table["split"].isin(SPLITS)]
     if len(wrong):
         raise UserError(
@@ -77,38 +79,44 @@ def _read_rows(path: Path, seed: int | None) -> pd.DataFrame:
 
 
 def _read_table(path: Path) -> pd.DataFrame:
-    """The cells as stripped text. pandas.read_csv drops what follows an unquoted comma and does not report lines."""
-    content = path.read_bytes()
-    rows, number = dict[int, list[str]](), 1
-    try:
-        reader = csv.reader(io.StringIO(content.decode("utf-8-sig"), newline=""), skipinitialspace=True, strict=True)
-        for cells in reader:
-            rows[number] = [cell.strip() for cell in cells]
-            number = reader.line_num + 1
-    except UnicodeDecodeError as error:
-        number = content.count(b"\n", 0, error.start) + 1
-        raise UserError(f"{path}: row {number}: not UTF-8 ({error.reason}). Save the file as CSV UTF-8") from error
-    except csv.Error as error:
-        raise UserError(f"{path}: row {number}: not a readable CSV ({error}). Check the double quotes") from error
-    rows = {number: cells for number, cells in rows.items() if any(cells)}
-    if not rows:
-        raise UserError(f"{path}: empty. The first line must read image,caption")
+    """The cells as stripped text, all columns of the file."""
+    found = recognise(path)
+    if found != COMMAS:
+        raise UserError(f"{path}: {found.text}, not a CSV with the columns image,caption. Run: {conversion(path)}")
+    rows = read_rows(path)
     header = [name.lower() for name in rows.pop(min(rows))]
-    for column, least in (("image", 1), ("caption", 1), ("split", 0), ("medium", 0)):
-        if not least <= header.count(column) <= 1:
-            found = f"{header.count(column) or 'no'} columns named {column}"
-            raise UserError(
-                f"{path}: {found} in the header ({', '.join(header)}). The first line must read image,caption"
-            )
+    _check_header(path, header)
     if not rows:
         raise UserError(f"{path}: no captions, only the header")
     for number, cells in rows.items():
         if len(cells) < len(header) or any(cells[len(header) :]):
-            raise UserError(
-                f"{path}: row {number}: {len(cells)} cells, but the header has {len(header)}. "
-                "Put double quotes around a caption that contains commas"
-            )
+            raise UserError(f"{path}: row {number}: {misfit(cells, header)}")
     return pd.DataFrame([cells[: len(header)] for cells in rows.values()], columns=header, index=list(rows), dtype=str)
+
+
+def _check_header(path: Path, header: list[str]) -> None:
+    """Refuse a header without one column each for images and captions, or with two for splits or media."""
+    for column, least in (("image", 1), ("caption", 1), ("split", 0), ("medium", 0)):
+        if least <= header.count(column) <= 1:
+            continue
+        problem = f"{path}: {header.count(column) or 'no'} columns named {column} in the header ({', '.join(header)})"
+        advice = "The first line must read image,caption"
+        if not (column in header or any(map(is_image_name, header))):  # a table with other names for its columns
+            advice += f". Or run: {conversion(path, header)}"
+        raise UserError(f"{problem}. {advice}")
+
+
+def _no_such_file(path: Path) -> str:
+    """What to do about a captions file that is not a file."""
+    if not path.is_dir():
+        where = "" if path.is_absolute() else f" in {Path.cwd()}"
+        flickr8k = "Get Flickr8k with: python -m data.prepare flickr8k" if "flickr8k" in path.parts else ""
+        advice = flickr8k or "Name yours with --data.captions_file (or --captions_file)"
+        return f"{path}: no such captions file{where}. {advice}"
+    if metadata_files(path):
+        return f"{path}: a folder (Hugging Face's imagefolder), not a captions file. Run: {conversion(path)}"
+    inside = next(iter(sorted(path.glob("*.csv"))), path / "captions.csv")
+    return f"{path}: a folder, not a captions file. Name the file in it, such as {inside}"
 
 
 def _hashed_split(image: str, seed: int) -> str:

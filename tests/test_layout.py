@@ -17,7 +17,13 @@ ROOT_FILES = {
     *("cli.py", "config_parser.py", "config.py", "utils.py", "train.py", "evaluate.py", "inference_visualize.py"),
     *("visualize_loss.py", "app.py", "README.md", "CONTRIBUTING.md", "CHANGELOG.md", "MODEL_CARD.md", "CITATION.cff"),
     *("LICENSE", "Makefile", "captions.csv", "config.yaml", "pyproject.toml", "constraints.txt", "requirements.txt"),
-    *("requirements-demo.txt", "requirements-dev.txt", ".gitignore", ".pre-commit-config.yaml"),
+    *(
+        "requirements-demo.txt",
+        "requirements-dev.txt",
+        "requirements-parquet.txt",
+        ".gitignore",
+        ".pre-commit-config.yaml",
+    ),
 }
 LAYERS = [  # a module imports only modules of its own folder and of the layers before its own
     ("cli",),

@@ -50,9 +50,7 @@ def test_csv_variants_are_read(tmp_path: Path, content: str, row: list[str]) -> 
         ("", "empty"),
         ("\n\n", "empty"),
         ("image,caption\n", "no captions, only the header"),
-        ("file,caption\na.jpg,dog\n", r"no columns named image .*file, caption.*must read image,caption"),
-        ("image;caption\na.jpg;dog\n", "no columns named image"),
-        ("a.jpg,a dog\nb.jpg,a cat\n", "no columns named image"),
+        ("a.jpg,a dog\nb.jpg,a cat\n", r"no columns named image .*The first line must read image,caption$"),
         ("image,caption,Caption\na.jpg,a,b\n", "2 columns named caption"),
         ("image,caption,split,split\na.jpg,a,val,val\n", "2 columns named split"),
         ("image,caption\na.jpg,a dog\nb.jpg,\n", "row 3: empty caption"),
@@ -61,10 +59,13 @@ def test_csv_variants_are_read(tmp_path: Path, content: str, row: list[str]) -> 
         ("image,caption\na.jpg,a dog, running\n", "row 2: 3 cells, but the header has 2.*double quotes"),
         ("image,caption\na.jpg,a dog\nb.jpg\n", "row 3: 1 cells, but the header has 2"),
         ('image,caption\na.jpg,a dog\nb.jpg,"a dog\nc.jpg,a cat\n', "row 3: .*double quotes"),
-        ("image,caption,split\na.jpg,dog,train\nb.jpg,dog,dev\n", "row 3: split 'dev' must be one of train, val, test"),
+        (
+            "image,caption,split\na.jpg,dog,train\nb.jpg,dog,eval\n",
+            "row 3: split 'eval' must be one of train, val, test",
+        ),
         ("image,caption,split\na.jpg,dog,train\nb.jpg,dog,\n", "row 3: split '' must"),
         (
-            "image,caption,split\na.jpg,dog,train\nb.jpg,dog,val\na.jpg,dog,val\n",
+            "image,caption,split\na.jpg,dog,train\nb.jpg,dog,val\na.jpg,dog,validation\n",
             "row 4: image a.jpg is in more than one split",
         ),
         ("image,caption\na.jpg,dog\nb.jpg,café\n".encode("latin-1"), "row 3: not UTF-8"),
@@ -76,9 +77,58 @@ def test_errors_name_file_and_row(tmp_path: Path, content: str | bytes, message:
         read(tmp_path, content)
 
 
-def test_missing_captions_file(tmp_path: Path) -> None:
-    for path in (tmp_path / "no.csv", tmp_path):
-        with pytest.raises(UserError, match=r"no such captions file.*captions_file"):
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ('{"info": {}, "images": [{"id": 1, "file_name": ', r"COCO captions \(JSON\), .*prepare coco "),
+        (
+            '{"images": [{"filename": "a.jpg", "sentences": [{"raw": "a dog"}]}]}',
+            "a Karpathy JSON, .*prepare karpathy ",
+        ),
+        ('[{"image": "a.jpg", "caption": "a dog"}]', "a JSON list, .*prepare table "),
+        ('{"image": "a.jpg", "caption": "a dog"}\n', "JSON lines, .*prepare table "),
+        (b"PAR1\xff\x00", "a Parquet file, .*prepare table "),
+        ("image\tcaption\na.jpg\ta dog, running\n", "a table with tabs between the columns, .*prepare table "),
+        ("image;caption\na.jpg;a dog\n", "a table with ';' between the columns, .*prepare table "),
+        ("image_name| comment_number| comment\na.jpg| 0| a dog\n", r"a table with '\|' between .*prepare table "),
+        ("a.jpg#0\ta dog\n", "lines of the form 'name.jpg#0<TAB>caption', .*prepare table "),
+        ("file_name,text\na.jpg,a dog\n", r"no columns named image in .*\(file_name, text\)\..*prepare table "),
+    ],
+)
+def test_other_formats_are_answered_with_the_command_that_converts_them(
+    tmp_path: Path, content: str | bytes, message: str
+) -> None:
+    with pytest.raises(UserError, match=rf"captions\.csv: {message}.*captions\.csv$"):
+        read(tmp_path, content)
+
+
+def test_other_names_of_columns_have_to_be_told(tmp_path: Path) -> None:
+    message = r"captions\.csv --image_column COLUMN --caption_column COLUMN$"
+    with pytest.raises(UserError, match=r"no columns named image in the header \(foto, titel\)\." rf".*{message}"):
+        read(tmp_path, "Foto,Titel\na.jpg,a dog\n")
+
+
+def test_what_other_data_sets_call_the_splits(tmp_path: Path) -> None:
+    names = ["Train", "training", "RESTVAL", "val", "Valid", "validation", "dev", "Test", "testing"]
+    rows = [(f"{number}.jpg", "a dog", name) for number, name in enumerate(names)]
+    table = read_captions(write_csv(tmp_path / "c.csv", rows), seed=None)
+    assert list(table["split"]) == ["train"] * 3 + ["val"] * 4 + ["test"] * 2
+
+
+def test_missing_captions_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "all.csv").touch()
+    (tmp_path / "hugging" / "train").mkdir(parents=True)
+    (tmp_path / "hugging" / "train" / "metadata.jsonl").touch()
+    for path, message in [
+        (Path("no.csv"), rf"no\.csv: no such captions file in {tmp_path}\. Name yours with --data\.captions_file"),
+        (tmp_path / "no.csv", r"no\.csv: no such captions file\. Name yours"),
+        (Path("data", "flickr8k", "captions.csv"), r"Get Flickr8k with: python -m data\.prepare flickr8k$"),
+        (Path("mine"), r"mine: a folder, not a captions file\. Name the file in it, such as mine.all\.csv"),
+        (Path("hugging"), r"hugging: a folder .*imagefolder.*Run: python -m data\.prepare table hugging$"),
+    ]:
+        with pytest.raises(UserError, match=message):
             read_captions(path, seed=0)
 
 

@@ -1,0 +1,249 @@
+"""Tables of captions in any format (CSV, TSV, JSON lines, Parquet, ...): their rows, and the captions in them."""
+
+import ast
+import csv
+import io
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any, Literal
+
+import pandas as pd
+from tqdm import tqdm
+
+from cli import UserError, atomic_open
+from config import SPLITS
+from data.annotations import Annotations, parse_caption_file
+from data.formats import (
+    CAPTION_COLUMNS,
+    COCO,
+    IMAGE_COLUMNS,
+    JSON_LINES,
+    JSON_LIST,
+    KARPATHY,
+    PARQUET,
+    SPLIT_COLUMNS,
+    SPLIT_NAMES,
+    TOKEN,
+    conversion,
+    find_column,
+    is_image_name,
+    recognise,
+)
+
+
+@dataclass(frozen=True)
+class Columns:
+    """The names of a table's columns; None and () are found by the usual names."""
+
+    image: str | None = None
+    captions: Sequence[str] = ()
+    split: str | None = None
+
+
+def parse_table(path: Path, columns: Columns, image_dir: Path) -> Annotations:
+    """The captions and splits of a table; a list in a cell, as in ``["A dog.", "It runs."]``, is several captions.
+
+    Images that a Parquet file contains are saved in ``image_dir``, in a folder with the name of the file.
+
+    Raises:
+        UserError: no such file, a damaged file, a column is missing or cannot be told, a split is unknown, or an image
+            is in two splits.
+    """
+    if not path.is_file():
+        raise UserError(f"{path}: no such file")
+    if recognise(path) == TOKEN:
+        return Annotations(parse_caption_file(path.read_bytes(), str(path)))
+    table = _read(path)
+    image, captions, split = _choose(path, list(table.columns), columns)
+    found = Annotations()
+    names = _image_names(path, table[image], image_dir)
+    for column in captions:
+        found.captions += [
+            (name, caption) for name, cell in zip(names, table[column], strict=True) for caption in _texts(cell)
+        ]
+    if len(captions) > 1:  # all captions of an image together
+        order = {name: number for number, name in enumerate(dict.fromkeys(names))}
+        found.captions.sort(key=lambda pair: order[pair[0]])
+    if split:
+        for row, name, cell in zip(table.index, names, table[split], strict=True):
+            its_split = SPLIT_NAMES.get(_text(cell).lower())
+            if its_split is None:
+                raise UserError(f"{path}: row {row}: {split} '{_text(cell)}' must be one of {', '.join(SPLITS)}")
+            found.assign(name, its_split, f"{path}: row {row}")
+    return found
+
+
+def _choose(path: Path, names: list[str], columns: Columns) -> tuple[str, list[str], str | None]:
+    """The columns of the image, the captions and the split: those asked for, or those with one of the usual names."""
+    if any(map(is_image_name, names)):
+        raise UserError(f"{path}: its first line must name the columns, such as image,caption ({_listed(names)})")
+    image = _column(path, names, columns.image) or find_column(names, IMAGE_COLUMNS)
+    captions = [found for name in columns.captions if (found := _column(path, names, name))]
+    if not captions and (usual := find_column(names, CAPTION_COLUMNS)):
+        captions = [usual]
+    if image is None or not captions:
+        missing = "image" if image is None else "caption"
+        raise UserError(
+            f"{path}: cannot tell which column holds the {missing} (there are: {_listed(names)}). "
+            f"Name it: {conversion(path, names)}"
+        )
+    return image, captions, _column(path, names, columns.split) or find_column(names, SPLIT_COLUMNS)
+
+
+def _column(path: Path, names: list[str], wanted: str | None) -> str | None:
+    """The column that the user names, in upper or lower case."""
+    if wanted is None:
+        return None
+    found = wanted if wanted in names else find_column(names, [wanted.strip().lower()])
+    if found is None or names.count(found) > 1:
+        raise UserError(f"{path}: {names.count(wanted) or 'no'} columns named '{wanted}' (there are: {_listed(names)})")
+    return found
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(name[:40] for name in names)
+
+
+def _read(path: Path) -> pd.DataFrame:
+    """The table in a file; its index is the number of the line, or of the row where there are no lines."""
+    kind = recognise(path)
+    if kind in (COCO, KARPATHY):
+        raise UserError(f"{path}: {kind.text}, not a table. Run: {conversion(path)}")
+    if kind == PARQUET:
+        return _read_parquet(path)
+    if kind in (JSON_LIST, JSON_LINES):
+        records = dict(_json_records(path, lines=kind == JSON_LINES))
+        return pd.DataFrame(list(records.values()), index=list(records), dtype=object)
+    rows = read_rows(path, kind.separator)
+    header = rows.pop(min(rows), [])
+    for number, cells in rows.items():
+        if any(cells[len(header) :]):
+            raise UserError(f"{path}: row {number}: {misfit(cells, header)}")
+    padded = [cells[: len(header)] + [""] * (len(header) - len(cells)) for cells in rows.values()]
+    return pd.DataFrame(padded, columns=header, index=list(rows), dtype=str)
+
+
+def misfit(cells: Sequence[str], header: Sequence[str]) -> str:
+    """The complaint about a row that does not fit the header."""
+    return (
+        f"{len(cells)} cells, but the header has {len(header)}. "
+        "Put double quotes around a caption that contains commas (or the separator of the file)"
+    )
+
+
+def read_rows(path: Path, separator: str = ",") -> dict[int, list[str]]:
+    """The stripped cells of each row that is not empty, header first, by the number of its line.
+
+    pandas.read_csv drops what follows an unquoted comma and does not report lines. In tables with ``|`` (Flickr30k's
+    results.csv) double quotes are a part of the text.
+
+    Raises:
+        UserError: the file is empty, not UTF-8, or has unbalanced double quotes.
+    """
+    content = path.read_bytes()
+    rows, number = dict[int, list[str]](), 1
+    try:
+        text = io.StringIO(content.decode("utf-8-sig"), newline="")
+        quoting: Literal[0, 3] = csv.QUOTE_NONE if separator == "|" else csv.QUOTE_MINIMAL
+        reader = csv.reader(text, delimiter=separator, quoting=quoting, skipinitialspace=True, strict=True)
+        for cells in reader:
+            rows[number] = [cell.strip() for cell in cells]
+            number = reader.line_num + 1
+    except UnicodeDecodeError as error:
+        number = content.count(b"\n", 0, error.start) + 1
+        raise UserError(f"{path}: row {number}: not UTF-8 ({error.reason}). Save the file as CSV UTF-8") from error
+    except csv.Error as error:
+        raise UserError(f"{path}: row {number}: not a readable CSV ({error}). Check the double quotes") from error
+    rows = {number: cells for number, cells in rows.items() if any(cells)}
+    if not rows:
+        raise UserError(f"{path}: empty. The first line must name the columns: image,caption")
+    return rows
+
+
+def _json_records(path: Path, *, lines: bool) -> Iterator[tuple[int, dict[str, Any]]]:
+    """The objects of a JSON list or, with ``lines``, one of each line; numbered from 1."""
+    for number, entry in _json_lines(path) if lines else enumerate(_loads(path.read_bytes(), str(path)), start=1):
+        if not isinstance(entry, dict):
+            raise UserError(f'{path}: entry {number}: must be an object such as {{"image": ..., "caption": ...}}')
+        yield number, entry
+
+
+def _json_lines(path: Path) -> Iterator[tuple[int, Any]]:
+    with path.open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            if line.strip():
+                yield number, _loads(line, f"{path}: line {number}")
+
+
+def _loads(data: bytes, place: str) -> Any:
+    try:
+        return json.loads(data.decode("utf-8-sig"))
+    except ValueError as error:
+        raise UserError(f"{place}: not JSON in UTF-8 ({error})") from error
+
+
+def _read_parquet(path: Path) -> pd.DataFrame:
+    try:
+        table: pd.DataFrame = pd.read_parquet(path, engine="pyarrow")
+    except ImportError as error:
+        raise UserError(
+            f"{path}: Parquet files need pyarrow. Install it with: python -m pip install -r requirements-parquet.txt"
+        ) from error
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: not a readable Parquet file ({error})") from error
+    table.index = pd.RangeIndex(1, len(table) + 1)
+    return table
+
+
+def _text(cell: Any) -> str:
+    """A cell as text; a missing value is empty."""
+    return "" if cell is None or (isinstance(cell, float) and math.isnan(cell)) else str(cell).strip()
+
+
+def _texts(cell: Any) -> list[str]:
+    """The captions in a cell: text, a list of texts, or such a list in JSON's or Python's notation."""
+    if hasattr(cell, "tolist"):  # an array, from a Parquet file
+        cell = cell.tolist()
+    if isinstance(cell, str) and cell.lstrip().startswith("["):
+        for parse in (json.loads, ast.literal_eval):
+            try:
+                found = parse(cell)
+            except (ValueError, SyntaxError):
+                continue
+            if isinstance(found, list) and all(isinstance(text, str) for text in found):
+                cell = found
+                break
+    return [_text(text) for text in cell] if isinstance(cell, list) else [_text(cell)]
+
+
+def _image_names(path: Path, cells: pd.Series, image_dir: Path) -> list[str]:
+    """The file name in each cell; the images that cells contain (``{"bytes": ..., "path": ...}``) are saved first."""
+    folder = image_dir / path.stem
+    names: list[str] = []
+    taken: set[str] = set()
+    for row, cell in zip(cells.index, tqdm(cells, desc=path.name, unit="img", disable=None), strict=True):
+        if not isinstance(cell, Mapping):
+            names.append(_text(cell).replace("\\", "/"))  # a table from Windows
+        elif cell.get("bytes") is None:
+            names.append(_text(cell.get("path")))
+        else:
+            name = PurePosixPath(cell.get("path") or f"{row:06}{_suffix(cell['bytes'])}").name
+            name = f"{row:06}_{name}" if name in taken else name
+            taken.add(name)
+            names.append(f"{folder.name}/{name}")
+            _save(folder / name, cell["bytes"])
+    return names
+
+
+def _suffix(data: bytes) -> str:
+    return ".png" if data.startswith(b"\x89PNG") else ".jpg"
+
+
+def _save(path: Path, data: bytes) -> None:
+    """Write a file unless an earlier, interrupted call has done so."""
+    if not (path.is_file() and path.stat().st_size == len(data)):
+        with atomic_open(path, "wb") as file:
+            file.write(data)

@@ -1,0 +1,131 @@
+"""data/tables.py: which columns are used, lists in cells, images in cells, and what is refused."""
+
+import json
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from cli import UserError
+from data.annotations import Annotations
+from data.tables import Columns, parse_table
+from tests.support.archives import names_in
+
+USUAL = Columns()
+
+
+def parse(folder: Path, content: str | bytes, name: str = "mine.csv", columns: Columns = USUAL) -> Annotations:
+    path = folder / name
+    path.write_bytes(content.encode() if isinstance(content, str) else content)
+    return parse_table(path, columns, folder)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "image,caption\na.jpg,A dog\n",
+        "text,id,file_name\nA dog,7,a.jpg\n",
+        "filename|sentids|RAW\na.jpg|1|A dog\n",
+        "image_id,image,caption,text\n7,a.jpg,A dog,no\n",
+        "image_path;description\r\n a.jpg ; A dog \r\n",
+        "a.jpg\tA dog\n",
+        "a.jpg#0\tA dog\n",
+        '\ufeffimage\tcaption\na.jpg\t"A dog"\n',
+        '[{"image": "a.jpg", "caption": "A dog", "id": 7}]',
+        '{"image": "a.jpg", "caption": "A dog"}\n\n',
+        '{"image": {"path": "a.jpg", "bytes": null}, "sentences": ["A dog"]}',
+    ],
+)
+def test_the_columns_are_known_by_their_names(tmp_path: Path, content: str) -> None:
+    assert parse(tmp_path, content).captions == [("a.jpg", "A dog")]
+
+
+@pytest.mark.parametrize(
+    ("cell", "captions"),
+    [
+        ('["A dog.", " It runs. "]', ["A dog.", "It runs."]),
+        ("['A dog.', \"It's fast.\"]", ["A dog.", "It's fast."]),
+        ("[sic] a dog", ["[sic] a dog"]),
+        ("[1, 2]", ["[1, 2]"]),
+        ("", [""]),
+    ],
+)
+def test_a_list_in_a_cell_is_several_captions(tmp_path: Path, cell: str, captions: list[str]) -> None:
+    table = pd.DataFrame({"image": ["photos\\a.jpg"], "caption": [cell]})
+    found = parse(tmp_path, table.to_csv(sep="\t"))
+    assert found.captions == [("photos/a.jpg", caption) for caption in captions]
+
+
+def test_several_columns_are_several_captions_of_an_image(tmp_path: Path) -> None:
+    content = "Photo;one;two;Part\na.jpg;A dog;It runs;Train\nb.jpg;A cat;;VALIDATION\n"
+    found = parse(tmp_path, content, columns=Columns("photo", ["one", "two"], "part"))
+    assert found.captions == [("a.jpg", "A dog"), ("a.jpg", "It runs"), ("b.jpg", "A cat"), ("b.jpg", "")]
+    assert found.splits == {"a.jpg": "train", "b.jpg": "val"}
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("", "empty. The first line must name the columns"),
+        ("a.jpg,A dog\n", "its first line must name the columns, such as image,caption"),
+        (
+            "Foto;Titel\na.jpg;A dog\n",
+            r"cannot tell which column holds the image \(there are: Foto, Titel\)\. Name it: python -m data\.prepare "
+            r"table .*mine\.csv --image_column COLUMN --caption_column COLUMN",
+        ),
+        ("image;Titel\na.jpg;A dog\n", r"the caption .*mine\.csv --caption_column COLUMN$"),
+        ("image;caption\na.jpg;A dog\nb.jpg;A cat;x\n", "row 3: 3 cells, but the header has 2"),
+        ("image;caption;split\na.jpg;A dog;4\n", "row 2: split '4' must be one of train, val, test"),
+        (
+            "image;caption;split\na.jpg;A dog;train\na.jpg;A dog;test\n",
+            "row 3: a.jpg is in test here, but in train elsewhere",
+        ),
+        ("image;caption\na.jpg;caf\u00e9\n".encode("latin-1"), "row 2: not UTF-8"),
+        ('{"image": "a.jpg", "caption": "A dog"}\n{"image"\n', "line 2: not JSON"),
+        ('{"image": "a.jpg", "caption": "A dog"}\n[]\n', "entry 2: must be an object"),
+        ('[{"image": "a.jpg"', "not JSON"),
+        ("[]", "cannot tell which column holds the image"),
+        ('{"images": [], "annotations": []}', r"COCO captions \(JSON\), not a table. Run: python -m data.prepare coco"),
+        (b"PAR1 but no more", "not a readable Parquet file"),
+    ],
+)
+def test_what_is_refused(tmp_path: Path, content: str | bytes, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        parse(tmp_path, content)
+
+
+def test_columns_that_are_not_there(tmp_path: Path) -> None:
+    for columns in (Columns("photo"), Columns(captions=["photo"]), Columns(split="photo")):
+        with pytest.raises(UserError, match=r"no columns named 'photo' \(there are: image, caption\)"):
+            parse(tmp_path, "image,caption\na.jpg,A dog\n", columns=columns)
+    with pytest.raises(UserError, match="2 columns named 'caption'"):
+        parse(tmp_path, "image,caption,caption\na.jpg,A dog,b\n", columns=Columns(captions=["caption"]))
+
+
+def test_parquet_without_pyarrow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(UserError, match=r"Parquet files need pyarrow.*pip install -r requirements-parquet\.txt"):
+        parse(tmp_path, b"PAR1", "mine.parquet")
+
+
+def test_images_in_a_parquet_file_are_saved_once(tmp_path: Path) -> None:
+    images = [{"bytes": data, "path": path} for data, path in [(b"one", "a.jpg"), (b"two", "b/a.jpg")]]
+    images += [{"bytes": b"\x89PNG...", "path": None}, {"bytes": b"\xff\xd8", "path": None}]
+    pd.DataFrame({"image": images, "text": list("1234")}).to_parquet(tmp_path / "x.parquet")
+    names = ["a.jpg", "000002_a.jpg", "000003.png", "000004.jpg"]
+    for _ in range(2):
+        found = parse_table(tmp_path / "x.parquet", Columns(), tmp_path)
+        assert found.captions == [(f"x/{name}", text) for name, text in zip(names, "1234", strict=True)]
+    assert names_in(tmp_path / "x") == sorted(names)
+    before = (tmp_path / "x" / "a.jpg").stat().st_ino
+    (tmp_path / "x" / "000002_a.jpg").write_bytes(b"")  # half-written by another program
+    parse_table(tmp_path / "x.parquet", Columns(), tmp_path)
+    assert (tmp_path / "x" / "a.jpg").stat().st_ino == before
+    assert (tmp_path / "x" / "000002_a.jpg").read_bytes() == b"two"
+
+
+def test_numbers_and_missing_values_are_text(tmp_path: Path) -> None:
+    lines = [{"image": 7, "caption": None}, {"image": 8, "caption": 9}, {"image": 9}]
+    found = parse(tmp_path, "\n".join(map(json.dumps, lines)))
+    assert found.captions == [("7", ""), ("8", "9"), ("9", "")]
