@@ -1,8 +1,8 @@
 """The split of a captions file to caption or to score, as the options of evaluation/options.py ask for it."""
 
 from argparse import Namespace
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 
@@ -10,8 +10,10 @@ import pandas as pd
 
 from cli import UserError
 from config import Config
+from data.annotations import PARSERS, read_json
 from data.captions import ALL, read_captions, references_of
 from data.features import FeatureCache
+from data.formats import recognise
 from data.images import drop_bad_images
 from evaluation.options import DEFAULT_SPLIT
 
@@ -24,11 +26,13 @@ class Split:
         name: train, val or test; "all" if the file is not divided.
         table: the whole captions file, with the columns image, caption and split.
         image_dir: the folder of the images, for scripts that read them.
+        ids: COCO's image id -> image, if the file has such ids.
     """
 
     name: str
     table: pd.DataFrame
     image_dir: Path
+    ids: Mapping[str | int, str] = field(default_factory=dict)
 
     def references(self, limit: int | None = None) -> dict[str, list[str]]:
         """Image name -> its captions, of all images of the split or the first ``limit``.
@@ -57,14 +61,15 @@ def open_references(captions_file: Path, split: str | None, seed: int | None) ->
     """A split without a checkpoint, to score captions of any system.
 
     Args:
-        split: None is the test split, or all images if the file has no split column.
-        seed: ``train.seed`` of the run that divided a file without a split column.
+        captions_file: a captions.csv, COCO's own captions JSON or a Karpathy JSON.
+        split: None is the test split, or all images if the file is not divided into splits.
+        seed: ``train.seed`` of the run that divided a CSV without a split column.
 
     Raises:
-        UserError: the captions file cannot be read, needs ``seed`` because it has no split column, or has one although
-            ``seed`` is given.
+        UserError: the captions file cannot be read, needs ``seed`` because it has no split column, or has one (or is a
+            JSON) although ``seed`` is given.
     """
-    table = read_captions(captions_file, None)
+    table, ids = _read_references(captions_file)
     undivided = bool((table["split"] == ALL).all())
     if seed is not None:
         if not undivided:
@@ -72,10 +77,23 @@ def open_references(captions_file: Path, split: str | None, seed: int | None) ->
         table, undivided = read_captions(captions_file, seed), False
     if undivided and split:
         raise UserError(
-            f"--split {split}: {captions_file} has no split column. Add one, or leave out --split to score all images, "
-            "or name the train.seed that divided the images with --seed"
+            f"--split {split}: {captions_file} has no split column. Leave out --split to score all images. If it is a "
+            "CSV, you can also add the column, or name the train.seed that divided the images with --seed"
         )
-    return Split(split or (ALL if undivided else DEFAULT_SPLIT), table, Path())
+    return Split(split or (ALL if undivided else DEFAULT_SPLIT), table, Path(), ids)
+
+
+def _read_references(captions_file: Path) -> tuple[pd.DataFrame, Mapping[str | int, str]]:
+    """The captions with their splits, ``ALL`` if there are none, and COCO's image ids."""
+    if not captions_file.is_file() or recognise(captions_file) not in PARSERS:
+        return read_captions(captions_file, None), {}
+    annotations = read_json(captions_file)
+    rows = [
+        (image, caption, annotations.splits.get(image, "") if annotations.splits else ALL)
+        for image, caption in annotations.captions
+        if caption
+    ]
+    return pd.DataFrame(rows, columns=["image", "caption", "split"]), annotations.ids
 
 
 def usable_images(

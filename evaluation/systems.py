@@ -67,7 +67,8 @@ class PredictionFiles:
     def captions(self) -> tuple[Task, list[dict[str, str]]]:
         """Read the files: the task, and for each system image name -> caption."""
         references = self.split.references()
-        captions = [read_predictions(system.predictions, references) for system in self.systems if system.predictions]
+        paths = [system.predictions for system in self.systems if system.predictions]
+        captions = [read_predictions(path, references, self.split.ids) for path in paths]
         return Task(self.split.name, references, self.split.training_captions()), captions
 
 

@@ -108,7 +108,8 @@ def test_predictions_that_do_not_fit(score: Evaluate, refs: Path, tmp_path: Path
         ('{"annotations": []}', "not in COCO results format"),
         ("[1]", "entry 1: must have"),
         ('[{"image_id": "sea.tar.png", "caption": null}]', "entry 1: must have"),
-        ('[{"image": "sea.tar.png", "caption": "the sea"}]', 'entry 1: must have an "image_id"'),
+        ('[{"file": "sea.tar.png", "caption": "the sea"}]', 'entry 1: must have an "image_id"'),
+        ('[{"image": "sea.tar.png", "caption": "the sea"}]', "no caption for 2 of the 3 images"),
         ("[]", "no caption for 3 of the 3 images"),
     ],
 )
