@@ -30,7 +30,8 @@ def read_options(argv: list[str]) -> Namespace:
         type=Path,
         nargs="+",
         action="extend",
-        help="score the captions in these files, in COCO results format, instead of a model's; several are compared",
+        help="score the captions in these files (in COCO results format, or a captions.json of inference_visualize.py) "
+        "instead of a model's; several are compared; --captions_file may then be COCO's or Karpathy's JSON",
     )
     parser.add_argument(
         "--seed",
@@ -71,7 +72,7 @@ def _check(options: Namespace) -> None:
         if getattr(options, name) is not None:
             raise UserError(f"--predictions scores captions from files, so --{name} has no effect. Leave it out")
     if options.captions_file is None:
-        raise UserError("--predictions needs the references: add --captions_file FILE (columns image, caption)")
+        raise UserError("--predictions needs the references: add --captions_file FILE (captions.csv, or COCO's JSON)")
 
 
 def main(argv: list[str]) -> None:

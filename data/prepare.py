@@ -1,45 +1,41 @@
-"""Convert data sets into this project's CSV, captions.csv with the columns image, caption and split."""
+"""Convert a data set into a CSV with the columns image, caption and split, and print the command that trains with it.
 
+python -m data.prepare flickr8k                                                    # download, verify, unpack
+python -m data.prepare flickr8k --source FOLDER_OR_ZIP                             # the same from local copies
+python -m data.prepare coco coco/annotations/captions_train2017.json coco/annotations/captions_val2017.json
+python -m data.prepare karpathy dataset_flickr30k.json --image_dir flickr30k-images
+python -m data.prepare table captions.tsv --image_dir photos                       # or .csv, .jsonl, .parquet, .token
+python -m data.prepare table mine.csv --image_column photo --caption_column title
+python -m data.prepare table imagefolder                          # a Hugging Face imagefolder, with metadata.jsonl
+
+To resume an interrupted run, run it again.
+"""
+
+import os
 import shlex
-from argparse import Namespace, RawDescriptionHelpFormatter
+from argparse import Namespace
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cli import OptionParser, UserError, run_script
 from data.annotations import SPLIT_LISTS, read_json
-from data.conversion import Prepared, convert, summary
-from data.download import download_all
-from data.flickr8k import prepare_flickr8k
 from data.formats import COCO, KARPATHY, metadata_files
+
+if TYPE_CHECKING:
+    from data.conversion import Prepared
 
 BASE_URL = "https://github.com/jbrownlee/Datasets/releases/download/Flickr8k"
 MD5S = {  # the small file first: a wrong address shows at once
     "Flickr8k_text.zip": "bf6c1abcb8e4a833b7f922104de18627",
     "Flickr8k_Dataset.zip": "f18a1e2920de5bd84dae7cf08ec78978",
 }
-EXAMPLES = """examples:
-  python -m data.prepare flickr8k                            download, verify, unpack
-  python -m data.prepare flickr8k --source FOLDER_OR_ZIP     the same from local copies
-  python -m data.prepare coco coco/annotations/captions_train2017.json coco/annotations/captions_val2017.json
-  python -m data.prepare karpathy dataset_flickr30k.json --image_dir flickr30k-images
-  python -m data.prepare table captions.tsv --image_dir photos
-  python -m data.prepare table metadata.jsonl                a Hugging Face imagefolder
-  python -m data.prepare table mine.csv --image_column photo --caption_column title
-
-Each writes a CSV with the columns image, caption and (if known) split, and prints the command that trains with it.
-To resume an interrupted run, run it again."""
 
 
 def parse_args(argv: list[str]) -> Namespace:
     """Parse the command line; ``--help`` after a command lists its options."""
-    parser = OptionParser(
-        prog="python -m data.prepare",
-        description="Convert a data set into a CSV of captions.",
-        epilog=EXAMPLES,
-        formatter_class=RawDescriptionHelpFormatter,
-    )
+    parser = OptionParser("python -m data.prepare", __doc__)
     commands = parser.add_subparsers(dest="command", required=True, metavar="{flickr8k,coco,karpathy,table}")
-
     _add_flickr8k_options(
         commands.add_parser(
             "flickr8k",
@@ -122,7 +118,7 @@ def _add_file_options(parser: OptionParser, *, several: bool) -> None:
         "--image_dir",
         type=Path,
         metavar="DIR",
-        help="folder of the images; they may be in its subfolders (default: the folder of FILE)",
+        help="folder of the images; they may be in its subfolders (default: that of FILE)",
     )
     parser.add_argument(
         "--output",
@@ -132,7 +128,7 @@ def _add_file_options(parser: OptionParser, *, several: bool) -> None:
     )
 
 
-def prepare_files(args: Namespace) -> tuple[Prepared, Path, Path]:
+def prepare_files(args: Namespace) -> "tuple[Prepared, Path, Path]":
     """Convert the files that the command line names.
 
     Returns:
@@ -141,13 +137,13 @@ def prepare_files(args: Namespace) -> tuple[Prepared, Path, Path]:
     Raises:
         UserError: see ``convert``, ``data.annotations.read_json`` and ``data.tables.parse_table``.
     """
+    from data.conversion import convert  # tqdm and yaml may be missing: --help does without
+
     files = [file for path in args.files for file in (_metadata(path) if path.is_dir() else [path])]
-    first: Path = args.files[0]
-    image_dir = args.image_dir or (first if first.is_dir() else first.parent)
-    if args.image_dir is None and image_dir.name == "annotations":  # coco/annotations/, beside coco/train2017/
-        image_dir = image_dir.parent
+    folders = list(dict.fromkeys(path if path.is_dir() else path.parent for path in args.files))
     stem = files[0].stem if len(files) == 1 else "all"
-    output = args.output or (image_dir if first.is_dir() else first.parent) / f"{stem}_captions.csv"
+    output = args.output or folders[0] / f"{stem}_captions.csv"
+    image_dir = args.image_dir or _common_folder(folders)
     if args.command == "table":
         from data.tables import Columns, parse_table  # pandas takes a second to import
 
@@ -156,6 +152,12 @@ def prepare_files(args: Namespace) -> tuple[Prepared, Path, Path]:
     else:
         parse = partial(read_json, expected={"coco": COCO, "karpathy": KARPATHY}[args.command])
     return convert(files, parse, image_dir, output), output, image_dir
+
+
+def _common_folder(folders: list[Path]) -> Path:
+    """The folder that the files to convert have in common; of COCO's annotations/, the one that also has train2017/."""
+    common = folders[0] if len(folders) == 1 else Path(os.path.commonpath([path.absolute() for path in folders]))
+    return common.parent if common.name == "annotations" else common
 
 
 def _metadata(folder: Path) -> list[Path]:
@@ -168,6 +170,10 @@ def _metadata(folder: Path) -> list[Path]:
 def main(argv: list[str]) -> None:
     """Prepare one data set as the command line asks."""
     args = parse_args(argv)
+    from data.conversion import summary
+    from data.download import download_all
+    from data.flickr8k import prepare_flickr8k
+
     if args.command == "flickr8k":
         sources = args.source or download_all(args.base_url, MD5S, args.output_dir / "downloads")
         prepared = prepare_flickr8k(sources, args.output_dir)

@@ -186,12 +186,10 @@ def _loads(data: bytes, place: str) -> Any:
 
 
 def _read_parquet(path: Path) -> pd.DataFrame:
+    from pyarrow import parquet  # of requirements-parquet.txt
+
     try:
-        table: pd.DataFrame = pd.read_parquet(path, engine="pyarrow")
-    except ImportError as error:
-        raise UserError(
-            f"{path}: Parquet files need pyarrow. Install it with: python -m pip install -r requirements-parquet.txt"
-        ) from error
+        table: pd.DataFrame = parquet.ParquetFile(path).read().to_pandas()
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: not a readable Parquet file ({error})") from error
     table.index = pd.RangeIndex(1, len(table) + 1)

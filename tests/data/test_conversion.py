@@ -161,3 +161,21 @@ def test_the_file_to_convert_is_not_overwritten(tmp_path: Path) -> None:
     main(["table", str(tmp_path / "mine.csv")])
     assert (tmp_path / "mine.csv").read_text() == "image;caption\n1.jpg;A dog\n"
     assert (tmp_path / "mine_captions.csv").read_text() == "image,caption\nimages/1.jpg,A dog\n"
+
+
+def test_metadata_files_of_several_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The splits are named by the folders, and images in both may have the same name."""
+    for split in ("train", "test"):
+        write(tmp_path, {f"{split}/0.jpg": b"x", f"{split}/metadata.csv": f"file_name,text\n0.jpg,A {split}\n"})
+    expected = [
+        {"image": "train/0.jpg", "caption": "A train", "split": "train"},
+        {"image": "test/0.jpg", "caption": "A test", "split": "test"},
+    ]
+    monkeypatch.chdir(tmp_path)
+    main(["table", "train/metadata.csv", "test/metadata.csv"])
+    assert rows_of(tmp_path / "train" / "all_captions.csv") == expected
+    main(["table", "."])
+    assert rows_of(tmp_path / "all_captions.csv") == expected[::-1]
+    with pytest.raises(UserError, match=r"train2: a folder without metadata\.jsonl or metadata\.csv"):
+        (tmp_path / "train2").mkdir()
+        main(["table", "train2"])

@@ -83,7 +83,7 @@ def test_script_errors_are_one_line_and_status_2(tmp_path: Path, server: Server)
 def test_help_and_usage(capsys: pytest.CaptureFixture[str]) -> None:
     for argv, text in [
         (["--help"], "{flickr8k,coco,karpathy,table}"),
-        (["--help"], "python -m data.prepare table metadata.jsonl"),
+        (["--help"], "python -m data.prepare table imagefolder"),
         (["flickr8k", "--help"], "--base_url"),
         (["coco", "--help"], "--image_dir"),
         (["karpathy", "--help"], "--image_dir"),
@@ -97,8 +97,8 @@ def test_help_and_usage(capsys: pytest.CaptureFixture[str]) -> None:
         ([], "required"),
         (["karpathy", "a.json", "b.json"], "b.json"),
         (["coco"], "FILE"),
-        (["table", "a.csv", "--image_colum", "x"], "--image_colum x"),
-        (["flickr8k", "--sourc", "x"], "--sourc x"),
+        (["table", "a.csv", "--image_colum", "x"], "did you mean '--image_column'"),
+        (["flickr8k", "--sourc", "x"], "did you mean '--source'"),
     ]:
         with pytest.raises(UserError, match=text):
             main(argv)

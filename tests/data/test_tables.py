@@ -7,8 +7,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from cli import UserError
+from cli import UserError, run_script
 from data.annotations import Annotations
+from data.prepare import main
 from data.tables import Columns, parse_table
 from tests.support.archives import names_in
 
@@ -103,10 +104,16 @@ def test_columns_that_are_not_there(tmp_path: Path) -> None:
         parse(tmp_path, "image,caption,caption\na.jpg,A dog,b\n", columns=Columns(captions=["caption"]))
 
 
-def test_parquet_without_pyarrow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_parquet_without_pyarrow(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "mine.parquet").write_bytes(b"PAR1")
     monkeypatch.setitem(sys.modules, "pyarrow", None)
-    with pytest.raises(UserError, match=r"Parquet files need pyarrow.*pip install -r requirements-parquet\.txt"):
-        parse(tmp_path, b"PAR1", "mine.parquet")
+    monkeypatch.setattr(sys, "argv", ["data.prepare", "table", str(tmp_path / "mine.parquet")])
+    with pytest.raises(SystemExit):
+        run_script(main)
+    error = capsys.readouterr().err
+    assert error.startswith("error: pyarrow is not installed in ") and error.count("\n") == 1
 
 
 def test_images_in_a_parquet_file_are_saved_once(tmp_path: Path) -> None:
