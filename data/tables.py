@@ -61,9 +61,11 @@ def parse_table(path: Path, columns: Columns, image_dir: Path) -> Annotations:
     found = Annotations()
     names = _image_names(path, table[image], image_dir)
     for column in captions:
-        found.captions += [
-            (name, caption) for name, cell in zip(names, table[column], strict=True) for caption in _texts(cell)
-        ]
+        for row, name, cell in zip(table.index, names, table[column], strict=True):
+            try:
+                found.captions += [(name, caption) for caption in _texts(cell)]
+            except ValueError as error:
+                raise UserError(f"{path}: row {row}: {column}: {error}") from error
     if len(captions) > 1:  # all captions of an image together
         order = {name: number for number, name in enumerate(dict.fromkeys(names))}
         found.captions.sort(key=lambda pair: order[pair[0]])
@@ -202,19 +204,36 @@ def _text(cell: Any) -> str:
 
 
 def _texts(cell: Any) -> list[str]:
-    """The captions in a cell: text, a list of texts, or such a list in JSON's or Python's notation."""
+    """The captions in a cell: text, a list of texts, such a list in JSON's or Python's notation, or objects with them.
+
+    Raises:
+        ValueError: an object without captions.
+    """
     if hasattr(cell, "tolist"):  # an array, from a Parquet file
         cell = cell.tolist()
     if isinstance(cell, str) and cell.lstrip().startswith("["):
-        for parse in (json.loads, ast.literal_eval):
-            try:
-                found = parse(cell)
-            except (ValueError, SyntaxError):
-                continue
-            if isinstance(found, list) and all(isinstance(text, str) for text in found):
-                cell = found
-                break
-    return [_text(text) for text in cell] if isinstance(cell, list) else [_text(cell)]
+        found = _as_list(cell)
+        cell = cell if found is None else found
+    if isinstance(cell, list):
+        return [text for each in cell for text in _texts(each)]
+    if isinstance(cell, Mapping):  # such as {"raw": ..., "tokens": ...} of a Karpathy JSON
+        column = find_column(cell, CAPTION_COLUMNS)
+        if column is None:
+            raise ValueError(f"no caption in an object with {_listed(list(cell))}")
+        return _texts(cell[column])
+    return [_text(cell)]
+
+
+def _as_list(text: str) -> list[str] | None:
+    """The list of texts that a text stands for; None if it is no such list."""
+    for parse in (json.loads, ast.literal_eval):
+        try:
+            found = parse(text)
+        except (ValueError, SyntaxError, RecursionError, MemoryError):
+            continue
+        if isinstance(found, list) and all(isinstance(each, str) for each in found):
+            return found
+    return None
 
 
 def _image_names(path: Path, cells: pd.Series, image_dir: Path) -> list[str]:

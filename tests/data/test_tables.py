@@ -36,6 +36,7 @@ def parse(folder: Path, content: str | bytes, name: str = "mine.csv", columns: C
         '[{"image": "a.jpg", "caption": "A dog", "id": 7}]',
         '{"image": "a.jpg", "caption": "A dog"}\n\n',
         '{"image": {"path": "a.jpg", "bytes": null}, "sentences": ["A dog"]}',
+        '{"image": "a.jpg", "sentences": [{"raw": "A dog", "tokens": ["a", "dog"]}]}',
     ],
 )
 def test_the_columns_are_known_by_their_names(tmp_path: Path, content: str) -> None:
@@ -49,6 +50,7 @@ def test_the_columns_are_known_by_their_names(tmp_path: Path, content: str) -> N
         ("['A dog.', \"It's fast.\"]", ["A dog.", "It's fast."]),
         ("[sic] a dog", ["[sic] a dog"]),
         ("[1, 2]", ["[1, 2]"]),
+        ("[]", []),
         ("", [""]),
     ],
 )
@@ -86,6 +88,7 @@ def test_several_columns_are_several_captions_of_an_image(tmp_path: Path) -> Non
         ('{"image": "a.jpg", "caption": "A dog"}\n{"image"\n', "line 2: not JSON"),
         ('{"image": "a.jpg", "caption": "A dog"}\n[]\n', "entry 2: must be an object"),
         ('[{"image": "a.jpg"', "not JSON"),
+        ('{"image": "a.jpg", "caption": [{"en": "A dog"}]}', "row 1: caption: no caption in an object with en"),
         ("[]", "cannot tell which column holds the image"),
         ('{"images": [], "annotations": []}', r"COCO captions \(JSON\), not a table. Run: python -m data.prepare coco"),
         (b"PAR1 but no more", "not a readable Parquet file"),
