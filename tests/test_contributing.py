@@ -1,5 +1,6 @@
 """CONTRIBUTING.md: a decoder and an encoder added as described train, caption and return their attention."""
 
+import json
 import os
 import re
 import shutil
@@ -14,6 +15,35 @@ from tests.support.helpers import ROOT, tiny_decoder
 pytestmark = pytest.mark.process
 
 BLOCK = re.compile(r"^```python\n# ([\w/.]+)(?:, (above|in) (\w+))?\n(.*?)^```", re.MULTILINE | re.DOTALL)
+ADDED = {
+    "gru": ["--decoder={name: gru, embed_size: 8, hidden_size: 8}"],
+    "patches": ["--encoder={name: patches, weights: none}", tiny_decoder("attention")],
+    "patches, trained": [
+        *("--encoder={name: patches, weights: none}", "--train.stages.encoder_lr=1e-3"),
+        "--train.stages.encoder_from=0",
+    ],
+    "refused": ["--decoder={name: gru}", "--decoder.layers=2"],
+}
+DRIVER = """
+import contextlib, functools, importlib, io, json, sys
+import torch
+from torchvision.models.resnet import Bottleneck, ResNet
+import models.model
+from cli import run_script
+
+torch.set_num_threads(1)
+models.model.resnet50 = functools.partial(ResNet, Bottleneck, [1, 1, 1, 1], width_per_group=8)  # a small checkpoint
+ends = []
+for name, *options in json.load(sys.stdin):
+    sys.argv, status, error = [name, *options], 0, io.StringIO()
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(error):
+        try:
+            run_script(importlib.import_module(name).main)
+        except SystemExit as end:
+            status = end.code
+    ends.append((status, error.getvalue()))
+print(json.dumps(ends))
+"""
 SOURCE = ["*.py", "config.yaml", "data/*.py", "models/*.py", "evaluation/*.py", "training/*.py", "gallery/*"]
 
 
@@ -38,44 +68,48 @@ def repo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def run(repo: Path, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=repo, env=environment)
+@pytest.fixture(scope="module")
+def done(
+    repo: Path, tiny_args: list[str], tiny_data: Path, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, tuple[int, str, Path]]:
+    """What each of ADDED did: exit status, stderr, output folder. One process runs all: it takes seconds to start."""
+    commands, folders = [], {}
+    for name, options in ADDED.items():
+        folder = folders[name] = tmp_path_factory.mktemp("added")
+        captioned = ["--checkpoint", folder, "--images", tiny_data / "images", "--output_dir", folder / "gallery"]
+        strips = ["--attention_strips"] if tiny_decoder("attention") in options else []
+        commands += [
+            ["train", *tiny_args, *options, f"--output_dir={folder}"],
+            ["inference_visualize", *captioned, *strips],
+        ]
+    result = subprocess.run(
+        [sys.executable, "-c", DRIVER],
+        input=json.dumps(commands, default=str),
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=repo,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    assert result.returncode == 0, result.stderr
+    ends = json.loads(result.stdout)
+    both = zip(ends[::2], ends[1::2], strict=True)  # training and captioning
+    return {
+        name: (trained[0] or captioned[0], trained[1] + captioned[1], folders[name])
+        for name, (trained, captioned) in zip(ADDED, both, strict=True)
+    }
 
 
-@pytest.mark.parametrize(
-    "options",
-    [
-        ["--decoder={name: gru, embed_size: 8, hidden_size: 8}"],
-        ["--encoder={name: patches, weights: none}", tiny_decoder("attention")],
-        ["--encoder={name: patches, weights: none}", "--train.stages.encoder_lr=1e-3", "--train.stages.encoder_from=0"],
-    ],
-    ids=["gru", "patches", "patches, trained"],
-)
-def test_what_is_added_trains_and_captions(
-    repo: Path, tiny_args: list[str], tiny_data: Path, tmp_path: Path, options: list[str]
-) -> None:
-    done = run(repo, "train.py", *tiny_args, *options, f"--output_dir={tmp_path}")
-    assert done.returncode == 0, done.stderr
-    arguments = [
-        "--checkpoint",
-        tmp_path / "checkpoints.pth",
-        "--images",
-        tiny_data / "images",
-        "--output_dir",
-        tmp_path / "o",
-    ]
-    if tiny_decoder("attention") in options:
-        arguments.append("--attention_strips")
-    done = run(repo, "inference_visualize.py", *arguments)
-    assert done.returncode == 0, done.stderr
-    assert (tmp_path / "o" / "captions_result.html").exists()
+@pytest.mark.parametrize("name", [name for name in ADDED if name != "refused"])
+def test_what_is_added_trains_and_captions(done: dict[str, tuple[int, str, Path]], name: str) -> None:
+    status, error, folder = done[name]
+    assert status == 0, error
+    assert (folder / "gallery" / "captions_result.html").exists()
 
 
-def test_an_option_that_the_new_decoder_does_not_have_is_refused(repo: Path, tmp_path: Path) -> None:
-    done = run(repo, "train.py", "--decoder={name: gru}", "--decoder.layers=2", f"--output_dir={tmp_path}")
-    assert done.returncode == 2 and "'decoder.layers' for decoder.name 'gru'" in done.stderr
+def test_an_option_that_the_new_decoder_does_not_have_is_refused(done: dict[str, tuple[int, str, Path]]) -> None:
+    status, error, _ = done["refused"]
+    assert status == 2 and "'decoder.layers' for decoder.name 'gru'" in error
 
 
 def test_the_examples_are_short() -> None:

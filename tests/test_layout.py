@@ -3,7 +3,6 @@
 import ast
 import re
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -157,17 +156,6 @@ def test_tests_mirror_the_source_folders_and_share_code_through_support_only() -
         if any(part.startswith("test_") for part in module.split(".")[:-1]) or module.startswith("test_")
     ]
     assert wrong == []
-
-
-@pytest.mark.parametrize("command", ["-c import cli", "visualize_loss.py --help", "-m data.prepare flickr8k --help"])
-def test_what_needs_no_torch_does_not_import_it(command: str) -> None:
-    """torch takes seconds to load."""
-    words = command.split(maxsplit=1) if command.startswith("-c") else command.split()
-    result = subprocess.run(
-        [sys.executable, "-X", "importtime", *words], capture_output=True, text=True, check=True, cwd=ROOT
-    )
-    imported = {line.rsplit("|", 1)[-1].strip() for line in result.stderr.splitlines()}
-    assert "argparse" in imported and "torch" not in imported
 
 
 def test_importing_a_script_does_not_run_it() -> None:

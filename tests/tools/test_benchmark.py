@@ -8,15 +8,14 @@ import torch
 
 from cli import UserError
 from models.captioner import Captioner
-from tests.support.helpers import assert_refused, run_script
 from tools.benchmark import best_time, decode_in_batches, main, read_batches
 
 
-def test_the_command(tiny_checkpoint: Path, tiny_data: Path) -> None:
-    result = run_script("tools.benchmark", "--checkpoint", tiny_checkpoint, "--beam_size", "1", "2")
-    assert result.returncode == 0, result.stderr
-    assert "decoder lstm, cpu, 1 threads" in result.stdout
-    numbers = {what: float(number) for number, what in re.findall(r"^ +([\d.]+) (.+)$", result.stdout, flags=re.M)}
+def test_the_command(tiny_checkpoint: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    main(["--checkpoint", str(tiny_checkpoint.parent), "--beam_size", "1", "2"])
+    out = capsys.readouterr().out
+    assert f"{tiny_checkpoint}: decoder lstm, cpu, 1 threads" in out
+    numbers = {what: float(number) for number, what in re.findall(r"^ +([\d.]+) (.+)$", out, flags=re.M)}
     assert set(numbers) == {
         "million weights in the decoder",
         "images encoded per second",
@@ -44,7 +43,8 @@ def test_the_best_time_ignores_the_first_run_and_slower_ones() -> None:
 
 
 def test_invalid_options_are_refused(tiny_checkpoint: Path, tmp_path: Path) -> None:
-    assert_refused(run_script("tools.benchmark", "--beam_size", "0"), "--beam_size", "1 or more, not '0'")
+    with pytest.raises(UserError, match="--beam_size: must be a whole number of 1 or more, not '0'"):
+        main(["--beam_size", "0"])
     with pytest.raises(UserError, match=r"none\.pth"):
         main(["--checkpoint", str(tmp_path / "none.pth")])
     with pytest.raises(UserError, match=re.escape(str(tmp_path))):

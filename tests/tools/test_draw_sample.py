@@ -139,7 +139,8 @@ def test_the_captions_of_an_image_agree_in_most_words_but_not_in_all():
     """BLEU-4 of each caption against the other four of its image, and of the canonical caption against all five."""
     from nltk.translate.bleu_score import corpus_bleu
 
-    everything = [[words(caption) for caption in captions(scene)] for scene in SAMPLE]
+    some = SAMPLE[::4]  # all would take four times as long
+    everything = [[words(caption) for caption in captions(scene)] for scene in some]
     others = [[c for j, c in enumerate(five) if j != k] for five in everything for k in range(5)]
     assert 0.6 <= corpus_bleu(others, [c for five in everything for c in five]) <= 0.75
-    assert corpus_bleu(everything, [words(canonical(scene)) for scene in SAMPLE]) >= 0.75
+    assert corpus_bleu(everything, [words(canonical(scene)) for scene in some]) >= 0.75

@@ -5,8 +5,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from tests.support.helpers import run_script, write_csv
-from tools.model_card import examples, gender_words, people
+from cli import UserError
+from tests.support.helpers import write_csv
+from tools.model_card import examples, gender_words, main, people
 
 
 @pytest.mark.parametrize(
@@ -37,7 +38,12 @@ def test_examples_have_equally_spaced_ranks_from_the_best_to_the_worst() -> None
     assert len(examples(scored[:1])) == 11  # few images are listed several times
 
 
-def test_the_script_prints_both_tables(tmp_path: Path) -> None:
+def table_cells(text: str) -> list[list[str]]:
+    """The rows of all tables of a Markdown text."""
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line]
+
+
+def test_the_script_prints_both_tables(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     references = write_csv(
         tmp_path / "captions.csv", [("a.jpg", "A woman runs", "val"), ("b.jpg", "A man sits", "val")]
     )
@@ -45,22 +51,20 @@ def test_the_script_prints_both_tables(tmp_path: Path) -> None:
     scores = write_csv(
         tmp_path / "per_image.csv", [("b.jpg", "a dog", "0", "0", "0"), ("a.jpg", "a woman", "2.5", "0", "0.5")], header
     )
-    done = run_script("tools.model_card", "--per_image", scores, "--captions_file", references)
-    assert done.returncode == 0, done.stderr
-    lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in done.stdout.splitlines() if line]
+    main(["--per_image", str(scores), "--captions_file", str(references)])
+    lines = table_cells(capsys.readouterr().out)
     assert lines[2] == ["women", "1", "0", "0", "0"] and lines[3] == ["men", "0", "0", "0", "1"]
     assert lines[8] == ["a woman", "a.jpg", "250"] and lines[-1] == ["a dog", "b.jpg", "0"]
 
 
-def test_images_of_any_split_are_found(tmp_path: Path) -> None:
+def test_images_of_any_split_are_found(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Without a split column, images of a run with another train.seed than 0 were "not in split 'test'"."""
     names = [f"{number}.jpg" for number in range(40)]
     references = write_csv(tmp_path / "captions.csv", [(name, "A woman runs") for name in names], ("image", "caption"))
     scored = [(name, "a man", "0.5") for name in names]
     scores = write_csv(tmp_path / "per_image.csv", scored, ("image", "caption", "CIDEr"))
-    done = run_script("tools.model_card", "--per_image", scores, "--captions_file", references)
-    assert done.returncode == 0, done.stderr
-    assert [cell.strip() for cell in done.stdout.splitlines()[2].split("|")[1:-1]] == ["women", "0", "40", "0", "0"]
+    main(["--per_image", str(scores), "--data.captions_file", str(references)])
+    assert table_cells(capsys.readouterr().out)[2] == ["women", "0", "40", "0", "0"]
 
 
 def test_errors_name_their_cause(tmp_path: Path) -> None:
@@ -74,16 +78,15 @@ def test_errors_name_their_cause(tmp_path: Path) -> None:
     for path, reason in (
         (tmp_path / "none.csv", "no such file"),
         (write_csv(tmp_path / "unscored.csv", [], header), "no image in it"),
-        (other, "z.jpg: a scored image that is not in"),
-        *((path, "not a per_image.csv") for path in (wrong, words, tmp_path / "empty.csv", tmp_path / "latin.csv")),
+        (other, r"z\.jpg: a scored image that is not in"),
+        *((path, r"not a per_image\.csv") for path in (wrong, words, tmp_path / "empty.csv", tmp_path / "latin.csv")),
     ):
-        done = run_script("tools.model_card", "--per_image", path, "--captions_file", references)
-        assert done.returncode == 2 and "Traceback" not in done.stderr
-        assert reason in done.stderr
+        with pytest.raises(UserError, match=reason):
+            main(["--per_image", str(path), "--captions_file", str(references)])
 
 
-def test_image_names_may_be_numbers(tmp_path: Path) -> None:
+def test_image_names_may_be_numbers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     references = write_csv(tmp_path / "captions.csv", [("007", "A woman runs", "val")])
     scores = write_csv(tmp_path / "per_image.csv", [("007", "a dog", "1")], ("image", "caption", "CIDEr"))
-    done = run_script("tools.model_card", "--per_image", scores, "--captions_file", references)
-    assert done.returncode == 0 and "007" in done.stdout, done.stderr
+    main(["--per_image", str(scores), "--captions_file", str(references)])
+    assert "007" in capsys.readouterr().out
