@@ -30,6 +30,7 @@ def read_options(argv: list[str]) -> Namespace:
         type=Path,
         nargs="+",
         action="extend",
+        metavar="FILE",
         help="score the captions in these files (in COCO results format, or a captions.json of inference_visualize.py) "
         "instead of a model's; several are compared; --captions_file may then be COCO's or Karpathy's JSON",
     )
@@ -45,6 +46,7 @@ def read_options(argv: list[str]) -> Namespace:
         "--output",
         type=Path,
         default=Path("metrics.json"),
+        metavar="FILE.json",
         help="file for the scores; tables and captions go to the same folder (default: %(default)s)",
     )
     options = parser.parse_args(argv)

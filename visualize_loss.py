@@ -283,7 +283,11 @@ def main(argv: list[str]) -> None:
         help=f"one log, or several to compare: files, or folders of runs (default: {DEFAULT_LOG})",
     )
     parser.add_argument(
-        "--output", type=Path, default=Path("loss_curve.png"), help="plot: .png, .svg or .pdf (default: %(default)s)"
+        "--output",
+        type=Path,
+        default=Path("loss_curve.png"),
+        metavar="FILE",
+        help="plot: .png, .svg or .pdf (default: %(default)s)",
     )
     options = parser.parse_args(argv)
 

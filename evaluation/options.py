@@ -23,7 +23,8 @@ def add_captioner_options(parser: OptionParser, *, several: bool) -> None:
         "--checkpoint",
         type=checkpoint_file,
         metavar="FILE",
-        help=f"trained model{compared}: a file, or the folder of its run (default: {DEFAULT_CHECKPOINT})",
+        help=f"trained model{compared}: a file, or the folder of its run (default: {DEFAULT_CHECKPOINT}, or the "
+        "pretrained captioner)",
         **listed,
     )
     parser.add_argument(
@@ -56,7 +57,7 @@ def add_split_options(parser: OptionParser) -> None:
         metavar="DIR",
         help="folder of the images (default: the checkpoint's)",
     )
-    parser.add_argument("--limit", type=positive_int, help="use only the first LIMIT images")
+    parser.add_argument("--limit", type=positive_int, metavar="N", help="use only the first N images")
 
 
 def add_cache_option(parser: OptionParser) -> None:

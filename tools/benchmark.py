@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from cli import OptionParser, run_script
 from evaluation.options import add_cache_option, add_captioner_options, add_split_options
-from models.pretrained import DEFAULT_CHECKPOINT
+from models.pretrained import find_checkpoint
 
 if TYPE_CHECKING:  # torch takes seconds to import: only the functions that measure do
     import torch
@@ -94,7 +94,7 @@ def measure(
         yield f"{batched:9.1f} seconds to caption {len(paths)} images, beam size {beam_size}"
 
 
-def report(path: Path, options: Namespace) -> None:
+def report(named: Path | None, options: Namespace) -> None:
     """Measure one checkpoint and print a line for each number."""
     import torch
 
@@ -102,7 +102,8 @@ def report(path: Path, options: Namespace) -> None:
     from models.captioner import Captioner
     from utils import use_device
 
-    captioner = Captioner.load(path, use_device(options.device))
+    path, checkpoint = find_checkpoint(named, photos=False)
+    captioner = Captioner.from_checkpoint(checkpoint, path).to(use_device(options.device)).eval()
     config, split = captioner.config, open_split(captioner.config, options)
     cache = captioner.feature_cache(options.feature_cache or config.data.feature_cache, mirror=config.generate.mirror)
     references = usable_images(split.references(options.limit), split.image_dir, [cache])
@@ -119,8 +120,8 @@ def main(argv: list[str]) -> None:
     add_split_options(parser)
     add_cache_option(parser)
     options = parser.parse_args(argv)
-    for path in options.checkpoint or [DEFAULT_CHECKPOINT]:
-        report(path, options)
+    for named in options.checkpoint or [None]:
+        report(named, options)
     from utils import peak_memory
 
     print(f"done{peak_memory()}")

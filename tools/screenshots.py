@@ -102,14 +102,19 @@ def main(argv: list[str]) -> None:
     """Both pages on a desktop and a phone, in light and dark."""
     parser = OptionParser("python -m tools.screenshots", __doc__)
     drawing = DRAWINGS / "sample_0081.jpg"
-    parser.add_argument("--images", type=Path, nargs="+", default=[drawing], help="for the demo (default: a drawing)")
+    parser.add_argument(
+        "--images", type=Path, nargs="+", default=[drawing], metavar="FILE", help="for the demo (default: a drawing)"
+    )
     parser.add_argument(
         "--checkpoint",
         type=checkpoint_file,
         default=ROOT / "runs/sample_attention/checkpoints.pth",
+        metavar="FILE",
         help=f"for the gallery; its decoder must attend (default: that of {GALLERY_RUN})",
     )
-    parser.add_argument("--output_dir", type=Path, default=ROOT / "docs", help="folder for the PNGs (default: docs)")
+    parser.add_argument(
+        "--output_dir", type=Path, default=ROOT / "docs", metavar="DIR", help="folder for the PNGs (default: docs)"
+    )
     options = parser.parse_args(argv)
     from playwright.sync_api import sync_playwright
 
