@@ -4,6 +4,7 @@ pip install -r requirements-demo.txt
 streamlit run app.py
 """
 
+import contextlib
 import html
 import re
 import sys
@@ -11,17 +12,20 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 
-try:
-    import streamlit as st
-    from starlette.formparsers import MultiPartParser
-except ModuleNotFoundError:
+if find_spec("streamlit") is None:
     sys.exit("error: app.py needs streamlit. Install it with: pip install -r requirements-demo.txt")
+if __name__ == "__main__" and "streamlit" not in sys.modules:  # started by Python: every call below would warn
+    sys.exit(f"error: app.py is a page that streamlit serves. Start it with: streamlit run {sys.argv[0]}")
+
+import streamlit as st
+from starlette.formparsers import MultiPartParser
 
 from cli import UserError
 from data.captions import read_captions, references_of
-from demo.drawings import DRAWINGS_DIR, trained_on_drawings
+from demo import DRAWINGS_DIR
 from demo.serving import (
     SAMPLES,
     Method,
@@ -30,6 +34,7 @@ from demo.serving import (
     as_csv,
     as_jpeg,
     as_json,
+    capitalised,
     caption_upload,
     find_checkpoints,
 )
@@ -37,7 +42,7 @@ from demo.uploads import MAX_UPLOAD_BYTES, UploadError
 from gallery import heatmap
 from gallery.jpegs import PAGE_SIDE, file_name, thumbnail
 from models.captioner import Captioner
-from models.pretrained import PRETRAINED
+from models.pretrained import DEFAULT_CHECKPOINT, PRETRAINED
 from utils import use_device
 
 ROOT = Path(__file__).parent
@@ -59,6 +64,11 @@ The model guesses, and a wrong caption reads as fluently as a right one. It work
 trained on; for the pretrained model, photos of people and dogs outdoors. It **cannot** read text, recognise people,
 count beyond a few or know what is outside the frame, and it infers gender and age from appearance. Check every
 caption, and do not rely on captions where a mistake could cause harm.
+"""
+
+LOG_PROBABILITY = """
+How probable the model finds this caption: the natural logarithm of its probability, summed over its words. It is
+negative; the nearer to 0, the more probable. Long captions have a lower one than short ones.
 """
 
 
@@ -101,13 +111,26 @@ def as_html(text: str, tag: str = "p", style: str = "") -> str:
     return f'<{tag} class="text {style}" dir="auto">{html.escape(text)}</{tag}>'
 
 
+def first_choice(paths: list[Path]) -> Path:
+    """The checkpoint that ``find_checkpoint`` chooses for photos."""
+    if DEFAULT_CHECKPOINT in paths:
+        with contextlib.suppress(UserError, OSError):
+            own = load(DEFAULT_CHECKPOINT, DEFAULT_CHECKPOINT.stat().st_mtime_ns)
+            if own.learned_from == "photographs":
+                return DEFAULT_CHECKPOINT
+    return PRETRAINED if PRETRAINED in paths else paths[0]
+
+
 def choose_model(paths: list[Path]) -> tuple[Captioner, Path, int]:
     """Let the visitor choose a checkpoint; return its captioner, path and modification time.
 
     If it cannot be read, the page shows an error and ends there.
     """
     path = st.selectbox(
-        "Model", paths, format_func=lambda path: "pretrained on Flickr8k" if path == PRETRAINED else path.as_posix()
+        "Model",
+        paths,
+        index=paths.index(first_choice(paths)),
+        format_func=lambda path: "pretrained on Flickr8k" if path == PRETRAINED else path.as_posix(),
     )
     try:
         modified = path.stat().st_mtime_ns
@@ -135,8 +158,8 @@ def choose_method(default_beam: int) -> Method:
     if kind == "Beam search":
         beam_size = st.slider("Beam size", 2, 10, min(max(default_beam, 2), 10))
         st.caption(
-            "Keeps this many candidates at each step. The ranking favours longer captions, "
-            "so the first one may have a lower log-probability than others."
+            "Keeps this many candidates after each word. They are ranked by log-probability relative to length, "
+            "so a long caption may come before a shorter one that is more probable."
         )
         return Method(beam_size)
     temperature = st.slider("Temperature", 0.1, 1.5, 0.7, 0.1)
@@ -151,12 +174,12 @@ def choose_method(default_beam: int) -> Method:
 def choose_images(captioner: Captioner) -> list[Upload]:
     """Let the visitor upload photos, take one, or choose a drawing."""
     ways = ["Upload", "Camera", "Drawings"]
-    if drawings_only := trained_on_drawings(captioner.config):
-        st.warning("This model was trained on the bundled drawings only. Its captions of photos are meaningless.")
+    if drawings_only := captioner.learned_from == "drawings":
+        st.warning("This model was trained on drawings only and captions photos wrongly. Choose another for photos.")
     way = st.segmented_control("Image source", ways, default="Drawings" if drawings_only else "Upload", required=True)
     if way == "Drawings":
         if not drawings_only:
-            st.caption("This model was trained on photos and has never seen a drawing. Expect poor captions.")
+            st.caption("Models that were trained on photos caption drawings poorly.")
         return [choose_drawing(drawings(captioner.config.train.seed))]
     if way == "Camera":
         photo = st.camera_input("Take a photo")
@@ -189,8 +212,8 @@ def show(result: Result, key: str) -> None:
     name = entry.name if len(entry.name) <= 80 else entry.name[:79] + "…"
     left, right = st.columns(2, gap="medium")
     with right:
-        st.html(as_html(name) + as_html(entry.caption or "(empty caption)", "h2", "caption"))
-        st.caption(f"{result.seconds:.1f} s · log-probability {entry.log_prob:.2f}")
+        st.html(as_html(name) + as_html(capitalised(entry.caption) or "(empty caption)", "h2", "caption"))
+        st.caption(f"{result.seconds:.1f} s · log-probability {entry.log_prob:.2f}", help=LOG_PROBABILITY)
         word = None
         if entry.words:
             word = st.pills(

@@ -20,28 +20,33 @@ MAX_BAD_SHARE = 0.05  # more unreadable images than this mean a wrong folder or 
 MAX_PIXELS = 100_000_000
 SUFFIXES = {".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff"}
 
+ImageSource = str | Path | Image.Image  # a file, or an image in memory
+
 
 class ImageError(UserError):
     """An image that cannot be used, and why."""
 
 
-def load_image(source: str | Path | IO[bytes], formats: tuple[str, ...] | None = None) -> Image.Image:
+def load_image(source: ImageSource | IO[bytes], formats: tuple[str, ...] | None = None) -> Image.Image:
     """Decode an image to 8-bit RGB, rotated as its EXIF tag demands; the first frame of an animation.
 
     Transparent pixels become white, 16-bit and floating-point greys are scaled to 8 bits. Comments and tags are
     removed, or Pillow would write them into every copy.
 
     Args:
+        source: a file, or an image of any mode, which is not changed.
         formats: Pillow's names of the formats to accept; None: all.
 
     Raises:
         ImageError: not an image, damaged, truncated, or more than 100 megapixels.
     """
-    name = source if isinstance(source, str | Path) else getattr(source, "name", "image")
+    name: object = source
+    if not isinstance(source, str | Path):
+        name = getattr(source, "name", None) or getattr(source, "filename", None) or "image"
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow warns about large images; the check below decides
-            with Image.open(source, formats=formats) as image:
+            with _open(source, formats) as image:
                 if image.width * image.height > MAX_PIXELS:
                     size = f"{image.width} x {image.height} pixels"
                     raise ImageError(f"{name}: {size}, more than {MAX_PIXELS // 10**6} megapixels. Scale it down")
@@ -65,6 +70,15 @@ def load_image(source: str | Path | IO[bytes], formats: tuple[str, ...] | None =
         else:
             reason = f"damaged image ({error})"
         raise ImageError(f"{name}: {reason}") from error
+
+
+def _open(
+    source: ImageSource | IO[bytes], formats: tuple[str, ...] | None
+) -> contextlib.AbstractContextManager[Image.Image]:
+    """The file, opened; or a copy of the image in memory."""
+    if isinstance(source, Image.Image):
+        return contextlib.nullcontext(source.copy())
+    return Image.open(source, formats=formats)
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

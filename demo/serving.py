@@ -63,10 +63,15 @@ def caption_upload(captioner: Captioner, turn: threading.Lock, data: bytes, name
     return Result(Entry.from_candidates(printable(name), list(unique.values())), image, seconds)
 
 
+def capitalised(caption: str) -> str:
+    """The caption as a heading: with a capital, as in the gallery."""
+    return caption[:1].upper() + caption[1:]
+
+
 def alt_text(caption: str) -> str:
     """The caption as a sentence, for the alt attribute of an image in a page."""
-    sentence = caption.strip()
-    return sentence[:1].upper() + sentence[1:].rstrip(".") + "." if sentence else ""
+    sentence = capitalised(caption.strip())
+    return sentence.rstrip(".") + "." if sentence else ""
 
 
 def as_csv(results: Sequence[Result]) -> bytes:

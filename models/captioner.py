@@ -5,11 +5,11 @@ V vocabulary, (h, w) the encoder's grid.
 """
 
 import pkgutil
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, overload
 
 import torch
 from PIL import Image
@@ -19,12 +19,17 @@ from cli import UserError
 from config import Config, DecoderConfig, config_from_dict, config_to_dict
 from data.captions import LearnedFrom
 from data.features import FeatureCache
+from data.images import ImageSource, load_image
 from data.packing import PackedTokens
 from data.transforms import Transform
 from data.vocab import Vocabulary, word_of_token
 from models.decoding import Hypothesis, attention_per_word, generate, sample
 from models.interfaces import Encoder, WordDecoder
-from utils import autocast, load_checkpoint, pick_precision
+from models.pretrained import find_checkpoint
+from utils import autocast, pick_device, pick_precision
+
+DESCRIBE_BATCH = 16  # images; more are hardly faster, and take more memory
+Source = TypeVar("Source", bound=ImageSource)
 
 
 @dataclass(frozen=True)
@@ -160,14 +165,41 @@ class Captioner(nn.Module):
         )
         return self._candidates(found, features, attention)
 
+    @overload
+    def describe(self, images: ImageSource, beam_size: int | None = None) -> str: ...
+
+    @overload
+    def describe(self, images: list[Source], beam_size: int | None = None) -> list[str]: ...
+
+    def describe(self, images: ImageSource | list[Source], beam_size: int | None = None) -> str | list[str]:
+        """The caption of an image, or those of a list of images. Files are read in batches, so the list may be long.
+
+        Args:
+            images: file names, or Pillow images of any mode.
+            beam_size: None: ``generate.beam_size`` of the config.
+
+        Raises:
+            ImageError: an image cannot be used; the message names the file.
+            TypeError: something else than an image.
+        """
+        if not isinstance(images, list):
+            return self.describe([images], beam_size)[0]
+        if wrong := [type(image).__name__ for image in images if not isinstance(image, ImageSource)]:
+            raise TypeError(f"describe() takes file names, Pillow images, or a list of these, not {wrong[0]}")
+        captions: list[str] = []
+        for first in range(0, len(images), DESCRIBE_BATCH):
+            found = self.caption(map(load_image, images[first : first + DESCRIBE_BATCH]), beam_size)
+            captions += [candidates[0].caption for candidates in found]
+        return captions
+
     def caption(
-        self, images: Sequence[Image.Image], beam_size: int | None = None, *, attention: bool = False
+        self, images: Iterable[Image.Image], beam_size: int | None = None, *, attention: bool = False
     ) -> list[list[Candidate]]:
         """RGB images of any size -> the candidates of each, the best first; see ``generate``."""
         return self.generate(self._encode_images(images), beam_size, attention=attention)
 
     def sample(
-        self, images: Sequence[Image.Image], count: int, temperature: float, seed: int, *, attention: bool = False
+        self, images: Iterable[Image.Image], count: int, temperature: float, seed: int, *, attention: bool = False
     ) -> list[list[Candidate]]:
         """RGB images of any size -> ``count`` sampled captions of each, the most likely first; see ``decoding.sample``.
 
@@ -179,7 +211,7 @@ class Captioner(nn.Module):
         found = sample(self.decoder, features, count, generator, self.config.generate.max_length, temperature)
         return self._candidates(found, features, attention)
 
-    def _encode_images(self, images: Sequence[Image.Image]) -> torch.Tensor:
+    def _encode_images(self, images: Iterable[Image.Image]) -> torch.Tensor:
         self.eval()
         return self.encode(torch.stack([self.transform(image) for image in images]), mirror=self.config.generate.mirror)
 
@@ -245,10 +277,15 @@ class Captioner(nn.Module):
         return captioner
 
     @classmethod
-    def load(cls, path: str | Path, device: torch.device) -> "Captioner":
+    def load(cls, path: str | Path | None = None, device: str | torch.device = "auto") -> "Captioner":
         """Read a checkpoint file, ready to caption.
 
+        Args:
+            path: None: a run's or the pretrained one, see ``find_checkpoint``.
+            device: see ``utils.pick_device``.
+
         Raises:
-            UserError: see ``utils.load_checkpoint``.
+            UserError: the file cannot be read (``utils.load_checkpoint``), or the device is not available.
         """
-        return cls.from_checkpoint(load_checkpoint(path), path).to(device).eval()
+        path, checkpoint = find_checkpoint(path, photos=path is None)
+        return cls.from_checkpoint(checkpoint, path).to(pick_device(str(device))).eval()

@@ -14,7 +14,7 @@ def find_checkpoint(named: str | Path | None, *, photos: bool) -> tuple[Path, di
     """The checkpoint to caption with: its path and its content, which is read once.
 
     It is the one that the user ``named``; else DEFAULT_CHECKPOINT, if it exists and, for ``photos``, was trained on
-    photographs (``learned_from``); else PRETRAINED. One line on stderr says which and why, unless the choice is plain.
+    photographs (``learned_from``); else PRETRAINED. A line on stderr says which and why where that is not plain.
 
     Args:
         photos: it shall caption the user's own photos, not a split of its data set.
@@ -24,25 +24,22 @@ def find_checkpoint(named: str | Path | None, *, photos: bool) -> tuple[Path, di
     """
     from utils import load_checkpoint  # torch takes seconds to import, and scripts need the constants for --help
 
-    path = Path(named or DEFAULT_CHECKPOINT)
-    has_pretrained = named is None and PRETRAINED.is_file()
-    if has_pretrained and not path.exists():
-        return _pretrained(f"there is no {path} here")
-    checkpoint = load_checkpoint(path)
-    learned_from = checkpoint.get("learned_from")  # absent from the bundled file, and from those of earlier versions
-    if photos and learned_from == "photographs" and named is None:
-        print(f"using {path}: it was trained on photographs", file=sys.stderr)
-    elif photos and has_pretrained:
-        reason = "was trained on drawings" if learned_from else "does not say what it was trained on"
-        return _pretrained(f"{path} {reason} (name it to use it for photos)")
-    elif photos and learned_from == "drawings":
-        advice = "If you name none, the pretrained captioner is used"
-        print(f"warning: {path} was trained on drawings; it captions photos wrongly. {advice}", file=sys.stderr)
-    return path, checkpoint
-
-
-def _pretrained(reason: str) -> tuple[Path, dict[str, Any]]:
-    from utils import load_checkpoint
-
-    print(f"using the pretrained captioner {PRETRAINED.name} (see MODEL_CARD.md): {reason}", file=sys.stderr)
+    if named is not None:
+        checkpoint = load_checkpoint(named)
+        if photos and checkpoint.get("learned_from") == "drawings":
+            advice = "If you name none, the pretrained captioner is used"
+            print(f"warning: {named} was trained on drawings and captions photos wrongly. {advice}", file=sys.stderr)
+        return Path(named), checkpoint
+    reason = f"there is no {DEFAULT_CHECKPOINT} here"
+    if DEFAULT_CHECKPOINT.exists():
+        checkpoint = load_checkpoint(DEFAULT_CHECKPOINT)
+        if not photos:
+            return DEFAULT_CHECKPOINT, checkpoint
+        learned_from = checkpoint.get("learned_from")  # earlier versions did not record it
+        if learned_from == "photographs":
+            print(f"using {DEFAULT_CHECKPOINT}, which was trained on photographs", file=sys.stderr)
+            return DEFAULT_CHECKPOINT, checkpoint
+        what = f"was trained on {learned_from}" if learned_from else "does not record what it was trained on"
+        reason = f"{DEFAULT_CHECKPOINT} {what} (to use it for photos, name it)"
+    print(f"using the pretrained captioner {PRETRAINED.name} (MODEL_CARD.md): {reason}", file=sys.stderr)
     return PRETRAINED, load_checkpoint(PRETRAINED)

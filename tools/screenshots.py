@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
 
 from cli import ROOT, OptionParser, UserError, run_script
-from demo.drawings import DRAWINGS_DIR
+from demo import DRAWINGS_DIR
 from evaluation.options import checkpoint_file
 
 if TYPE_CHECKING:  # playwright and the helpers of the tests take seconds to import

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from cli import ROOT, OptionParser, UserError, atomic_open, run_script
-from demo.drawings import DRAWINGS_DIR
+from demo import DRAWINGS_DIR
 from evaluation.options import checkpoint_file
 from models.pretrained import PRETRAINED
 

@@ -2,8 +2,6 @@
 
 import json
 import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,13 +12,13 @@ from PIL import Image, ImageOps
 
 from cli import UserError
 from config import Config
-from data.images import load_image
+from data.images import ImageError, load_image
 from data.packing import pack
 from data.vocab import SPECIAL, Vocabulary
 from models.captioner import Candidate, Captioner, unmirror
 from models.decoding import Hypothesis, attention_per_word
 from models.model import EncoderCNN
-from tests.support.helpers import DECODERS, ROOT, tiny_decoder
+from tests.support.helpers import DECODERS, tiny_decoder
 from utils import load_checkpoint, pick_precision, save_checkpoint
 
 CPU = torch.device("cpu")
@@ -72,9 +70,35 @@ def test_images_of_any_mode_and_size_share_a_batch(
         if mode == "I;16"
         else images[0].convert(mode)
     ).save(name)
-    odd = load_image(name)
+    odd, opened = load_image(name), Image.open(name)
+    assert captioner.describe(name) == captioner.describe(opened) == captioner.caption([odd])[0][0].caption
+    assert opened.mode == mode
     together = captioner.caption([images[1], odd, Image.new("RGB", (1, 1)), Image.new("RGB", (3000, 20))])
     assert_same(captioner.caption([odd])[0], together[1])
+
+
+def test_a_caption_as_text_for_a_file_and_for_a_list(captioner: Captioner, tiny_data: Path, tmp_path: Path) -> None:
+    paths = sorted((tiny_data / "images").iterdir())
+    wanted = [candidates[0].caption for candidates in captioner.caption(map(load_image, paths), beam_size=1)]
+    assert captioner.describe(str(paths[0]), beam_size=1) == wanted[0]
+    assert captioner.describe([*paths, str(paths[0])], beam_size=1) == [*wanted, wanted[0]]  # more than one batch
+    assert captioner.describe([]) == []
+    sideways, exif = Image.open(paths[1]).rotate(90, expand=True), Image.Exif()
+    exif[0x0112] = 6  # orientation: rotate by 90 degrees clockwise
+    sideways.save(tmp_path / "photo.png", exif=exif)
+    opened = Image.open(tmp_path / "photo.png")
+    assert captioner.describe([tmp_path / "photo.png", opened], beam_size=1) == [wanted[1]] * 2
+    assert opened.size == sideways.size  # the caller's image is as it was
+
+
+def test_what_is_no_image_is_named(captioner: Captioner, images: list[Image.Image], tmp_path: Path) -> None:
+    (tmp_path / "cut.jpg").write_bytes(b"\xff\xd8\xff")
+    with pytest.raises(ImageError, match=r"cut\.jpg: not an image"):
+        captioner.describe([images[0], tmp_path / "cut.jpg"])
+    with pytest.raises(ImageError, match=r"none\.jpg: no such file"):
+        captioner.describe("none.jpg")
+    with pytest.raises(TypeError, match="list of these, not tuple"):
+        captioner.describe((images[0],))  # type: ignore[call-overload]
 
 
 def test_captioning_changes_nothing_in_the_model(captioner: Captioner, images: list[Image.Image]) -> None:
@@ -110,37 +134,19 @@ def test_a_bug_in_a_decoder_is_not_reported_as_a_damaged_checkpoint(
         Captioner.from_checkpoint(checkpoint, "my.pth")
 
 
-USE = """
-import json, sys
-sys.path.insert(0, sys.argv[1])
-import torch
-from data.images import load_image
-from models.captioner import Captioner
-captioner = Captioner.load("moved.pth", torch.device("cpu"))
-print(json.dumps([[[c.caption, c.log_prob] for c in found] for found in captioner.caption([load_image("a.png")])]))
-"""
-
-
 def test_the_checkpoint_needs_no_other_file(
-    tiny_checkpoint: Path, captioner: Captioner, images: list[Image.Image], tmp_path: Path
+    tiny_checkpoint: Path,
+    captioner: Captioner,
+    images: list[Image.Image],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     os.link(tiny_checkpoint, tmp_path / "moved.pth")
-    images[0].save(tmp_path / "a.png")
-    environment = {name: value for name, value in os.environ.items() if name not in {"HOME", "TORCH_HOME"}} | {
-        "OMP_NUM_THREADS": "1"
-    }
-    result = subprocess.run(
-        [sys.executable, "-c", USE, str(ROOT)],
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=tmp_path,
-        env=environment,
-    )
-    assert result.returncode == 0, result.stderr
-    (found,) = json.loads(result.stdout)
-    assert_same([Candidate(*candidate) for candidate in found], captioner.caption(images[:1])[0])
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.png", "moved.pth"]
+    monkeypatch.chdir(tmp_path)
+    for name in ("HOME", "TORCH_HOME"):
+        monkeypatch.setenv(name, str(tmp_path))
+    assert_same(Captioner.load("moved.pth", CPU).caption(images[:1])[0], captioner.caption(images[:1])[0])
+    assert [path.name for path in tmp_path.iterdir()] == ["moved.pth"]
 
 
 def test_the_checkpoint_contains_plain_values_only(
@@ -164,10 +170,12 @@ def test_16_bit_precision_of_a_gpu_is_not_emulated_on_a_cpu(
 
 @pytest.mark.parametrize("name", DECODERS)
 def test_round_trip_of_every_decoder(tiny_config: Callable[..., Config], images: list[Image.Image], name: str) -> None:
-    made = Captioner(tiny_config(tiny_decoder(name)), Vocabulary.build(["a red circle", "a blue square"], 1)).eval()
+    vocabulary = Vocabulary.build(["a red circle", "a blue square"], 1)
+    made = Captioner(tiny_config(tiny_decoder(name)), vocabulary, "drawings").eval()
     again = Captioner.from_checkpoint(made.checkpoint()).eval()
     assert again.caption(images[:2]) == made.caption(images[:2])
     assert again.config == made.config and again.transform == made.transform
+    assert again.learned_from == made.learned_from == "drawings"
 
 
 @pytest.mark.parametrize("name", DECODERS)

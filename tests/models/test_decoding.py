@@ -56,7 +56,7 @@ def assert_valid(
         assert h.score == pytest.approx(h.log_prob / (len(h.tokens) + 1) ** penalty, rel=1e-4)
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(
     vocab_size=st.integers(5, 9),
     beam=st.integers(1, 12),
@@ -82,9 +82,8 @@ def test_hypotheses_are_valid_for_all_sizes(
 @pytest.mark.parametrize("name", DECODERS)
 def test_an_image_gets_the_same_hypotheses_alone_and_in_a_batch(beam: int, end_bias: float, name: str) -> None:
     winners = set()
-    for seed in range(9):
-        decoder, penalty = random_decoder(20, seed, name, end_bias), (0.3, 0.7, 2.0)[seed % 3]
-        features = 3 * torch.randn(8, P, D)
+    for seed, penalty in enumerate((0.3, 0.7, 2.0)):
+        decoder, features = random_decoder(20, seed, name, end_bias), 3 * torch.randn(6, P, D)
         together = generate(decoder, features, beam, 12, penalty)
         for image, hypotheses in zip(features, together, strict=True):
             (alone,) = generate(decoder, image[None], beam, 12, penalty)

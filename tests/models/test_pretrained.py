@@ -1,10 +1,6 @@
 """models/pretrained.py: quantized checkpoints, and the files that ship with the repository."""
 
 import hashlib
-import json
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -26,18 +22,8 @@ from utils import GROUP, dequantize, load_checkpoint
 CPU = torch.device("cpu")
 
 
-def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "tools.quantize_checkpoint", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=ROOT,
-    )
-
-
 def refusal(*arguments: str | Path) -> str:
-    """Why tools.quantize_checkpoint refuses these arguments; in this process, which has loaded torch already."""
+    """Why tools.quantize_checkpoint refuses these arguments."""
     with pytest.raises(UserError) as caught:
         main([str(argument) for argument in arguments])
     return str(caught.value)
@@ -72,8 +58,7 @@ def test_a_quantized_checkpoint_captions_like_the_original(
     tiny_checkpoint: Path, tiny_data: Path, tmp_path: Path
 ) -> None:
     small = tmp_path / "small.pth"
-    done = run(tiny_checkpoint, small)
-    assert done.returncode == 0, done.stderr
+    main([str(tiny_checkpoint), str(small)])
     assert small.stat().st_size < 0.3 * tiny_checkpoint.stat().st_size
     images = [load_image(path) for path in sorted((tiny_data / "images").iterdir())[:8]]
     before, after = (Captioner.load(path, CPU).caption(images) for path in (tiny_checkpoint, small))
@@ -98,33 +83,6 @@ def test_the_bundled_file_has_the_hash_in_the_readme() -> None:
     data = PRETRAINED.read_bytes()
     assert hashlib.sha256(data).hexdigest() in (ROOT / "README.md").read_text("utf-8")
     assert len(data) < 40e6
-
-
-NO_NETWORK = """
-import socket
-
-def refuse(*_):
-    raise OSError("this test has no network")
-
-socket.socket.connect = socket.create_connection = socket.getaddrinfo = refuse
-"""
-
-
-def test_a_fresh_clone_captions_a_photograph_without_network(tiny_data: Path, tmp_path: Path) -> None:
-    """Without checkpoints.pth in the folder the pretrained captioner is used, and stderr names it."""
-    (tmp_path / "sitecustomize.py").write_text(NO_NETWORK)
-    photo = sorted((tiny_data / "images").iterdir())[0]
-    environment = {**os.environ, "PYTHONPATH": str(tmp_path), "HOME": str(tmp_path), "TORCH_HOME": str(tmp_path)}
-    arguments = [sys.executable, str(ROOT / "inference_visualize.py"), "--images", str(photo), "--device", "cpu"]
-    done = subprocess.run(arguments, capture_output=True, text=True, check=False, cwd=tmp_path, env=environment)
-    assert done.returncode == 0, done.stderr
-    assert "no checkpoints.pth here" in done.stderr and PRETRAINED.name in done.stderr
-    (found,) = json.loads((tmp_path / "outputs" / "captions.json").read_text("utf-8"))
-    assert len(found["caption"].split()) >= 3
-    done = subprocess.run(arguments[:2], capture_output=True, text=True, check=False, cwd=tmp_path, env=environment)
-    assert (
-        done.returncode == 2 and "--images" in done.stderr and "Traceback" not in done.stderr
-    )  # Flickr8k is not there
 
 
 def test_the_bundled_encoder_is_the_pretrained_captioners() -> None:
