@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from cli import UserError
-from data.captions import find_left_right, read_captions, references_of
+from data.captions import find_left_right, read_captions, read_training_data, references_of
 from tests.support.helpers import write_csv
 
 
@@ -181,3 +181,27 @@ def test_captions_that_mention_left_or_right_are_found() -> None:
         "c.png": ["the left-hand side"],
     }
     assert find_left_right(references) == {"a.png", "c.png"}
+
+
+@pytest.mark.parametrize(
+    ("media", "learned_from"),
+    [
+        (["drawing", "drawing", "photograph"], "drawings"),  # the last one is not for training
+        (["drawing", "", "drawing"], "photographs"),
+        (["oil on canvas", "oil on canvas", "drawing"], "photographs"),
+        (None, "photographs"),
+    ],
+)
+def test_the_column_medium_tells_what_a_model_learns_from(
+    tmp_path: Path, media: list[str] | None, learned_from: str
+) -> None:
+    rows = [("a.jpg", "a dog", "train"), ("b.jpg", "a cat", "train"), ("c.jpg", "a bird", "val")]
+    plain = write_csv(tmp_path / "plain.csv", list[tuple[str, ...]](rows))
+    path = plain
+    if media:
+        header = ("image", "caption", "split", "medium")
+        path = write_csv(tmp_path / "c.csv", [(*row, medium) for row, medium in zip(rows, media, strict=True)], header)
+    table, found = read_training_data(path, seed=0)
+    assert found == learned_from
+    for same in (table, read_captions(path, seed=0)):  # the column changes neither the table nor its fingerprint
+        pd.testing.assert_frame_equal(same, read_captions(plain, seed=0))
