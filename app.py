@@ -15,15 +15,18 @@ from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
+from cli import ROOT, UserError
+
 if find_spec("streamlit") is None:
-    sys.exit("error: app.py needs streamlit. Install it with: pip install -r requirements-demo.txt")
-if __name__ == "__main__" and "streamlit" not in sys.modules:  # started by Python: every call below would warn
-    sys.exit(f"error: app.py is a page that streamlit serves. Start it with: streamlit run {sys.argv[0]}")
+    print("error: app.py needs streamlit: pip install -r requirements-demo.txt -c constraints.txt", file=sys.stderr)
+    sys.exit(2)
+if __name__ == "__main__" and "streamlit" not in sys.modules:  # started by Python: each call below would warn
+    print(f"error: app.py is a page that streamlit serves: streamlit run {sys.argv[0]}", file=sys.stderr)
+    sys.exit(2)
 
 import streamlit as st
 from starlette.formparsers import MultiPartParser
 
-from cli import UserError
 from data.captions import read_captions, references_of
 from demo import DRAWINGS_DIR
 from demo.serving import (
@@ -45,7 +48,6 @@ from models.captioner import Captioner
 from models.pretrained import DEFAULT_CHECKPOINT, PRETRAINED
 from utils import use_device
 
-ROOT = Path(__file__).parent
 MODEL_CARD = ROOT / "MODEL_CARD.md"
 RELATIVE_LINK = r"\[([^]]*)\]\((?!https?:)[^)]*\)"  # of the model card; it would lead nowhere from the page
 MAX_UPLOADS = 10  # images captioned for one visitor; others wait meanwhile

@@ -4,7 +4,8 @@ import html
 import io
 import json
 import os
-import subprocess
+import re
+import runpy
 import sys
 import threading
 from pathlib import Path
@@ -53,13 +54,17 @@ def captions(app: AppTest) -> list[str]:
     return [part.split("</h2>")[0].split(">", 1)[1] for element in app.html for part in element.body.split("<h2")[1:]]
 
 
+def heading(caption: str) -> str:
+    return caption[:1].upper() + caption[1:]
+
+
 def test_a_photo_gets_its_caption_its_candidates_and_an_attention_map_for_each_word(
     folder: Path, tmp_path: Path
 ) -> None:
     path = save_photo(tmp_path / "dog.jpg")
     app = upload(page(), ("dog.jpg", path.read_bytes()))
     wanted = Captioner.load("checkpoints.pth", torch.device("cpu")).caption([load_image(path)])[0]
-    assert captions(app) == [wanted[0].caption]
+    assert captions(app) == [heading(wanted[0].caption)]
     assert f"{wanted[0].log_prob:.2f}" in app.main.caption[0].value and " s " in app.main.caption[0].value
     shown = "".join(element.body for element in app.html)
     assert len(wanted) == 3
@@ -74,15 +79,15 @@ def test_the_decoding_method_changes_the_caption(folder: Path, tmp_path: Path) -
     app = upload(page(), ("dog.jpg", path.read_bytes()))
     captioner = Captioner.load("checkpoints.pth", torch.device("cpu"))
     app.radio[0].set_value("Greedy").run()
-    assert captions(app) == [captioner.caption([load_image(path)], 1)[0][0].caption] and not app.slider
+    assert captions(app) == [heading(captioner.describe(path, 1))] and not app.slider
     app.radio[0].set_value("Beam search").run()
     app.slider[0].set_value(6).run()
-    assert captions(app) == [captioner.caption([load_image(path)], 6)[0][0].caption]
+    assert captions(app) == [heading(captioner.describe(path, 6))]
     app.radio[0].set_value("Sampling").run()
     app.slider[0].set_value(1.5).run()
     first = [element.body for element in app.html]
     sampled = captioner.sample([load_image(path)], 5, 1.5, 0)[0]
-    assert captions(app) == [sampled[0].caption or "(empty caption)"]
+    assert captions(app) == [heading(sampled[0].caption) or "(empty caption)"]
     app.number_input[0].set_value(3).run()
     assert [element.body for element in app.html] != first
     app.number_input[0].set_value(0).run()
@@ -133,14 +138,29 @@ def test_drawings_are_offered_and_are_the_default_for_a_model_trained_on_them(fo
     app = page()
     assert app.button_group[0].value == "Upload" and not app.warning
     app.button_group[0].set_value("Drawings").run()
-    assert len(captions(app)) == 1 and any("never seen a drawing" in text.value for text in app.caption)
+    assert len(captions(app)) == 1 and any("caption drawings poorly" in text.value for text in app.caption)
     choose(app, "runs/drawings/checkpoints.pth")
-    assert app.button_group[0].value == "Drawings" and "bundled drawings only" in app.warning[0].value
+    assert app.button_group[0].value == "Drawings" and "trained on drawings only" in app.warning[0].value
     assert len(captions(app)) == 1 and not app.exception
     first = next(element.body for element in app.html if "sample_" in element.body)
     app.button_group[1].set_value(4).run()
     assert next(element.body for element in app.html if "sample_" in element.body) != first
     assert len(app.button_group) == 2  # its lstm decoder has no attention: there are no words to choose
+
+
+def test_photos_are_captioned_by_the_pretrained_model_until_a_run_has_learnt_from_photographs(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("models.pretrained.PRETRAINED", folder / "checkpoints.pth")
+    own, drawings = tmp_path / "checkpoints.pth", folder / "runs/drawings/checkpoints.pth"
+    for content in (drawings.read_bytes(), (folder / "runs/broken/checkpoints.pth").read_bytes()):
+        own.write_bytes(content)
+        app = page()
+        assert app.selectbox[0].value == folder / "checkpoints.pth" and app.button_group[0].value == "Upload"
+        assert not app.warning and not app.error
+    own.write_bytes((folder / "checkpoints.pth").read_bytes())
+    assert page().selectbox[0].value == Path("checkpoints.pth")
 
 
 @pytest.mark.parametrize("name", ["<script>alert(1)</script>", "x" * 10_000, "\u202egnp.live", "\n\t", ""])
@@ -195,8 +215,20 @@ def test_downloads(folder: Path, tmp_path: Path) -> None:
     assert Image.open(io.BytesIO(as_jpeg(result))).height > result.image.height
 
 
-def test_without_streamlit_one_line_says_what_to_install() -> None:
-    code = "import sys, runpy; sys.modules['streamlit'] = None; runpy.run_path('app.py', run_name='__main__')"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=ROOT)
-    assert done.returncode != 0 and done.stderr.count("\n") == 1
-    assert "pip install -r requirements-demo.txt" in done.stderr
+@pytest.mark.parametrize(
+    ("modules", "advice"),
+    [
+        ({"streamlit": None}, r"pip install -r requirements-demo\.txt"),  # cannot be imported
+        ({}, r"streamlit run .*app\.py"),
+    ],
+)
+def test_python_app_py_says_in_one_line_what_to_do(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], modules: dict[str, None], advice: str
+) -> None:
+    monkeypatch.delitem(sys.modules, "streamlit")
+    for name in modules:
+        monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(SystemExit, match="2"):
+        runpy.run_path(str(ROOT / "app.py"), run_name="__main__")
+    printed = capsys.readouterr()
+    assert re.fullmatch(rf"error: .*{advice}.*\n", printed.err) and printed.out == ""

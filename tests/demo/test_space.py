@@ -12,6 +12,8 @@ import pytest
 import yaml
 from playwright.sync_api import expect
 
+from cli import UserError
+from demo.space.assemble import main
 from tests.support.browser import Visit
 from tests.support.demo_folder import save_photo
 from tests.support.helpers import ROOT
@@ -30,17 +32,11 @@ BECOME = [
 ]
 
 
-def assemble(*words: str | Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "demo.space.assemble", *map(str, words)]
-    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
-
-
 @pytest.fixture(scope="module")
 def space(demo_folder: Path) -> Iterator[Path]:
     """An assembled folder that other users can read, unlike pytest's temporary folders."""
     parent = Path(tempfile.mkdtemp())
-    done = assemble(parent / "space", "--checkpoint", demo_folder / "checkpoints.pth")
-    assert done.returncode == 0, done.stderr
+    main([str(parent / "space"), "--checkpoint", str(demo_folder / "checkpoints.pth")])
     yield parent / "space"
     shutil.rmtree(parent)
 
@@ -102,22 +98,19 @@ def test_an_own_checkpoint_is_published_without_absolute_paths_and_without_the_p
         not Path(config["data"]["image_dir"]).is_absolute() and not Path(config["data"]["captions_file"]).is_absolute()
     )
     assert not (space / "MODEL_CARD.md").exists() and not (space / "pretrained").exists()
-    done = assemble(tmp_path / "space")
-    assert (
-        done.returncode == 0
-        and (tmp_path / "space/pretrained/flickr8k.pth").exists()
-        and (tmp_path / "space/MODEL_CARD.md").exists()
-    )
+    main([str(tmp_path / "space")])
+    assert all((tmp_path / "space" / name).exists() for name in ("pretrained/flickr8k.pth", "MODEL_CARD.md"))
 
 
 def test_a_folder_that_is_not_empty_and_an_unusable_checkpoint_are_refused(tmp_path: Path) -> None:
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "mine.txt").write_text("mine")
+    new = str(tmp_path / "new")
     for words, reason in (
-        ((tmp_path / "full",), "already exists"),
-        ((tmp_path / "new", "--checkpoint", "missing.pth"), "no such checkpoint"),
-        ((tmp_path / "new", "--checkpoint", "README.md"), "not a readable checkpoint"),
+        ([str(tmp_path / "full")], "already exists"),
+        ([new, "--checkpoint", "missing.pth"], "no such checkpoint"),
+        ([new, "--checkpoint", str(ROOT / "README.md")], "not a readable checkpoint"),
     ):
-        done = assemble(*words)
-        assert done.returncode == 2 and reason in done.stderr and done.stderr.count("\n") == 1
+        with pytest.raises(UserError, match=reason):
+            main(words)
     assert not (tmp_path / "new").exists()

@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 
 from config import Config
+from data.captions import LearnedFrom
 from data.vocab import SPECIAL, Vocabulary
 from models.captioner import Captioner
 from models.quantize import quantize
@@ -29,9 +30,9 @@ HOSTILE_WORDS = [
 HOSTILE_NAME = "<script>alert(1)</script> \"'&amp; \u202e \U0001f469 ![x](http:evil) :dog: "
 
 
-def save(path: Path, config: Config, words: list[str]) -> None:
+def save(path: Path, config: Config, words: list[str], learned_from: LearnedFrom = "photographs") -> None:
     torch.manual_seed(1)
-    save_checkpoint(path, quantize(Captioner(config, Vocabulary([*SPECIAL, *words])).checkpoint()))
+    save_checkpoint(path, quantize(Captioner(config, Vocabulary([*SPECIAL, *words]), learned_from).checkpoint()))
 
 
 @pytest.fixture(scope="session")
@@ -40,7 +41,7 @@ def demo_folder(tiny_config: Callable[..., Config], tmp_path_factory: pytest.Tem
     folder = tmp_path_factory.mktemp("demo")
     attention = tiny_config(tiny_decoder("attention"), "--data.image_size=64", "--generate.beam_size=3")
     save(folder / "checkpoints.pth", attention, WORDS)
-    save(folder / "runs/drawings/checkpoints.pth", tiny_config("--data.image_dir=data/sample/images"), WORDS)
+    save(folder / "runs/drawings/checkpoints.pth", tiny_config(), WORDS, "drawings")
     every_word_once = [f"--generate.{option}" for option in ("no_repeat_ngram=1", "max_length=9", "length_penalty=2")]
     hostile = tiny_config(tiny_decoder("attention"), "--data.image_size=64", *every_word_once)
     save(folder / "runs/hostile/checkpoints.pth", hostile, HOSTILE_WORDS)
