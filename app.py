@@ -69,8 +69,8 @@ caption, and do not rely on captions where a mistake could cause harm.
 """
 
 LOG_PROBABILITY = """
-How probable the model finds this caption: the natural logarithm of its probability, summed over its words. It is
-negative; the nearer to 0, the more probable. Long captions have a lower one than short ones.
+The natural logarithm of the caption's probability under the model: the nearer to 0, the more probable. Every word
+lowers it, so compare captions of about the same length. It does not tell whether a caption is right.
 """
 
 
@@ -228,7 +228,7 @@ def show(result: Result, key: str) -> None:
         if others := entry.candidates[1:]:
             texts = [f"{ISOLATE[0]}{caption}{ISOLATE[1]} ({log_prob:.2f})" for caption, log_prob in others]
             items = "".join(f"<li>{as_html(text, 'div')}</li>" for text in texts)
-            st.html(f'Other candidates with their log-probabilities <ul class="others">{items}</ul>')
+            st.html(f'Other candidates, best first, with their log-probabilities <ul class="others">{items}</ul>')
         st.caption("Alt text (check it before you use it)")
         long = len(entry.caption) > 300
         st.code(alt_text(entry.caption), language=None, wrap_lines=True, height=160 if long else "content")

@@ -4,6 +4,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from cli import in_run_folder
+
 DEFAULT_CHECKPOINT = Path("checkpoints.pth")  # the best epoch of the default run of train.py, in the current folder
 FOLDER = Path(__file__).resolve().parents[1] / "pretrained"
 PRETRAINED = FOLDER / "flickr8k.pth"  # the captioner of MODEL_CARD.md
@@ -17,6 +19,7 @@ def find_checkpoint(named: str | Path | None, *, photos: bool) -> tuple[Path, di
     photographs (``learned_from``); else PRETRAINED. A line on stderr says which and why where that is not plain.
 
     Args:
+        named: a file, or the folder of a run.
         photos: it shall caption the user's own photos, not a split of its data set.
 
     Raises:
@@ -25,11 +28,12 @@ def find_checkpoint(named: str | Path | None, *, photos: bool) -> tuple[Path, di
     from utils import load_checkpoint  # torch takes seconds to import, and scripts need the constants for --help
 
     if named is not None:
-        checkpoint = load_checkpoint(named)
+        path = in_run_folder(Path(named), DEFAULT_CHECKPOINT.name)
+        checkpoint = load_checkpoint(path)
         if photos and checkpoint.get("learned_from") == "drawings":
             advice = "If you name none, the pretrained captioner is used"
-            print(f"warning: {named} was trained on drawings and captions photos wrongly. {advice}", file=sys.stderr)
-        return Path(named), checkpoint
+            print(f"warning: {path} was trained on drawings and captions photos wrongly. {advice}", file=sys.stderr)
+        return path, checkpoint
     reason = f"there is no {DEFAULT_CHECKPOINT} here"
     if DEFAULT_CHECKPOINT.exists():
         checkpoint = load_checkpoint(DEFAULT_CHECKPOINT)

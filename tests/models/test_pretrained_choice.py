@@ -76,10 +76,15 @@ def test_a_named_checkpoint_is_used_but_for_photos_one_of_drawings_warns(
     trained: Train, capsys: pytest.CaptureFixture[str], learned_from: str | None, photos: bool, warns: bool
 ) -> None:
     path = trained(learned_from).rename("mine.pth")
-    assert find_checkpoint(path, photos=photos)[0] == path
+    assert find_checkpoint(str(path), photos=photos)[0] == path
     assert capsys.readouterr().err.startswith("warning: mine.pth was trained on drawings") == warns
     with pytest.raises(UserError, match=r"nowhere\.pth: no such checkpoint"):
         find_checkpoint("nowhere.pth", photos=photos)
+
+
+def test_the_folder_of_a_run_means_its_best_checkpoint(trained: Train, tmp_path: Path) -> None:
+    trained("photographs")
+    assert find_checkpoint(tmp_path, photos=True)[0] == tmp_path / DEFAULT_CHECKPOINT
 
 
 def test_a_fresh_clone_captions_a_photograph_without_network(
