@@ -229,6 +229,37 @@ def atomic_open(path: str | Path, mode: str = "w") -> Iterator[IO[Any]]:
         temporary.unlink(missing_ok=True)
 
 
+@contextlib.contextmanager
+def lock_folder(folder: Path, lock_name: str) -> Iterator[None]:
+    """Lock ``folder`` for one run, with a file ``lock_name`` in it: a second one would move the first one's files away.
+
+    The operating system releases the lock of a run that is killed. Folders created here that stay empty are removed.
+
+    Raises:
+        UserError: another run holds the lock.
+    """
+    from filelock import FileLock, Timeout  # not needed by every command line
+
+    created = [path for path in (folder, *folder.parents) if not path.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / lock_name)
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        raise UserError(
+            f"--output_dir {folder}: another run is writing there. Choose another folder, or wait until it has ended"
+        ) from None
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):  # Windows does not delete open files
+            (folder / lock_name).unlink()
+        lock.release()
+        with contextlib.suppress(OSError):
+            for path in created:
+                path.rmdir()
+
+
 def write_json(path: str | Path, values: Any) -> None:
     """Write ``values`` atomically as indented UTF-8 JSON.
 

@@ -22,16 +22,14 @@ Weights that have diverged are never written: a resumed run could only fail agai
 import contextlib
 import shutil
 import time
-from collections.abc import Iterator
 from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
 
 import torch
 import yaml
-from filelock import FileLock, Timeout
 
-from cli import UserError, atomic_open
+from cli import atomic_open, lock_folder
 from config import Config, config_to_dict
 from training.loss_log import trim_log
 from training.progress import Progress
@@ -42,33 +40,9 @@ BEST, LAST, LOG, RESOLVED = "checkpoints.pth", "checkpoints_last.pth", "loss_log
 LOCK = ".train.lock"
 
 
-@contextlib.contextmanager
-def claim(folder: Path) -> Iterator[None]:
-    """Lock ``folder`` for one run: a second one would move the first one's files away while they are written.
-
-    The operating system releases the lock of a run that is killed. Folders created here that stay empty are removed.
-
-    Raises:
-        UserError: another run holds the lock.
-    """
-    created = [path for path in (folder, *folder.parents) if not path.exists()]
-    folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / LOCK)
-    try:
-        lock.acquire(blocking=False)
-    except Timeout:
-        raise UserError(
-            f"--output_dir {folder}: another run is writing there. Choose another folder, or wait until it has ended"
-        ) from None
-    try:
-        yield
-    finally:
-        with contextlib.suppress(OSError):  # Windows does not delete open files
-            (folder / LOCK).unlink()
-        lock.release()
-        with contextlib.suppress(OSError):
-            for path in created:
-                path.rmdir()
+def claim(folder: Path) -> contextlib.AbstractContextManager[None]:
+    """``cli.lock_folder`` for a run: a second one would move the first one's files away while they are written."""
+    return lock_folder(folder, LOCK)
 
 
 def prepare_folder(folder: Path, source: Path | None, config: Config, progress: Progress) -> None:
