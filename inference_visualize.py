@@ -1,43 +1,34 @@
-"""SHOW: caption images; write an HTML gallery, captioned JPGs and captions.json.
+"""SHOW: caption images; print the captions and write an HTML gallery, captioned JPGs and captions.json.
 
-python inference_visualize.py                            the test split of the checkpoint's captions file
-python inference_visualize.py --images holiday/ dog.jpg  your own photos: files, or folders that are searched for images
-python inference_visualize.py --attention_strips         also write the attention maps of each caption as a JPG
+python inference_visualize.py --images holiday/ dog.jpg "*.webp"   # your own photos: files, folders, patterns
+python inference_visualize.py --images holiday/ --print all        # print every caption, not only the first 20
+python inference_visualize.py --images holiday/ --format csv,xmp --in_place   # a table, and XMP beside the photos
+python inference_visualize.py                                      # the test split of the checkpoint's captions file
+python inference_visualize.py --attention_strips                   # also a JPG of the attention maps of each caption
+
+A run that was stopped goes on where it stopped: run the same command again.
 """
 
 import os
+import shlex
 import sys
-from argparse import Namespace
-from collections.abc import Iterator
-from dataclasses import dataclass
+from argparse import ArgumentTypeError, Namespace
+from collections.abc import Callable
+from itertools import count
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from PIL import Image
-from tqdm import tqdm
-
-from cli import OptionParser, UserError, atomic_open, run_script
-from config import Config
-from data.images import ImageError, find_images, load_image
+from cli import OptionParser, UserError, run_script
 from evaluation.options import add_captioner_options, add_split_options
-from evaluation.split import open_split
-from gallery.jpegs import file_name, save_images
-from gallery.page import Entry, captions_json, render_page
-from models.captioner import Captioner
-from models.pretrained import PRETRAINED, find_checkpoint
-from utils import use_device
 
-PAGE = "captions_result.html"
-BATCH_IMAGES = 16
-BATCH_PIXELS = 50_000_000  # large photos make smaller batches: 16 of 50 megapixels would take 2.4 GB
+if TYPE_CHECKING:
+    from config import Config
+    from gallery.page import Entry
+    from gallery.photos import Photo
+    from gallery.writing import Report
 
-
-@dataclass(frozen=True)
-class Photo:
-    """An image to caption."""
-
-    name: str  # as shown
-    path: Path
-    references: list[str]
+FORMATS = ("json", "csv", "txt", "xmp")
+PRINTED = 20  # captions, unless --print asks for more
 
 
 def read_options(argv: list[str]) -> Namespace:
@@ -46,15 +37,28 @@ def read_options(argv: list[str]) -> Namespace:
     Raises:
         UserError: an option is invalid, or conflicts with another.
     """
-    parser = OptionParser(
-        prog="inference_visualize.py",
-        description="Caption images and show them in a gallery. Without a checkpoint, the pretrained model captions.",
-    )
+    parser = OptionParser("inference_visualize.py", __doc__)
     add = parser.add_argument
     add_captioner_options(parser, several=False)
     add_split_options(parser)
-    add("--images", type=Path, nargs="+", action="extend", help="your own photos, files or folders, instead of a split")
+    add("--images", nargs="+", action="extend", help="your own photos instead of a split: files, folders, patterns")
     add("--output_dir", type=Path, default=Path("outputs"), help="folder for all results (default: %(default)s)")
+    add(
+        "--format",
+        type=formats,
+        metavar="LIST",
+        default=frozenset({"json"}),
+        help="files for the captions, separated by commas: json and csv hold all of them, txt and xmp are sidecars, "
+        "one per image (default: json)",
+    )
+    add("--in_place", action="store_true", help="write the sidecars beside your photos, which are not changed")
+    add(
+        "--print",
+        type=print_limit,
+        metavar="N",
+        default=PRINTED,
+        help="captions to print: a number, all or none (default: the first %(default)s)",
+    )
     add("--attention_strips", action="store_true", help="also write attention maps for slides to attention/NAME.jpg")
     options = parser.parse_args(argv)
     if options.images and (options.captions_file or options.image_dir or options.split):
@@ -62,34 +66,43 @@ def read_options(argv: list[str]) -> Namespace:
             "--images is for your own photos; --captions_file, --image_dir and --split select images of a data set. "
             "Use one or the other"
         )
+    if options.output_dir.exists() and not options.output_dir.is_dir():
+        raise UserError(f"--output_dir {options.output_dir}: is a file. Name a folder; it need not exist")
+    if options.in_place and not options.format & {"txt", "xmp"}:
+        raise UserError(
+            "--in_place writes sidecars beside the photos: name their kind with --format txt or --format xmp"
+        )
     return options
 
 
-def own_photos(paths: list[Path]) -> list[Photo]:
-    """The images among files and folders.
+def formats(text: str) -> frozenset[str]:
+    """``type`` of --format: some of FORMATS, separated by commas."""
+    chosen = frozenset(filter(None, text.lower().replace(" ", "").split(",")))
+    if not chosen or chosen - {*FORMATS}:
+        raise ArgumentTypeError(f"must be some of {', '.join(FORMATS)}, separated by commas, not {text!r}")
+    return chosen
 
-    Their names are relative to their common folder, so that a gallery does not reveal home folders.
-    """
-    files = find_images(paths)
-    parents = [str(file.parent.resolve()) for file in files]
+
+def print_limit(text: str) -> float:
+    """``type`` of --print: how many captions to print."""
+    if text.isdecimal():
+        return int(text)
     try:
-        common = os.path.commonpath(parents)
-    except ValueError:  # two drives on Windows
-        return [Photo(str(file), file, []) for file in files]
-    return [
-        Photo((Path(parent).relative_to(common) / file.name).as_posix(), file, [])
-        for file, parent in zip(files, parents, strict=True)
-    ]
+        return {"all": float("inf"), "none": 0}[text]
+    except KeyError:
+        raise ArgumentTypeError(f"must be a number, all or none, not {text!r}") from None
 
 
-def choose_photos(options: Namespace, checkpoint: Path, config: Config) -> list[Photo]:
-    """The images that the options select; those of a split come with their references.
+def choose_photos(options: Namespace, checkpoint: Path, config: "Config") -> "list[Photo]":
+    """The images of the split that the options select, with their references.
 
     Raises:
         UserError: there are none.
     """
-    if options.images:
-        return own_photos(options.images)[: options.limit]
+    from evaluation.split import open_split
+    from gallery.photos import Photo
+    from models.pretrained import PRETRAINED
+
     captions_file = options.captions_file or config.data.captions_file
     if checkpoint == PRETRAINED and not Path(captions_file).exists():
         raise UserError(
@@ -100,99 +113,89 @@ def choose_photos(options: Namespace, checkpoint: Path, config: Config) -> list[
     return [Photo(name, split.image_dir / name, texts) for name, texts in split.references(options.limit).items()]
 
 
-def check_overwriting(photos: list[Photo], output_dir: Path) -> None:
-    """Protect images that are not from an earlier gallery.
+def caption_printer(limit: float) -> "Callable[[Entry], None]":
+    """A function that prints an entry to stdout as "image: caption", but no more than ``limit`` entries."""
+    from tqdm import tqdm
 
-    Raises:
-        UserError: a photo lies in ``output_dir``, or a JPG to be written would replace a file of another origin.
-    """
-    folder = output_dir.resolve()
-    if inside := [photo.path for photo in photos if folder in photo.path.resolve().parents]:
-        raise UserError(f"{inside[0]}: is in --output_dir {output_dir} and might be overwritten. Choose another folder")
-    if (output_dir / PAGE).exists():
-        return
-    taken: set[str] = set()
-    for name in [file_name(photo.name, taken) for photo in photos]:
-        existing = [path for path in (output_dir / name, output_dir / "pictures" / name) if path.exists()]
-        if len(existing) == 1:  # an interrupted run leaves both
-            raise UserError(
-                f"{existing[0]}: not from an earlier gallery and would be overwritten. Choose another --output_dir"
-            )
+    numbers = count(1)
 
-
-def load_batches(photos: list[Photo], skipped: list[tuple[str, str]]) -> Iterator[list[tuple[Photo, Image.Image]]]:
-    """Yield decoded images in batches.
-
-    An unreadable image is reported on stderr; its name and the reason are added to ``skipped``.
-    """
-    batch: list[tuple[Photo, Image.Image]] = []
-    pixels = 0
-    for photo in photos:
+    def show(entry: "Entry") -> None:
+        if next(numbers) > limit:
+            return
+        line = "".join(letter if letter.isprintable() else " " for letter in f"{entry.name}: {entry.caption}")
+        encoding = sys.stdout.encoding or "utf-8"  # of Windows' consoles, it may lack letters
         try:
-            image = load_image(photo.path)
-        except ImageError as error:
-            tqdm.write(f"skipped: {error}", file=sys.stderr)
-            skipped.append((photo.name, str(error).removeprefix(f"{photo.path}: ")))
-            continue
-        batch.append((photo, image))
-        pixels += image.width * image.height
-        if len(batch) == BATCH_IMAGES or pixels > BATCH_PIXELS:
-            yield batch
-            batch, pixels = [], 0
-    if batch:
-        yield batch
+            tqdm.write(line.encode(encoding, "replace").decode(encoding), file=sys.stdout)
+            sys.stdout.flush()
+        except BrokenPipeError:  # the reader, such as `head`, has read enough; Python flushes once more when it ends
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+    return show
 
 
-def write_gallery(
-    captioner: Captioner, photos: list[Photo], output_dir: Path, beam_size: int, checkpoint: str, strips: bool
-) -> int:
-    """Caption the photos; write their JPGs (with ``strips`` attention strips too), captions.json and the page.
+def report_on(report: "Report", photos: int, options: Namespace, page: Path, argv: list[str]) -> None:
+    """Say on stderr what was done, and after Ctrl-C how to go on."""
 
-    Args:
-        checkpoint: name of the model, for the page.
+    def say(text: str) -> None:
+        print(text, file=sys.stderr)
 
-    Returns:
-        How many images were captioned; unreadable ones are skipped.
-
-    Raises:
-        UserError: none of the images can be used.
-    """
-    entries: list[Entry] = []
-    skipped: list[tuple[str, str]] = []
-    taken: set[str] = set()
-    with tqdm(total=len(photos), desc="captioning", unit="img", disable=None) as bar:
-        for batch in load_batches(photos, skipped):
-            found = captioner.caption([image for _, image in batch], beam_size, attention=True)
-            for (photo, image), candidates in zip(batch, found, strict=True):
-                entry = Entry.from_candidates(photo.name, candidates, photo.references)
-                entries.append(save_images(image, entry, output_dir, taken, strips))
-            bar.update(len(entries) + len(skipped) - bar.n)
-    if not entries and len(skipped) == 1:
-        raise UserError(f"{photos[0].path}: {skipped[0][1]}. Name another image with --images")
-    if not entries:
-        raise UserError(f"none of the {len(skipped)} images can be used (see the reasons above). Check the folder")
-    with atomic_open(output_dir / "captions.json") as file:
-        file.write(captions_json(entries))
-    with atomic_open(output_dir / PAGE) as file:
-        file.write(render_page(entries, skipped, checkpoint, beam_size))
-    return len(entries)
+    captioned = len(report.entries)
+    if 0 < options.print < captioned:
+        say(f"the first {options.print} of {captioned} captions are printed above; --print all prints all of them")
+    if report.kept:
+        say(
+            f"sidecars kept because they hold something else than the caption: {len(report.kept)}, "
+            f"such as {report.kept[0]}. Move them away and run the command again to have new ones"
+        )
+    if report.removed:
+        say(f"files of the earlier gallery removed from {options.output_dir}: {report.removed}")
+    earlier = f" ({report.recalled} of them in an earlier run)" if report.recalled else ""
+    if not report.interrupted:
+        say(f"captioned {captioned} of {photos} images{earlier}: open {page}")
+        return
+    see = f": see {page}" if captioned else ""
+    say(f"interrupted: {captioned} of {photos} images are captioned{see}. To go on, run the same command again:")
+    say(shlex.join(["python", "inference_visualize.py", *argv]))
 
 
 def main(argv: list[str]) -> None:
-    """Load the model, choose the images, write the gallery."""
+    """Choose the images, load the model, write the gallery."""
     options = read_options(argv)
+    photos: list[Photo] = []
+    if options.images:
+        from gallery.photos import describe, find_photos
+
+        found, passed_over = find_photos(options.images, options.output_dir)
+        photos = found[: options.limit]
+        if passed_over:
+            print(describe(passed_over), file=sys.stderr)
+
+    from gallery.records import captioner_identity  # torch takes seconds to import
+    from gallery.writing import PAGE, Target, write_gallery
+    from models.captioner import Captioner
+    from models.pretrained import find_checkpoint
+    from utils import use_device
+
     checkpoint, content = find_checkpoint(options.checkpoint, photos=bool(options.images))
     captioner = Captioner.from_checkpoint(content, checkpoint).to(use_device(options.device)).eval()
     if options.attention_strips and not captioner.decoder.attends:
         name = captioner.config.decoder.name
         raise UserError(f"--attention_strips: the {name} decoder of {checkpoint} has no attention. Omit the option")
-    photos = choose_photos(options, checkpoint, captioner.config)
-    check_overwriting(photos, options.output_dir)
+    photos = photos or choose_photos(options, checkpoint, captioner.config)
     beam_size = options.beam_size or captioner.config.generate.beam_size
-    count = write_gallery(
-        captioner, photos, options.output_dir, beam_size, checkpoint.name, strips=options.attention_strips
+    target = Target(
+        options.output_dir,
+        options.format,
+        in_place=options.in_place,
+        strips=options.attention_strips,
+        checkpoint=checkpoint.name,
+        captioner=captioner_identity(checkpoint, beam_size),
+        beam_size=beam_size,
     )
-    print(f"captioned {count} of {len(photos)} images: open {options.output_dir / PAGE}")
+    report = write_gallery(captioner, photos, target, caption_printer(options.print))
+    report_on(report, len(photos), options, options.output_dir / PAGE, argv)
+    if report.interrupted:
+        sys.exit(130)
 
 
 if __name__ == "__main__":

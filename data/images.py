@@ -18,7 +18,15 @@ from data.file_records import FileRecords
 MAX_BAD_SHARE = 0.05  # more unreadable images than this mean a wrong folder or a broken download
 # A larger image is refused before it is decoded: a file of a few kilobytes can claim gigabytes ("decompression bomb").
 MAX_PIXELS = 100_000_000
-SUFFIXES = {".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff"}
+# Pillow's names of the formats in which people keep photos. It also reads documents, icons and films.
+PHOTO_FORMATS = {"JPEG", "MPO", "PNG", "GIF", "BMP", "WEBP", "TIFF", "AVIF", "JPEG2000", "HEIF"}
+HEIC_SUFFIXES = {".heic", ".heif", ".hif"}
+INSTALL_HEIC = "pip install -r requirements-heic.txt"
+
+with contextlib.suppress(ImportError):  # optional: only HEIC and HEIF need it
+    from pillow_heif import register_heif_opener
+
+    register_heif_opener()
 
 ImageSource = str | Path | Image.Image  # a file, or an image in memory
 
@@ -64,7 +72,7 @@ def load_image(source: ImageSource | IO[bytes], formats: tuple[str, ...] | None 
         raise ImageError(f"{name}: no such file") from error
     except Exception as error:  # Pillow's decoders raise OSError, SyntaxError, ValueError, struct.error, ...
         if isinstance(error, UnidentifiedImageError):
-            reason = "not an image"
+            reason = _not_an_image(str(name))
         elif isinstance(error, OSError) and error.strerror:  # str(error) would repeat the path
             reason = f"cannot be read ({error.strerror})"
         else:
@@ -79,6 +87,12 @@ def _open(
     if isinstance(source, Image.Image):
         return contextlib.nullcontext(source.copy())
     return Image.open(source, formats=formats)
+
+
+def _not_an_image(name: str) -> str:
+    if Path(name).suffix.lower() in HEIC_SUFFIXES - photo_suffixes():
+        return f"HEIC needs another package: {INSTALL_HEIC}"
+    return "not an image"
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
@@ -96,24 +110,9 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-def find_images(paths: Sequence[Path]) -> list[Path]:
-    """The image files among ``paths``: files as given, folders searched recursively and sorted; each file once.
-
-    Raises:
-        UserError: a path does not exist, or there is no image at all.
-    """
-    found: dict[Path, None] = {}
-    for path in paths:
-        if path.is_dir():
-            inside = sorted(file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file())
-            found.update(dict.fromkeys(inside))
-        elif path.is_file():
-            found[path] = None
-        else:
-            raise UserError(f"{path}: no such file or folder")
-    if not found:
-        raise UserError(f"{', '.join(map(str, paths))}: no images found (looked for {', '.join(sorted(SUFFIXES))})")
-    return list(found)
+def photo_suffixes() -> set[str]:
+    """The suffixes of files that may be photos, such as ".jpg", as far as the installed packages can read them."""
+    return {suffix for suffix, name in Image.registered_extensions().items() if name in PHOTO_FORMATS}
 
 
 def load_image_bytes(data: bytes, name: str, formats: tuple[str, ...] | None = None) -> Image.Image:

@@ -1,6 +1,5 @@
 """What app.py does without its page: find checkpoints, caption one upload, and make the files to download."""
 
-import csv
 import io
 import threading
 import time
@@ -11,8 +10,9 @@ from pathlib import Path
 from PIL import Image
 
 from demo.uploads import read_upload
+from gallery.formats import captions_csv, captions_json
 from gallery.jpegs import CAPTIONED_SIDE, thumbnail, with_caption
-from gallery.page import Entry, captions_json, printable
+from gallery.page import Entry, printable
 from models.captioner import Candidate, Captioner
 
 SAMPLES = 5  # captions sampled per image; the most probable is its caption
@@ -75,21 +75,8 @@ def alt_text(caption: str) -> str:
 
 
 def as_csv(results: Sequence[Result]) -> bytes:
-    """Columns image, caption, log_prob; one row per image, with the byte order mark that Excel needs for UTF-8."""
-    file = io.StringIO()
-    # Where the separator is a semicolon, a semicolon in an unquoted name would begin a new cell.
-    writer = csv.writer(file, quoting=csv.QUOTE_ALL)
-    writer.writerow(["image", "caption", "log_prob"])
-    for result in results:
-        entry = result.entry
-        writer.writerow([_no_formula(entry.name), _no_formula(entry.caption), f"{entry.log_prob:.4f}"])
-    return file.getvalue().encode("utf-8-sig")
-
-
-def _no_formula(text: str) -> str:
-    """Quote text that a spreadsheet would run as a formula: file names are untrusted."""
-    full_width = ("\uff1d", "\uff0b", "\uff0d", "\uff20")  # = + - @
-    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r", "\n", *full_width)) else text
+    """The same format as captions.csv of inference_visualize.py."""
+    return captions_csv(result.entry for result in results).encode()
 
 
 def as_json(results: Sequence[Result]) -> bytes:

@@ -1,11 +1,11 @@
-"""Agreement of a generated caption with its references: CIDEr per image, and the words in which they differ."""
+"""Agreement of generated captions with their references: BLEU, CIDEr, and the words in which they differ."""
 
 from collections.abc import Sequence
 from functools import cache
 from itertools import groupby
 
 from data.vocab import tokenize
-from evaluation.metrics import Scorer
+from evaluation.metrics import Scorer, Scores
 
 # CIDEr weights a word by how few images have it in their references, so it needs enough images. Measured on 1,000
 # images of Flickr8k: scored on their own, 50 images rank nearly as they do among all 1,000 (rank correlation
@@ -15,16 +15,15 @@ MIN_IMAGES = 50
 Marked = list[tuple[str, bool]]  # text, and whether to mark it
 
 
-def image_cider(captions: Sequence[str], references: Sequence[Sequence[str]]) -> list[float] | None:
-    """CIDEr of each image as a fraction, as in evaluate.py's per_image.csv; word weights come from all the references.
+def score(captions: Sequence[str], references: Sequence[Sequence[str]]) -> Scores | None:
+    """BLEU and CIDEr of a gallery, in total and per image; word weights come from all the references.
 
     None for fewer than MIN_IMAGES images, or if an image has no references.
     """
     if len(captions) < MIN_IMAGES or not all(references):
         return None
     scorer = Scorer({str(number): texts for number, texts in enumerate(references)})
-    scores = scorer.score_images({str(number): caption for number, caption in enumerate(captions)}, all_metrics=False)
-    return [float(score) for score in scores.images["CIDEr"]]
+    return scorer.score_images({str(number): caption for number, caption in enumerate(captions)}, all_metrics=False)
 
 
 def mark_unmatched(caption: str, references: Sequence[str]) -> Marked:

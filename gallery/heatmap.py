@@ -31,6 +31,12 @@ def encode(attention: torch.Tensor) -> str:
     return base64.b64encode((relative(attention) * 255).round().to(torch.uint8).numpy().tobytes()).decode("ascii")
 
 
+def decode(encoded: str, grid: tuple[int, int]) -> torch.Tensor:
+    """What ``encode`` returned -> attention (words, h, w), where the maximum of each word is 1."""
+    weights = np.frombuffer(base64.b64decode(encoded), dtype=np.uint8).reshape(-1, *grid)
+    return torch.from_numpy(weights / np.float32(255))
+
+
 def overlay(image: Image.Image, weights: torch.Tensor) -> Image.Image:
     """An RGB image with the attention map (h, w) of one word over it, enlarged by bicubic interpolation."""
     grid = Image.fromarray(relative(weights).numpy().astype(np.float32))

@@ -121,18 +121,21 @@ def save_jpeg(image: Image.Image, path: Path) -> None:
         image.save(file, "JPEG", quality=88, optimize=True)
 
 
-def save_images(image: Image.Image, entry: Entry, output_dir: Path, taken: set[str], strip: bool = False) -> Entry:
-    """Write the captioned JPG, the plain one and, with ``strip``, the attention strip of an image.
-
-    Returns:
-        The entry with file name and size. Names in ``taken`` are not used; the new one is added to it.
-    """
-    name = file_name(entry.name, taken)
-    save_jpeg(with_caption(image, entry.caption), output_dir / name)
+def prepare(entry: Entry, image: Image.Image, file: str, *, strip: bool) -> Entry:
+    """The entry with the name of its JPGs, the size of the plain one, and whether it gets an attention strip."""
     plain = thumbnail(image, PAGE_SIDE)
-    save_jpeg(plain, output_dir / "pictures" / name)
-    entry = replace(entry, file=name, width=plain.width, height=plain.height)
-    if strip and entry.attention is not None and entry.words:
-        save_jpeg(attention_strip(plain, entry.words, entry.attention), output_dir / "attention" / name)
-        entry = replace(entry, strip=True)
-    return entry
+    return replace(entry, file=file, width=plain.width, height=plain.height, strip=strip and bool(entry.words))
+
+
+def image_files(entry: Entry) -> list[str]:
+    """The JPGs of an entry, relative to the output folder: captioned, plain and, if it has one, the attention strip."""
+    return [entry.file, f"pictures/{entry.file}"] + [f"attention/{entry.file}"] * entry.strip
+
+
+def save_images(image: Image.Image, entry: Entry, output_dir: Path) -> None:
+    """Write the ``image_files`` of an entry that ``prepare`` returned."""
+    save_jpeg(with_caption(image, entry.caption), output_dir / entry.file)
+    plain = thumbnail(image, PAGE_SIDE)
+    save_jpeg(plain, output_dir / "pictures" / entry.file)
+    if entry.strip and entry.attention is not None:
+        save_jpeg(attention_strip(plain, entry.words, entry.attention), output_dir / "attention" / entry.file)

@@ -42,4 +42,4 @@ opener.addEventListener("click", () => {
   opener.setAttribute("aria-pressed", open);
   for (const detail of details) detail.open = open;
 });
-document.querySelector(".tools").hidden = false;
+document.querySelector(".tools").hidden = cards.length === 1;

@@ -12,7 +12,6 @@ Content-Security-Policy allows no script but the template's own.
 
 import base64
 import hashlib
-import json
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -23,7 +22,7 @@ import jinja2
 import torch
 
 from gallery import heatmap
-from gallery.agreement import MIN_IMAGES, image_cider, mark_shared, mark_unmatched
+from gallery.agreement import MIN_IMAGES, mark_shared, mark_unmatched, score
 from models.captioner import Candidate
 
 FRAME_RATIOS = 0.75, 1.78  # narrowest and widest frame of an image in the page, as width / height
@@ -81,32 +80,43 @@ def printable(text: str) -> str:
     return text.encode("utf-8", "replace").decode("utf-8")
 
 
-def captions_json(entries: Sequence[Entry]) -> str:
-    """The content of captions.json: a list of ``Entry.record()``."""
-    return printable(json.dumps([entry.record() for entry in entries], ensure_ascii=False, indent=2))
-
-
-def render_page(entries: Sequence[Entry], skipped: Sequence[tuple[str, str]], checkpoint: str, beam_size: int) -> str:
+def render_page(
+    entries: Sequence[Entry],
+    skipped: Sequence[tuple[str, str]],
+    checkpoint: str,
+    beam_size: int,
+    *,
+    missing: int = 0,
+    data_files: Sequence[str] = ("captions.json",),
+) -> str:
     """The gallery as one HTML page.
 
     Args:
         skipped: name and reason of each image that could not be used.
         checkpoint: name of the model, as shown.
+        missing: how many images are not captioned yet, as after Ctrl-C.
+        data_files: the files to link to that have all captions.
     """
     ratios = [entry.width / entry.height for entry in entries]
     # All frames have the median image's shape, so that rows align; other images are shown whole, with margins.
     ratio = min(max(statistics.median(ratios), FRAME_RATIOS[0]), FRAME_RATIOS[1]) if ratios else 1.0
+    captions = [entry.caption for entry in entries]
+    scores = score(captions, [entry.references for entry in entries])
     page = (
         _environment()
         .get_template("page.html.j2")
         .render(
             entries=entries,
             has_references=any(entry.references for entry in entries),
-            ciders=image_cider([entry.caption for entry in entries], [entry.references for entry in entries]),
+            totals=scores and scores.totals,
+            ciders=scores and scores.images["CIDEr"].tolist(),
+            distinct=len(set(captions)),
             min_images=MIN_IMAGES,
             has_attention=any(entry.words for entry in entries),
             colours={"cold": heatmap.COLD, "hot": heatmap.HOT, "opacity": heatmap.OPACITY},
             skipped=skipped,
+            missing=missing,
+            data_files=data_files,
             checkpoint=checkpoint,
             beam_size=beam_size,
             ratio=round(ratio, 3),

@@ -17,6 +17,7 @@ pytest_plugins = [
     "tests.support.archives",
     "tests.support.browser",
     "tests.support.demo_folder",
+    "tests.support.gallery",
     "tests.support.training",
     "tests.support.process_runs",  # imports training
 ]

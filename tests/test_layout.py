@@ -19,6 +19,7 @@ ROOT_FILES = {
     *(
         "requirements-demo.txt",
         "requirements-dev.txt",
+        "requirements-heic.txt",
         "requirements-parquet.txt",
         ".gitignore",
         ".pre-commit-config.yaml",

@@ -12,7 +12,8 @@ import pytest
 from PIL import Image
 
 from cli import UserError
-from data.images import ImageError, drop_bad_images, find_bad_images, find_images, load_image, load_image_bytes
+from data import images
+from data.images import ImageError, drop_bad_images, find_bad_images, load_image, load_image_bytes, photo_suffixes
 from tests.support.helpers import draw
 
 RED, WHITE = (255, 0, 0), (255, 255, 255)
@@ -28,8 +29,10 @@ def assert_near(colour: tuple[int, ...], wanted: tuple[int, ...], tolerance: int
     assert max(abs(a - b) for a, b in zip(colour, wanted, strict=True)) <= tolerance, (colour, wanted)
 
 
-@pytest.mark.parametrize("suffix", ["jpg", "png", "gif", "bmp", "webp", "tif", "JPEG"])
+@pytest.mark.parametrize("suffix", ["jpg", "png", "gif", "bmp", "webp", "tif", "JPEG", "jfif", "jpe", "jp2", "avif"])
 def test_formats(tmp_path: Path, suffix: str) -> None:
+    if f".{suffix.lower()}" not in photo_suffixes():
+        pytest.skip("this Pillow cannot read it")
     image = load_image(draw(tmp_path / f"a.{suffix}", "square", "red"))
     assert image.mode == "RGB" and image.size == (40, 30)
     assert_near(centre(image), RED)
@@ -189,21 +192,27 @@ def test_open_files_and_bytes_are_read(tmp_path: Path) -> None:
         load_image(io.BytesIO(b"x"))
 
 
-def test_find_images(tmp_path: Path) -> None:
-    (tmp_path / "deep" / "er").mkdir(parents=True)
-    (tmp_path / "folder.jpg").mkdir()
-    for name in ("b.jpg", "a.PNG", "deep/er/c.webp", "notes.txt", "deep/captions.csv"):
-        (tmp_path / name).write_bytes(b"")
-    inside = [tmp_path / name for name in ("a.PNG", "b.jpg", "deep/er/c.webp")]
-    assert find_images([tmp_path]) == inside
-    assert find_images([tmp_path / "b.jpg", tmp_path]) == [inside[1], inside[0], inside[2]]  # each file once
-    assert find_images([tmp_path / "notes.txt"]) == [
-        tmp_path / "notes.txt"
-    ]  # an explicit file is taken whatever its suffix
-    with pytest.raises(UserError, match=r"nowhere: no such file or folder"):
-        find_images([tmp_path, tmp_path / "nowhere"])
-    with pytest.raises(UserError, match=r"folder\.jpg: no images found"):
-        find_images([tmp_path / "folder.jpg"])
+def test_photo_formats_are_those_that_pillow_reads_without_documents_and_films() -> None:
+    suffixes = photo_suffixes()
+    assert {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff", ".jp2"} <= suffixes
+    assert not {".pdf", ".eps", ".mpg", ".ico", ".svg", ".txt", ""} & suffixes
+
+
+def test_heic_is_read_upright(tmp_path: Path) -> None:
+    pytest.importorskip("pillow_heif")
+    stored = Image.new("RGB", (64, 32), "red")
+    stored.getexif()[0x0112] = 6  # pillow-heif writes it as HEIC's own rotation, as phones do
+    stored.save(tmp_path / "a.heic")
+    image = load_image(tmp_path / "a.heic")
+    assert image.mode == "RGB" and image.size == (32, 64) and ".heic" in photo_suffixes()
+    assert_near(centre(image), RED, 20)
+
+
+def test_without_pillow_heif_the_message_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a.HEIC").write_bytes(b"\0\0\0\x18ftypheic")
+    monkeypatch.setattr(images, "PHOTO_FORMATS", images.PHOTO_FORMATS - {"HEIF"})
+    with pytest.raises(ImageError, match=r"a\.HEIC: HEIC needs another package: pip install -r requirements-heic\.txt"):
+        load_image(tmp_path / "a.HEIC")
 
 
 def make_images(folder: Path, count: int, bad: int) -> dict[str, list[str]]:

@@ -7,7 +7,7 @@ import pytest
 
 from evaluation.metrics import Scorer
 from evaluation.report import write_image_scores
-from gallery.agreement import MIN_IMAGES, image_cider, mark_shared, mark_unmatched
+from gallery.agreement import MIN_IMAGES, mark_shared, mark_unmatched, score
 
 WORDS = ("red", "blue", "green", "black", "white")
 REFERENCES = [[f"A {WORDS[number % 5]} dog runs .", f"Dog number {number}, running."] for number in range(MIN_IMAGES)]
@@ -16,20 +16,23 @@ CAPTIONS = [f"a {WORDS[number % 3]} dog runs" for number in range(MIN_IMAGES)]
 
 @pytest.mark.process
 def test_the_cider_of_an_image_is_the_one_that_evaluate_writes(tmp_path: Path) -> None:
-    found = image_cider(CAPTIONS, REFERENCES)
-    assert found is not None and found[0] > found[3] >= 0  # "red" is right, then "red" for "black"
+    scored = score(CAPTIONS, REFERENCES)
+    assert scored is not None
+    found = scored.images["CIDEr"]
+    assert found[0] > found[3] >= 0  # "red" is right, then "red" for "black"
+    assert scored.totals["CIDEr"] == pytest.approx(found.mean()) and 0 < scored.totals["BLEU-4"] < 1
     captions = {f"{number:03}.jpg": caption for number, caption in enumerate(CAPTIONS)}
     scores = Scorer(dict(zip(captions, REFERENCES, strict=True))).score_images(captions)
     write_image_scores(tmp_path / "per_image.csv", scores, captions)
     with (tmp_path / "per_image.csv").open(encoding="utf-8") as file:
         written = {row["image"]: float(row["CIDEr"]) for row in csv.DictReader(file)}
-    assert found == pytest.approx([written[name] for name in captions], abs=1e-6)
+    assert list(found) == pytest.approx([written[name] for name in captions], abs=1e-6)
 
 
-def test_there_is_no_cider_for_too_few_images_or_without_references() -> None:
-    assert image_cider(CAPTIONS[1:], REFERENCES[1:]) is None
-    assert image_cider(CAPTIONS, [[], *REFERENCES[1:]]) is None
-    assert image_cider([], []) is None
+def test_there_are_no_scores_for_too_few_images_or_without_references() -> None:
+    assert score(CAPTIONS[1:], REFERENCES[1:]) is None
+    assert score(CAPTIONS, [[], *REFERENCES[1:]]) is None
+    assert score([], []) is None
 
 
 def test_words_in_none_of_the_references_are_marked() -> None:

@@ -56,5 +56,12 @@ def test_the_image_stays_visible() -> None:
 @pytest.mark.parametrize("shape", [(3, 2, 2), (3, 1, 4), (3, 4, 1)])
 def test_encoded_weights_are_bytes_relative_to_the_maximum_of_each_word(shape: tuple[int, ...]) -> None:
     attention = torch.tensor([[0.1, 0.2, 0.3, 0.4], [0.25, 0.25, 0.25, 0.25], [0.97, 0.01, 0.02, 0.0]])
-    encoded = base64.b64decode(heatmap.encode(attention.reshape(shape)))
+    text = heatmap.encode(attention.reshape(shape))
+    encoded = base64.b64decode(text)
     assert list(encoded) == [64, 128, 191, 255, 255, 255, 255, 255, 255, 3, 5, 0]
+    decoded = heatmap.decode(text, shape[1:])
+    assert decoded.shape == shape and decoded.max() == 1 and heatmap.encode(decoded) == text
+
+
+def test_the_attention_of_an_empty_caption_is_empty() -> None:
+    assert heatmap.decode(heatmap.encode(torch.rand(0, 2, 5)), (2, 5)).shape == (0, 2, 5)

@@ -10,9 +10,10 @@ import torch
 from PIL import Image
 
 from gallery import heatmap
-from gallery.jpegs import save_images
-from gallery.page import Entry, captions_json, csp_hash, render_page
+from gallery.agreement import MIN_IMAGES
+from gallery.page import Entry, csp_hash, render_page
 from models.captioner import Candidate
+from tests.support.gallery import save_entry
 from tests.support.hostile import HOSTILE
 from tests.support.html_page import HtmlPage
 
@@ -35,7 +36,7 @@ def render(*entries: Entry) -> str:
 def test_hostile_texts_are_escaped(tmp_path: Path) -> None:
     taken: set[str] = set()
     image = Image.new("RGB", (40, 30))
-    entries = [save_images(image, entry(text + ".jpg", text, references=[text]), tmp_path, taken) for text in HOSTILE]
+    entries = [save_entry(image, entry(text + ".jpg", text, references=[text]), tmp_path, taken) for text in HOSTILE]
     text = render_page(entries, skipped=[(HOSTILE[0], HOSTILE[1])], checkpoint=HOSTILE[0], beam_size=3)
     text.encode("utf-8")
     page = HtmlPage(text)
@@ -50,7 +51,7 @@ def test_hostile_texts_are_escaped(tmp_path: Path) -> None:
 def test_hostile_texts_are_escaped_in_captions_with_attention(tmp_path: Path) -> None:
     taken: set[str] = set()
     entries = [attended(text, *[1] * len(text.split())) for text in HOSTILE]
-    saved = [save_images(Image.new("RGB", (40, 30)), found, tmp_path, taken, strip=True) for found in entries]
+    saved = [save_entry(Image.new("RGB", (40, 30)), found, tmp_path, taken, strip=True) for found in entries]
     text = render(*saved)
     text.encode("utf-8")
     page = HtmlPage(text)
@@ -66,8 +67,8 @@ def test_hostile_texts_are_escaped_in_captions_with_attention(tmp_path: Path) ->
 
 
 def test_the_page_needs_no_network_and_its_policy_allows_only_its_own_style_and_script(tmp_path: Path) -> None:
-    plain = save_images(Image.new("RGB", (1200, 600)), entry("my dog.jpg", references=["a dog"]), tmp_path, set())
-    with_attention = save_images(Image.new("RGB", (90, 60)), attended("a dog", 0, 4), tmp_path, set())
+    plain = save_entry(Image.new("RGB", (1200, 600)), entry("my dog.jpg", references=["a dog"]), tmp_path, set())
+    with_attention = save_entry(Image.new("RGB", (90, 60)), attended("a dog", 0, 4), tmp_path, set())
     for shown in (plain, with_attention):
         text = render(shown)
         policy = HtmlPage(text).policy()
@@ -78,7 +79,7 @@ def test_the_page_needs_no_network_and_its_policy_allows_only_its_own_style_and_
 
 
 def test_the_page_shows_images_captions_and_candidates_and_its_links_lead_to_files(tmp_path: Path) -> None:
-    shown = save_images(Image.new("RGB", (1200, 600)), entry("my dog.jpg", references=["a dog"]), tmp_path, set())
+    shown = save_entry(Image.new("RGB", (1200, 600)), entry("my dog.jpg", references=["a dog"]), tmp_path, set())
     page = HtmlPage(render(shown))
     (image,) = page.all("img")
     assert (image["src"], image["loading"]) == ("pictures/my_dog.jpg", "lazy")
@@ -88,19 +89,24 @@ def test_the_page_shows_images_captions_and_candidates_and_its_links_lead_to_fil
     assert "checkpoints.pth" in page.text and "a dog runs" in page.text and "\N{MINUS SIGN}2.25" in page.text
 
 
-def test_captions_json_has_what_its_readers_expect() -> None:
-    candidates = [{"caption": "a dog runs", "log_prob": -1.5}, {"caption": "a dog", "log_prob": -2.25}]
-    expected = {"image": "dog.jpg", "caption": "a dog runs", "log_prob": -1.5, "candidates": candidates}
-    assert json.loads(captions_json([entry(), entry(references=["one"])])) == [
-        expected,
-        {**expected, "references": ["one"]},
-    ]
-    captions_json([entry(name=text, caption=text) for text in HOSTILE]).encode("utf-8")
+def test_the_page_of_a_split_has_its_totals_and_one_of_photos_has_none() -> None:
+    entries = [entry(f"{number}.jpg", references=["a dog runs ."]) for number in range(MIN_IMAGES)]
+    text = " ".join(HtmlPage(render(*entries)).text.split())
+    assert "BLEU-4 " in text and "CIDEr " in text and "1 different caption " in text
+    assert "different caption" not in HtmlPage(render(*entries[1:], entry())).text
+
+
+def test_the_page_of_a_stopped_run_says_how_many_images_are_missing() -> None:
+    assert "not captioned yet" not in render(entry())
+    page = render_page([entry()], [], "checkpoints.pth", 5, missing=1200, data_files=["captions.json", "captions.csv"])
+    assert "stopped: 1,200 images not captioned yet" in page
+    links = [str(link["href"]) for link in HtmlPage(page).all("a")]
+    assert links[-2:] == ["captions.json", "captions.csv"]
 
 
 @pytest.mark.parametrize("grid", [(3, 3), (2, 5), (5, 2), (1, 9)])
 def test_the_page_has_the_weights_of_each_word_and_the_shape_of_the_grid(tmp_path: Path, grid: tuple[int, int]) -> None:
-    shown = save_images(Image.new("RGB", (90, 60)), attended("a dog  runs", 0, 4, 8, grid=grid), tmp_path, set())
+    shown = save_entry(Image.new("RGB", (90, 60)), attended("a dog  runs", 0, 4, 8, grid=grid), tmp_path, set())
     text, area = render(shown), grid[0] * grid[1]
     ((rows, columns, weights),) = HtmlPage(text).attention()
     assert (rows, columns) == grid and len(weights) == 3 * area

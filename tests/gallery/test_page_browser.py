@@ -12,10 +12,10 @@ from playwright.sync_api import expect
 
 from gallery import heatmap
 from gallery.agreement import MIN_IMAGES
-from gallery.jpegs import save_images
 from gallery.page import Entry, printable, render_page
 from inference_visualize import main
 from tests.support.browser import Visit
+from tests.support.gallery import save_entry
 from tests.support.helpers import COLOURS, SHAPES, draw
 from tests.support.hostile import HOSTILE
 
@@ -46,7 +46,7 @@ def make_entry(number: int, folder: Path, taken: set[str]) -> Entry:
         references = [f"A {colour} {shape} on white .", f"Here is one {shape}, {colour}."]
         weights = attention([word % 9 for word in range(len(caption.split()))])
         entry = Entry(f"shape_{number:03}.png", [(caption, -(number * 7 % 60) / 10)], references, attention=weights)
-        return save_images(image.convert("RGB"), entry, folder, taken)
+        return save_entry(image.convert("RGB"), entry, folder, taken)
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +88,7 @@ def test_the_page_of_the_script_opens_from_disk(
 
 def test_of_a_thousand_images_only_those_near_the_window_are_loaded(tmp_path: Path, visit: Open) -> None:
     entry = Entry("red.png", [("a red field", -1.0)], ["All red."])
-    shown = save_images(Image.new("RGB", (64, 48), "red"), entry, tmp_path, set())
+    shown = save_entry(Image.new("RGB", (64, 48), "red"), entry, tmp_path, set())
     jpeg = (tmp_path / "pictures" / shown.file).read_bytes()
     files = [f"{number}.jpg" for number in range(1000)]
     for file in files:
@@ -300,7 +300,7 @@ def test_axe_finds_no_accessibility_violation(address: str, visit: Open, width: 
 def test_hostile_texts_are_shown_as_text(tmp_path: Path, visit: Open) -> None:
     taken: set[str] = set()
     entries = [Entry(text + ".jpg", [(text, -1.0)], [text, f"a {text}"]) for text in HOSTILE]
-    found = [save_images(Image.new("RGB", (40, 30)), entry, tmp_path, taken) for entry in entries]
+    found = [save_entry(Image.new("RGB", (40, 30)), entry, tmp_path, taken) for entry in entries]
     address = write_gallery(tmp_path, found, [(text, text) for text in HOSTILE])
     visitor = visit(address, width=390)
     visitor.page.get_by_role("button", name="Show all details").click()

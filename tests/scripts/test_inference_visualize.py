@@ -1,46 +1,15 @@
 """inference_visualize.py: captions own photos or a split, and refuses what it cannot do."""
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import torch
 from PIL import Image
 
 from cli import UserError
-from config import Config
-from data.vocab import END_ID, Vocabulary
-from inference_visualize import main, own_photos
-from models.captioner import Captioner
-from tests.support.helpers import assert_refused, run_script, tiny_decoder, write_csv
-from tests.support.html_page import HtmlPage
-from utils import save_checkpoint
-
-
-def make_photos(folder: Path) -> None:
-    """Two folders with a name in common, images of several kinds, and three unreadable files."""
-    (folder / "again").mkdir(parents=True)
-    Image.new("RGB", (300, 200), "red").save(folder / "dog.jpg")
-    Image.new("RGBA", (30, 60), (0, 0, 255, 90)).save(folder / "again" / "dog.png")
-    Image.new("CMYK", (50, 50)).save(folder / "print.jpg")
-    rotated = Image.Exif()
-    rotated[274] = 6
-    Image.new("RGB", (200, 100), "green").save(folder / "rotated.jpg", exif=rotated)
-    (folder / "broken1.jpg").write_bytes((folder / "dog.jpg").read_bytes()[:300])
-    (folder / "broken2.png").write_text("not an image")
-    (folder / "broken3.gif").write_bytes(b"")
-
-
-def gallery(output_dir: Path, *options: str | Path) -> tuple[list[dict[str, object]], HtmlPage]:
-    """Run the script in this process; return captions.json and the page."""
-    main(["--device", "cpu", "--output_dir", str(output_dir), *map(str, options)])
-    return read_gallery(output_dir)
-
-
-def read_gallery(output_dir: Path) -> tuple[list[dict[str, object]], HtmlPage]:
-    records = json.loads((output_dir / "captions.json").read_text(encoding="utf-8"))
-    return records, HtmlPage((output_dir / "captions_result.html").read_text(encoding="utf-8"))
+from inference_visualize import main
+from tests.support.gallery import gallery, make_many, make_photos, read_gallery
+from tests.support.helpers import run_script, write_csv
 
 
 def test_own_photos_are_captioned_and_unreadable_ones_reported(tmp_path: Path, tiny_checkpoint: Path) -> None:
@@ -51,18 +20,21 @@ def test_own_photos_are_captioned_and_unreadable_ones_reported(tmp_path: Path, t
     words = ("--checkpoint", tiny_checkpoint, "--images", tmp_path / "photos", "--output_dir", out, "--beam_size", "2")
     result = run_script("inference_visualize.py", "--device", "cpu", *words)
     assert result.returncode == 0, result.stderr
-    assert "captioned 4 of 7 images" in result.stdout
+    assert f"captioned 4 of 7 images: open {out / 'captions_result.html'}" in result.stderr
     records, page = read_gallery(out)
+    assert result.stdout.splitlines() == [f"{record['image']}: {record['caption']}" for record in records]
     for name in ("broken1.jpg", "broken2.png", "broken3.gif"):
-        assert name in result.stderr and name in page.text
-    assert [record["image"] for record in records] == ["again/dog.png", "dog.jpg", "print.jpg", "rotated.jpg"]
+        assert f"skipped: photos/{name}: " in result.stderr and name in page.text
+    assert str(tmp_path) not in page.text + json.dumps(records) + (out / "captions.jsonl").read_text()
+    names = ["again/dog.png", "dog.jpg", "print.jpg", "rotated.jpg"]
+    assert [record["image"] for record in records] == [f"photos/{name}" for name in names]
     for record in records:
         candidates = record["candidates"]
         assert isinstance(candidates, list) and 1 <= len(candidates) <= 2
         assert record["caption"] == candidates[0]["caption"]
     names = ["dog-2.jpg", "dog.jpg", "print.jpg", "rotated.jpg"]
     assert sorted(path.name for path in out.iterdir()) == sorted(
-        [*names, "captions.json", "captions_result.html", "mine.txt", "pictures"]
+        [*names, "captions.json", "captions.jsonl", "captions_result.html", "mine.txt", "pictures"]
     )
     with Image.open(out / "pictures" / "rotated.jpg") as image:
         assert image.size == (100, 200)
@@ -79,7 +51,7 @@ def test_a_split_is_captioned_with_references(
         rows += [(f"{number}.png", f"<b>reference</b>, {number}", split), (f"{number}.png", "another", split)]
     own = ("--captions_file", write_csv(tmp_path / "captions.csv", rows), "--image_dir", tmp_path, "--limit", "2")
     records, page = gallery(tmp_path / "out", "--checkpoint", tiny_checkpoint, *own)
-    assert "captioned 2 of 2 images" in capsys.readouterr().out
+    assert "captioned 2 of 2 images" in capsys.readouterr().err
     assert [record["references"] for record in records] == [
         ["<b>reference</b>, 1", "another"],
         ["<b>reference</b>, 2", "another"],
@@ -87,23 +59,10 @@ def test_a_split_is_captioned_with_references(
     assert "<b>reference</b>, 1" in page.text
 
 
-def test_photos_are_named_relative_to_their_common_folder(tmp_path: Path) -> None:
-    for name in ("a/dog.png", "b/dog.png"):
-        (tmp_path / name).parent.mkdir()
-        Image.new("RGB", (8, 8)).save(tmp_path / name)
-    assert [photo.name for photo in own_photos([tmp_path])] == ["a/dog.png", "b/dog.png"]
-    assert [photo.name for photo in own_photos([tmp_path / "a" / "dog.png"])] == ["dog.png"]
-    with pytest.raises(UserError, match="nowhere"):
-        own_photos([tmp_path / "nowhere"])
-
-
-def test_an_unreadable_photo_is_refused_without_a_traceback(tmp_path: Path, tiny_checkpoint: Path) -> None:
-    bad = tmp_path / "words.png"
-    bad.write_text("not an image")
-    words = ("--checkpoint", tiny_checkpoint, "--images", bad, "--output_dir", tmp_path / "out")
-    result = run_script("inference_visualize.py", "--device", "cpu", *words)
-    assert result.returncode == 2 and "Traceback" not in result.stderr
-    assert result.stderr.splitlines()[-1].startswith(f"error: {bad}: not a")
+def test_an_unreadable_photo_is_refused(tmp_path: Path, tiny_checkpoint: Path) -> None:
+    (tmp_path / "words.png").write_text("not an image")
+    with pytest.raises(UserError, match=r"^words\.png: not an image\. Name another image with --images"):
+        gallery(tmp_path / "out", "--checkpoint", tiny_checkpoint, "--images", tmp_path / "words.png")
     assert not (tmp_path / "out").exists()
 
 
@@ -136,13 +95,22 @@ def test_errors_leave_all_files_unchanged(
         (["--images", "dog.jpg", "--image_dir", "."], ["--images is for your own photos"]),
         (["--images", "dog.jpg", "--split", "test"], ["--images is for your own photos"]),
         (["--image", "dog.jpg"], ["did you mean '--images'"]),
+        (["--images", "https://example.com/dog.jpg"], ["https://example.com/dog.jpg: a web address"]),
+        (["--images", "nowhere"], ["nowhere: no such file"]),
+        (["--format", "json,pdf"], ["--format", "some of json, csv, txt, xmp"]),
+        (["--output_dir", "file.jpg"], ["--output_dir file.jpg: is a file. Name a folder"]),
+        (["--in_place"], ["--in_place", "--format txt"]),
+        (["--print", "some"], ["--print", "a number, all or none"]),
     ],
 )
 def test_wrong_options_are_refused_before_the_model_is_loaded(
-    tmp_path: Path, options: list[str], parts: list[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: list[str], parts: list[str]
 ) -> None:
-    result = run_script("inference_visualize.py", "--checkpoint", "absent.pth", *options, cwd=tmp_path)
-    assert_refused(result, *parts)
+    monkeypatch.chdir(tmp_path)
+    Path("file.jpg").touch()
+    with pytest.raises(UserError) as refused:
+        main(["--checkpoint", "absent.pth", *options])
+    assert all(part in str(refused.value) for part in parts), refused.value
 
 
 def test_foreign_images_are_not_overwritten_but_an_earlier_gallery_is(
@@ -165,18 +133,6 @@ def test_foreign_images_are_not_overwritten_but_an_earlier_gallery_is(
     assert Path("out/captions_result.html").exists()
 
 
-@pytest.fixture(scope="module")
-def attention_checkpoint(tiny_config: Callable[..., Config], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An untrained attention decoder whose captions are never empty."""
-    config = tiny_config(tiny_decoder("attention"), "--data.image_size=96")
-    captioner = Captioner(config, Vocabulary.build(["a red circle", "one blue square"], min_count=1))
-    with torch.no_grad():
-        captioner.decoder.output.bias[END_ID] = -5
-    path = tmp_path_factory.mktemp("attention") / "checkpoints.pth"
-    save_checkpoint(path, captioner.checkpoint())
-    return path
-
-
 @pytest.mark.parametrize("strips", [False, True])
 def test_the_page_has_attention_maps_and_strips_are_written_on_request(
     tmp_path: Path, attention_checkpoint: Path, strips: bool
@@ -194,3 +150,42 @@ def test_the_page_has_attention_maps_and_strips_are_written_on_request(
     assert sorted(path.name for path in out.glob("attention/*")) == names
     links = sorted(str(link["href"]) for link in page.all("a") if str(link["href"]).startswith("attention/"))
     assert links == [f"attention/{name}" for name in names]
+
+
+def test_captions_are_printed_to_stdout_as_many_as_wanted(
+    tmp_path: Path, attention_checkpoint: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = make_many(tmp_path / "a\nb", 23)
+    options = ("--checkpoint", attention_checkpoint, "--images", tmp_path / "a\nb")
+    for wanted, printed in ([], 20), (["--print", "all"], 23), (["--print", "none"], 0), (["--print", "3"], 3):
+        gallery(tmp_path / "out", *options, *wanted)
+        output = capsys.readouterr()
+        lines = output.out.splitlines()
+        assert [line.split(": ")[0] for line in lines] == [name.replace("\n", " ") for name in names[:printed]]
+        assert ("--print all" in output.err) == (0 < printed < 23)
+        assert "captioned 23 of 23 images" in output.err
+
+
+def test_all_formats_are_written_and_sidecars_beside_the_photos_on_request(
+    tmp_path: Path, attention_checkpoint: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_photos(tmp_path / "photos")
+    photos = {path: path.read_bytes() for path in (tmp_path / "photos").rglob("*") if path.is_file()}
+    out, dog = tmp_path / "out", tmp_path / "photos" / "dog.jpg"
+    options = ("--checkpoint", attention_checkpoint, "--images", tmp_path / "photos", "--format", "json,csv,txt,xmp")
+    records, page = gallery(out, *options)
+    table = (out / "captions.csv").read_text("utf-8-sig").splitlines()
+    assert len(table) == 5 and table[1].startswith(f'"photos/again/dog.png","{records[0]["caption"]}",')
+    assert (out / "dog-2.txt").read_text("utf-8") == f"{records[1]['caption']}\n"
+    assert len(list(out.glob("*.jpg.xmp"))) == len(list(out.glob("*.txt"))) == 4
+    assert {link["href"] for link in page.all("a")} >= {"captions.csv", "captions.json"}
+    assert {path: path.read_bytes() for path in (tmp_path / "photos").rglob("*") if path.is_file()} == photos
+
+    (dog.parent / "dog.jpg.xmp").write_text("mine")
+    capsys.readouterr()
+    gallery(out, *options, "--in_place")
+    assert not list(out.glob("*.txt")) and (dog.parent / "again" / "dog.png.xmp").exists()
+    assert dog.with_suffix(".txt").read_text("utf-8") == f"{records[1]['caption']}\n"
+    assert (dog.parent / "dog.jpg.xmp").read_text() == "mine"
+    assert "something else than the caption: 1, such as" in capsys.readouterr().err
+    assert {path: path.read_bytes() for path in photos} == photos

@@ -1,0 +1,52 @@
+"""Captions as data: captions.json and captions.csv for a whole gallery, .txt and .xmp sidecars for each image."""
+
+import csv
+import io
+import json
+import re
+from collections.abc import Iterable
+from xml.sax.saxutils import escape
+
+from gallery.page import Entry, printable
+
+# XMP (ISO 16684-1) is RDF in XML. The packet header and the byte order mark in it belong to the format.
+XMP = """<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>
+<x:xmpmeta xmlns:x="adobe:ns:meta/">
+  <rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">
+    <rdf:Description rdf:about="" xmlns:dc="http://purl.org/dc/elements/1.1/">
+      <dc:description><rdf:Alt><rdf:li xml:lang="x-default">{caption}</rdf:li></rdf:Alt></dc:description>
+    </rdf:Description>
+  </rdf:RDF>
+</x:xmpmeta>
+<?xpacket end="w"?>
+"""
+NOT_XML = re.compile("[\0-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]")  # characters that XML 1.0 has no way to write
+
+
+def captions_json(entries: Iterable[Entry]) -> str:
+    """The content of captions.json: a list of ``Entry.record()``."""
+    return printable(json.dumps([entry.record() for entry in entries], ensure_ascii=False, indent=2))
+
+
+def captions_csv(entries: Iterable[Entry]) -> str:
+    """Columns image, caption, log_prob; one row per image, with the byte order mark that Excel needs for UTF-8."""
+    file = io.StringIO()
+    # Where the separator is a semicolon, a semicolon in an unquoted name would begin a new cell.
+    writer = csv.writer(file, quoting=csv.QUOTE_ALL)
+    writer.writerow(["image", "caption", "log_prob"])
+    for entry in entries:
+        writer.writerow([_no_formula(entry.name), _no_formula(entry.caption), f"{entry.log_prob:.4f}"])
+    return "\ufeff" + printable(file.getvalue())
+
+
+def _no_formula(text: str) -> str:
+    """Quote text that a spreadsheet would run as a formula: file names are untrusted."""
+    full_width = ("\uff1d", "\uff0b", "\uff0d", "\uff20")  # = + - @
+    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r", "\n", *full_width)) else text
+
+
+def sidecar_text(caption: str, kind: str) -> str:
+    """The content of a sidecar: the caption in a line, or as XMP's dc:description in the default language."""
+    if kind == "xmp":
+        return XMP.format(caption=escape(NOT_XML.sub(" ", printable(caption))))
+    return printable(caption) + "\n"

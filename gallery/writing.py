@@ -1,0 +1,238 @@
+"""Caption photos and write their gallery, image by image: a run that is stopped goes on where it stopped."""
+
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from PIL import Image
+from tqdm import tqdm
+
+from cli import UserError, atomic_open, lock_folder
+from data.images import ImageError, load_image
+from gallery.formats import captions_csv, captions_json, sidecar_text
+from gallery.jpegs import file_name, image_files, prepare, save_images
+from gallery.page import Entry, render_page
+from gallery.photos import Photo, sidecar_path
+from gallery.records import WHOLE_GALLERY, Records, photo_key
+from gallery.sidecars import write_beside
+from models.captioner import Captioner
+
+PAGE = "captions_result.html"
+LOCK = ".gallery.lock"
+BATCH_IMAGES = 16
+BATCH_PIXELS = 50_000_000  # large photos make smaller batches: 16 of 50 megapixels would take 2.4 GB
+
+
+@dataclass(frozen=True)
+class Target:
+    """What to write, and where.
+
+    Args:
+        formats: of the captions: some of json, csv, txt and xmp.
+        in_place: write the sidecars (txt, xmp) beside the photos instead of into ``folder``.
+        strips: also write attention strips.
+        checkpoint: name of the model, for the page.
+        captioner: identity of the model and its beam size: what it has captioned is not captioned again.
+    """
+
+    folder: Path
+    formats: frozenset[str]
+    in_place: bool
+    strips: bool
+    checkpoint: str
+    captioner: str
+    beam_size: int
+
+    @property
+    def sidecars(self) -> list[str]:
+        """The kinds of sidecars to write."""
+        return sorted(self.formats & {"txt", "xmp"})
+
+    @property
+    def data_files(self) -> list[str]:
+        """The names of the files with all captions."""
+        return [f"captions.{kind}" for kind in ("json", "csv") if kind in self.formats]
+
+
+@dataclass
+class Report:
+    """What a run has done."""
+
+    entries: list[Entry] = field(default_factory=list)  # captioned images, in order
+    keys: list[str] = field(default_factory=list)  # their keys in the records
+    skipped: list[tuple[str, str]] = field(default_factory=list)  # name and reason of images that cannot be used
+    kept: list[Path] = field(default_factory=list)  # sidecars beside photos that hold something else
+    recalled: int = 0  # images that an earlier run has captioned
+    removed: int = 0  # files of an earlier gallery
+    interrupted: bool = False  # by Ctrl-C
+
+
+@dataclass(frozen=True)
+class _Job:
+    """A photo, its place in the gallery, and what is known of it."""
+
+    photo: Photo
+    key: str
+    file: str  # of its JPGs
+    image: Image.Image | None  # None: all its files are there
+    entry: Entry | None  # None: not captioned yet
+
+
+def write_gallery(
+    captioner: Captioner, photos: Sequence[Photo], target: Target, show: Callable[[Entry], None]
+) -> Report:
+    """Caption the photos; write the files of each, then those of the whole gallery.
+
+    After Ctrl-C the files of the whole gallery are written too, with the images captioned so far.
+
+    Args:
+        show: called with each entry, in the order of the photos.
+
+    Raises:
+        UserError: none of the images can be used, a file of another origin would be overwritten, another run is
+            writing to the folder, or it cannot be written.
+    """
+    with lock_folder(target.folder, LOCK):
+        records, report = Records(target.folder), Report()
+        files = _choose_files(photos, target, records)
+        try:
+            try:
+                _caption(captioner, dict(zip(files, photos, strict=True)), target, records, report, show)
+            except KeyboardInterrupt:
+                report.interrupted = True
+            if report.entries:
+                _write_whole_gallery(report, target, records, len(photos))
+        except OSError as error:
+            raise UserError(
+                f"{error.strerror or error}: stopped after {len(report.entries)} of {len(photos)} images. Their "
+                f"captions are in {records.path}; when this is mended, the same command goes on there"
+            ) from error
+        if not report.entries and not report.interrupted:
+            raise _nothing_usable(report)
+        return report
+
+
+def _choose_files(photos: Sequence[Photo], target: Target, records: Records) -> list[str]:
+    """The names of the JPGs, one per photo, always the same for the same photos.
+
+    Raises:
+        UserError: a photo lies in the output folder, or a file there that is not of an earlier gallery has such a name.
+    """
+    folder = target.folder.resolve()
+    if inside := [photo for photo in photos if folder in photo.path.resolve().parents]:
+        raise UserError(
+            f"{inside[0].path}: is in --output_dir {target.folder} and might be overwritten. Choose another folder"
+        )
+    taken: set[str] = set()
+    files = [file_name(photo.name, taken) for photo in photos]
+    written = [PAGE, *target.data_files]
+    for file in files:
+        written += _files_of_image(Entry("", [], file=file, strip=target.strips), target)
+    foreign = [name for name in written if not records.owns(name) and (target.folder / name).exists()]
+    if foreign and PAGE in foreign and not records.path.exists():  # a gallery of version 1.0, which kept no records
+        records.add(WHOLE_GALLERY, foreign)
+    elif foreign:
+        raise UserError(
+            f"{target.folder / foreign[0]}: not from an earlier gallery and would be overwritten. "
+            "Choose another --output_dir"
+        )
+    return files
+
+
+def _files_of_image(entry: Entry, target: Target) -> list[str]:
+    """All files in the output folder that belong to one image."""
+    sidecars = [] if target.in_place else [sidecar_path(Path(entry.file), kind).name for kind in target.sidecars]
+    return [*image_files(entry), *sidecars]
+
+
+def _caption(
+    captioner: Captioner,
+    photos: dict[str, Photo],
+    target: Target,
+    records: Records,
+    report: Report,
+    show: Callable[[Entry], None],
+) -> None:
+    """Caption the photos (file -> photo) that the records do not know, and write the files of each image."""
+    with tqdm(total=len(photos), desc="captioning", unit="img", disable=None) as bar:
+        for batch in _batches(photos, target, records, report):
+            images = [job.image for job in batch if job.image is not None and job.entry is None]
+            found = iter(captioner.caption(images, target.beam_size, attention=True) if images else [])
+            for job in batch:
+                entry = job.entry or Entry.from_candidates(job.photo.name, next(found))
+                entry = replace(entry, name=job.photo.name, references=job.photo.references, file=job.file)
+                if job.image is not None:
+                    entry = prepare(entry, job.image, job.file, strip=target.strips)
+                    _write_image(job, entry, target, records)
+                if target.in_place:
+                    report.kept += write_beside(job.photo.path, entry.caption, target.sidecars)
+                report.entries.append(entry)
+                report.keys.append(job.key)
+                report.recalled += job.entry is not None
+                show(entry)
+            bar.update(len(report.entries) + len(report.skipped) - bar.n)
+
+
+def _batches(photos: dict[str, Photo], target: Target, records: Records, report: Report) -> Iterator[list[_Job]]:
+    """The photos in batches, decoded where something is to be written.
+
+    An unreadable image is reported on stderr, and in ``report.skipped``.
+    """
+    batch: list[_Job] = []
+    images = pixels = 0
+    for file, photo in photos.items():
+        try:
+            key = photo_key(photo.path, target.captioner)
+            entry = records.recall(key)
+            if entry is not None:
+                entry = replace(entry, file=file, strip=target.strips and bool(entry.words))
+            complete = entry is not None and records.has(key, _files_of_image(entry, target))
+            image = None if complete else load_image(photo.path)
+        except (ImageError, OSError) as error:
+            reason = (error.strerror or "") if isinstance(error, OSError) else str(error)
+            reason = reason.replace(f"{photo.path}: ", "").replace(str(photo.path), photo.name)
+            tqdm.write(f"skipped: {photo.name}: {reason}", file=sys.stderr)
+            report.skipped.append((photo.name, reason))
+            continue
+        batch.append(_Job(photo, key, file, image, entry))
+        if image is not None:
+            images, pixels = images + 1, pixels + image.width * image.height
+        if images == BATCH_IMAGES or pixels > BATCH_PIXELS:
+            yield batch
+            batch, images, pixels = [], 0, 0
+    if batch:
+        yield batch
+
+
+def _write_image(job: _Job, entry: Entry, target: Target, records: Records) -> None:
+    """Record the caption, then write the files of one image."""
+    assert job.image is not None
+    records.add(job.key, _files_of_image(entry, target), entry)
+    save_images(job.image, entry, target.folder)
+    for kind in [] if target.in_place else target.sidecars:
+        with atomic_open(sidecar_path(target.folder / entry.file, kind)) as file:
+            file.write(sidecar_text(entry.caption, kind))
+
+
+def _write_whole_gallery(report: Report, target: Target, records: Records, photos: int) -> None:
+    """Write the page, captions.json and captions.csv; when all photos are done, remove what an earlier gallery left."""
+    contents = {"captions.json": captions_json, "captions.csv": captions_csv}
+    records.add(WHOLE_GALLERY, [PAGE, *target.data_files])
+    for name in target.data_files:
+        with atomic_open(target.folder / name) as file:
+            file.write(contents[name](report.entries))
+    with atomic_open(target.folder / PAGE) as file:
+        missing = photos - len(report.entries) - len(report.skipped)
+        about = (target.checkpoint, target.beam_size)
+        file.write(render_page(report.entries, report.skipped, *about, missing=missing, data_files=target.data_files))
+    if not report.interrupted:
+        current = [name for entry in report.entries for name in _files_of_image(entry, target)]
+        report.removed = records.finish(report.keys, [*current, PAGE, *target.data_files])
+
+
+def _nothing_usable(report: Report) -> UserError:
+    if len(report.skipped) == 1:
+        name, reason = report.skipped[0]
+        return UserError(f"{name}: {reason}. Name another image with --images")
+    return UserError(f"none of the {len(report.skipped)} images can be used (see the reasons above). Check the folder")

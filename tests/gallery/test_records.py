@@ -1,0 +1,127 @@
+"""gallery/records.py: what was captioned survives a killed run, and only the gallery's own files are removed."""
+
+import json
+import os
+from pathlib import Path
+
+import torch
+
+from gallery import heatmap
+from gallery.page import Entry
+from gallery.records import RECORDS, WHOLE_GALLERY, Records, captioner_identity, photo_key
+
+ATTENTION = torch.tensor([0.1, 0.2, 0.3, 0.4, 0.97, 0.01, 0.02, 0.0, 0.25, 0.25, 0.25, 0.25]).reshape(3, 1, 4)
+ENTRY = Entry(
+    "d\u00f6g.jpg", [("a dog runs", -1.5), ("a\u2028dog", -2.25)], ["a reference"], "dog.jpg", 64, 48, ATTENTION
+)
+
+
+def write(folder: Path, *files: str) -> None:
+    for file in files:
+        (folder / file).parent.mkdir(parents=True, exist_ok=True)
+        (folder / file).write_bytes(b"x")
+
+
+def test_captions_are_recalled_as_they_were_with_attention_in_bytes(tmp_path: Path) -> None:
+    records = Records(tmp_path / "new")
+    assert records.recall("key") is None and not (tmp_path / "new").exists()
+    records.add("key", ["dog.jpg"], ENTRY)
+    records.add("plain", ["cat.jpg"], Entry("cat.jpg", [("", -1.0)]))
+    for found in (records.recall("key"), Records(tmp_path / "new").recall("key")):
+        assert found is not None and found.attention is not None
+        assert (found.name, found.candidates, found.width, found.height) == (ENTRY.name, ENTRY.candidates, 64, 48)
+        assert heatmap.encode(found.attention) == heatmap.encode(ATTENTION) and found.attention.shape == (3, 1, 4)
+        assert found.references == []  # they come from the captions file
+    plain = Records(tmp_path / "new").recall("plain")
+    assert plain is not None and plain.attention is None
+
+
+def test_torn_and_damaged_lines_are_ignored(tmp_path: Path) -> None:
+    Records(tmp_path).add("one", ["1.jpg"], ENTRY)
+    path = tmp_path / RECORDS
+    whole = path.read_bytes()
+    path.write_bytes(whole + b'[1]\n{"key": 3}\n{"key": "damaged", "files": []}\n\xff\n' + whole[: len(whole) // 2])
+    records = Records(tmp_path)
+    assert records.recall("one") is not None and records.recall("damaged") is None
+    records.add("two", ["2.jpg"], ENTRY)
+    assert all(line.endswith(b"}") or b"\xff" in line or line == b"[1]" for line in path.read_bytes().split(b"\n")[:-1])
+    assert Records(tmp_path).recall("two") is not None
+
+
+def test_a_file_belongs_to_the_last_image_it_was_written_for(tmp_path: Path) -> None:
+    records = Records(tmp_path)
+    records.add("one", ["dog.jpg", "pictures/dog.jpg"], ENTRY)
+    assert not records.has("one", ["dog.jpg"])  # killed before it was written
+    write(tmp_path, "dog.jpg", "pictures/dog.jpg", "mine.jpg")
+    assert Records(tmp_path).has("one", ["dog.jpg", "pictures/dog.jpg"]) and not records.has("one", ["mine.jpg"])
+    assert records.owns("dog.jpg") and not records.owns("mine.jpg")
+    records.add("two", ["dog.jpg"], ENTRY)
+    assert not (tmp_path / "dog.jpg").exists()  # it showed the other image
+    write(tmp_path, "dog.jpg")
+    assert Records(tmp_path).has("two", ["dog.jpg"]) and not Records(tmp_path).has("one", ["dog.jpg"])
+
+
+def test_a_finished_gallery_replaces_the_one_before_but_not_the_users_files(tmp_path: Path) -> None:
+    records = Records(tmp_path)
+    for key in ("one", "two"):
+        records.add(key, [f"{key}.jpg", f"attention/{key}.jpg"], ENTRY)
+        write(tmp_path, f"{key}.jpg", f"attention/{key}.jpg", f"mine {key}.jpg")
+    records.add(WHOLE_GALLERY, ["page.html", "captions.csv"])
+    write(tmp_path, "page.html", "captions.csv")
+    assert records.finish(["one", "two"], ["one.jpg", "two.jpg", "attention/two.jpg", "page.html", "captions.csv"]) == 1
+    records = Records(tmp_path)
+    records.add("three", ["three.jpg"], ENTRY)
+    write(tmp_path, "three.jpg")
+    records.add(WHOLE_GALLERY, ["page.html"])
+    assert records.finish(["three"], ["three.jpg", "page.html"]) == 4
+    left = {"three.jpg", "page.html", "mine one.jpg", "mine two.jpg", RECORDS}
+    assert {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*")} == left
+    keys = [json.loads(line)["key"] for line in (tmp_path / RECORDS).read_text("utf-8").splitlines()]
+    assert keys == ["three", WHOLE_GALLERY]
+
+
+def test_the_captions_of_a_gallery_that_was_stopped_outlive_another_gallery(tmp_path: Path) -> None:
+    records = Records(tmp_path)
+    records.add("stopped", ["dog.jpg"], ENTRY)
+    write(tmp_path, "dog.jpg")
+    other = Records(tmp_path)
+    other.add("other", ["dog.jpg"], ENTRY)
+    write(tmp_path, "dog.jpg")
+    other.add(WHOLE_GALLERY, ["page.html"])
+    other.finish(["other"], ["dog.jpg", "page.html"])
+    again = Records(tmp_path)
+    assert again.recall("stopped") is not None and not again.has("stopped", ["dog.jpg"])
+    assert again.has("other", ["dog.jpg"])
+
+
+def test_recorded_paths_cannot_lead_out_of_the_folder(tmp_path: Path) -> None:
+    folder = tmp_path / "gallery"
+    write(tmp_path, "mine.jpg", "gallery/sub/mine.jpg", "gallery/pictures/old.jpg")
+    files = [
+        "../mine.jpg",
+        str(tmp_path / "mine.jpg"),
+        "pictures/../../mine.jpg",
+        "sub/mine.jpg",
+        "..",
+        "pictures/old.jpg",
+    ]
+    (folder / RECORDS).write_text(json.dumps({"key": "hostile", "files": files}) + "\n")
+    records = Records(folder)
+    records.add(WHOLE_GALLERY, [])
+    assert records.finish([], []) == 1
+    assert (tmp_path / "mine.jpg").exists() and (folder / "sub" / "mine.jpg").exists()
+
+
+def test_a_changed_image_checkpoint_or_beam_size_has_another_key(tmp_path: Path) -> None:
+    photo, checkpoint = tmp_path / "a.jpg", tmp_path / "c.pth"
+    write(tmp_path, "a.jpg", "c.pth")
+    identities = [captioner_identity(checkpoint, beam) for beam in (1, 2)]
+    checkpoint.write_bytes(b"y")
+    identities.append(captioner_identity(checkpoint, 2))
+    keys = [photo_key(photo, identity) for identity in identities]
+    assert photo_key(photo, identities[2]) == keys[2]
+    photo.write_bytes(b"xx")
+    keys.append(photo_key(photo, identities[2]))
+    os.utime(photo, (1, 1))
+    keys.append(photo_key(photo, identities[2]))
+    assert len(set(keys)) == 5 and all(str(tmp_path) not in key for key in keys)
