@@ -7,7 +7,7 @@ from typing import Literal
 
 import pandas as pd
 
-from cli import UserError
+from cli import ROOT, UserError
 from config import SPLITS
 from data.formats import COMMAS, SPLIT_NAMES, conversion, is_image_name, metadata_files, recognise
 from data.tables import misfit, read_rows
@@ -110,8 +110,11 @@ def _no_such_file(path: Path) -> str:
     """What to do about a captions file that is not a file."""
     if not path.is_dir():
         where = "" if path.is_absolute() else f" in {Path.cwd()}"
-        flickr8k = "Get Flickr8k with: python -m data.prepare flickr8k" if "flickr8k" in path.parts else ""
-        advice = flickr8k or "Name yours with --data.captions_file (or --captions_file)"
+        advice = "Name yours with --data.captions_file (or --captions_file)"
+        if (ROOT / path).is_file():  # a path of a recipe, and the script was started in another folder
+            advice = f"There is one in the repository: run `cd {ROOT}` first. {advice}"
+        elif "flickr8k" in path.parts:
+            advice = "Get Flickr8k with: python -m data.prepare flickr8k"
         return f"{path}: no such captions file{where}. {advice}"
     if metadata_files(path):
         return f"{path}: a folder (Hugging Face's imagefolder), not a captions file. Run: {conversion(path)}"
