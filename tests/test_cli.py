@@ -20,7 +20,7 @@ SCRIPTS = sorted(
     path.relative_to(ROOT).as_posix()
     for pattern in ("*.py", "*/*.py", "tools/*/*.py", "demo/*/*.py")
     for path in ROOT.glob(pattern)
-    if "\n    run_script(main)\n" in path.read_text("utf-8") and path.name != "inference_visualize.py"
+    if "\n    run_script(main)\n" in path.read_text("utf-8")
 )
 
 
