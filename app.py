@@ -15,10 +15,10 @@ from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
-from cli import ROOT, UserError
+from cli import ROOT, UserError, missing_package
 
 if find_spec("streamlit") is None:
-    print("error: app.py needs streamlit: pip install -r requirements-demo.txt -c constraints.txt", file=sys.stderr)
+    print(f"error: {missing_package(ModuleNotFoundError(name='streamlit'))}", file=sys.stderr)
     sys.exit(2)
 if __name__ == "__main__" and "streamlit" not in sys.modules:  # started by Python: each call below would warn
     print(f"error: app.py is a page that streamlit serves: streamlit run {sys.argv[0]}", file=sys.stderr)
