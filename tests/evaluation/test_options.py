@@ -1,0 +1,25 @@
+"""evaluation/options.py: options have the names that train.py gives them, and those without a section."""
+
+from pathlib import Path
+
+from cli import OptionParser
+from evaluation.options import add_cache_option, add_captioner_options, add_split_options
+
+
+def test_options_are_known_by_both_of_their_names() -> None:
+    parser = OptionParser("script.py")
+    add_captioner_options(parser, several=True)
+    add_split_options(parser)
+    add_cache_option(parser)
+    short = parser.parse_args(["--captions_file=a", "--image_dir=b", "--feature_cache=c", "--beam_size", "1", "2"])
+    words = ["--data.captions_file=a", "--data.image_dir=b", "--data.feature_cache=c", "--generate.beam_size", "1", "2"]
+    assert parser.parse_args(words) == short
+    assert (short.captions_file, short.image_dir, short.feature_cache) == (Path("a"), Path("b"), "c")
+    assert short.beam_size == [1, 2]
+
+
+def test_the_folder_of_a_run_means_its_best_checkpoint(tmp_path: Path) -> None:
+    parser = OptionParser("script.py")
+    add_captioner_options(parser, several=False)
+    assert parser.parse_args(["--checkpoint", str(tmp_path)]).checkpoint == tmp_path / "checkpoints.pth"
+    assert parser.parse_args(["--checkpoint", "a.pth"]).checkpoint == Path("a.pth")
