@@ -123,12 +123,21 @@ class Records:
                 if key in finished or not record.get("finished"):
                     state = {"finished": True} if key in finished else {}
                     output.write(json.dumps(record | {"files": own.get(key, [])} | state) + "\n")
-        for file in stale:
+        for file in [*stale, *self._unfinished_files()]:
             (self.folder / file).unlink(missing_ok=True)
         for folder in {(self.folder / file).parent for file in stale} - {self.folder}:
             with contextlib.suppress(OSError):  # it holds other files
                 folder.rmdir()
         return len(stale)
+
+    def _unfinished_files(self) -> list[str]:
+        """The temporary files (see ``cli.atomic_open``) that killed runs have left of the gallery's own files."""
+        found = []
+        for path in [*self.folder.glob(".*.tmp"), *self.folder.glob("*/.*.tmp")]:
+            name = re.fullmatch(r"\.(.+)\.\d+\.tmp", path.name)
+            if name and (name[1] == RECORDS or self.owns(path.with_name(name[1]).relative_to(self.folder).as_posix())):
+                found.append(path.relative_to(self.folder).as_posix())
+        return found
 
 
 def _is_inside(file: str) -> bool:

@@ -159,6 +159,11 @@ def test_few_images_have_no_cider_and_the_page_explains_why(entries: tuple[Path,
     assert page.locator("summary", has_text="CIDEr").count() == 0
 
 
+def test_a_single_image_is_large_and_has_nothing_to_search(entries: tuple[Path, list[Entry]], visit: Open) -> None:
+    page = visit(write_gallery(entries[0], entries[1][:1])).page
+    assert page.locator(".card").bounding_box()["width"] == 640 and not page.locator(".tools").is_visible()
+
+
 def test_words_that_differ_are_marked_and_not_by_colour_alone(address: str, visit: Open) -> None:
     page = visit(address).page
     cards = page.locator(".card")

@@ -67,14 +67,14 @@ def test_a_finished_gallery_replaces_the_one_before_but_not_the_users_files(tmp_
         records.add(key, [f"{key}.jpg", f"attention/{key}.jpg"], ENTRY)
         write(tmp_path, f"{key}.jpg", f"attention/{key}.jpg", f"mine {key}.jpg")
     records.add(WHOLE_GALLERY, ["page.html", "captions.csv"])
-    write(tmp_path, "page.html", "captions.csv")
+    write(tmp_path, "page.html", "captions.csv", ".one.jpg.17.tmp", "attention/.two.jpg.17.tmp", ".mine.txt.17.tmp")
     assert records.finish(["one", "two"], ["one.jpg", "two.jpg", "attention/two.jpg", "page.html", "captions.csv"]) == 1
     records = Records(tmp_path)
     records.add("three", ["three.jpg"], ENTRY)
     write(tmp_path, "three.jpg")
     records.add(WHOLE_GALLERY, ["page.html"])
     assert records.finish(["three"], ["three.jpg", "page.html"]) == 4
-    left = {"three.jpg", "page.html", "mine one.jpg", "mine two.jpg", RECORDS}
+    left = {"three.jpg", "page.html", "mine one.jpg", "mine two.jpg", ".mine.txt.17.tmp", RECORDS}
     assert {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*")} == left
     keys = [json.loads(line)["key"] for line in (tmp_path / RECORDS).read_text("utf-8").splitlines()]
     assert keys == ["three", WHOLE_GALLERY]
