@@ -1,4 +1,4 @@
-"""The options of a training run: types, defaults, help texts and checks. YAML gives the values, the command line wins.
+"""The options of a training run: types, defaults, help texts and checks. How they are read: training/options.py.
 
 Each field is an ``option``: its default, its help text, and the interval that its value must lie in. Decoders and
 encoders have options of their own, listed in DECODERS and ENCODERS. How to add one: CONTRIBUTING.md.
@@ -6,17 +6,13 @@ encoders have options of their own, listed in DECODERS and ENCODERS. How to add 
 
 import dataclasses
 import re
-import sys
-from argparse import Namespace
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-from cli import OptionParser, UserError
-from config_parser import add_options, build, leaves, merge, nested, option, read_yaml, section
+from cli import UserError
+from config_parser import build, option, section
 
-DEFAULT_CONFIG = Path(__file__).with_name("config.yaml")
 SPLITS = ("train", "val", "test")  # of a captions file
 ORIGINAL_LAYOUT = ("imagenet", "bundled")  # weights in the layout of the original paper
 
@@ -250,6 +246,11 @@ class Config:
     decoder: DecoderConfig = section(LSTMConfig, DECODERS)
     generate: GenerateConfig = section(GenerateConfig)
     train: TrainConfig = section(TrainConfig)
+    init_from: str | None = option(
+        None,
+        "begin with the weights, words and architecture of this checkpoint (a .pth file, or the folder of a run) in "
+        "place of encoder.weights; without --config, configs/finetune.yaml gives the other values",
+    )
     output_dir: str = option(".", "folder of the checkpoints, loss_log.txt and resolved_config.yaml")
     device: str = option("auto", "auto (CUDA, else MPS, else CPU), or cpu, cuda, cuda:1, mps")
 
@@ -274,50 +275,6 @@ def check(config: Config) -> list[str]:
         if stage.samples and stage.word_dropout:
             problems.append(f"{where} word_dropout is for reference captions; with samples there are none")
     return problems
-
-
-def build_parser(prog: str = "train.py", description: str | None = None) -> OptionParser:
-    """The command line of a training run: an option for every field of ``Config``, --config and --print_config."""
-    parser = OptionParser(prog, description, usage=f"{prog} [--config FILE] [--SECTION.OPTION VALUE ...]")
-    parser.add_argument(
-        "--config",
-        action="append",
-        metavar="FILE",
-        help="YAML file with options; of several, the later ones win. What it leaves out takes the default below, and "
-        f"the command line wins (default: {DEFAULT_CONFIG.name})",
-    )
-    parser.add_argument("--print_config", action="store_true", help="print the options of the run as YAML, then exit")
-    add_options(parser, Config)
-    return parser
-
-
-def read_config(parser: OptionParser, argv: Sequence[str]) -> tuple[Config, Namespace]:
-    """Read YAML, then the command line, which wins wherever it stands.
-
-    Returns:
-        the checked config, and the namespace with the script's own options.
-
-    Raises:
-        UserError: an unknown option (the nearest valid name is given), a wrong type, values that do not fit together.
-    """
-    parsed = parser.parse_args(argv)
-    files = parsed.config or [str(DEFAULT_CONFIG)]
-    values: dict[str, Any] = {"train": {"stages": [{}]}}
-    for file in files:
-        values = merge(values, read_yaml(file))
-    names = {leaf.name for leaf in leaves(Config)} | {f.name for f in dataclasses.fields(Config)}
-    options = {name: value for name, value in vars(parsed).items() if name in names}
-    if isinstance(options.get("train"), dict):
-        options["train"].setdefault("stages", [{}])
-    config, problems = build(Config, nested(options, values))
-    if problems := [*problems, *check(config)]:
-        raise UserError(f"{'; '.join(problems)} (options are read from {', '.join(files)} and the command line)")
-    if parsed.print_config:
-        import yaml
-
-        print(yaml.safe_dump(config_to_dict(config), sort_keys=False), end="")
-        sys.exit(0)
-    return config, parsed
 
 
 def config_from_dict(values: dict[str, Any]) -> Config:

@@ -5,13 +5,14 @@ python train.py --config configs/flickr8k_lstm.yaml             # a recipe; firs
 python train.py --captions_file my.csv --image_dir photos --output_dir runs/a                   # your own images
 python train.py --decoder.name attention --train.stages.epochs 5 --output_dir runs/b    # options change the YAML
 python train.py --config runs/b/resolved_config.yaml --resume                                 # continue that run
+python train.py --init_from pretrained/flickr8k.pth --captions_file my.csv --image_dir photos           # finetune
 """
 
 import os
 from pathlib import Path
 
 from cli import UserError, run_script
-from config import build_parser, read_config
+from training.options import build_parser, read_config
 
 
 def main(argv: list[str]) -> None:
@@ -32,7 +33,7 @@ def main(argv: list[str]) -> None:
     from training.run_folder import claim
 
     with claim(Path(config.output_dir)):
-        run_training(config, options.resume)
+        run_training(config, options.resume, argv)
 
 
 if __name__ == "__main__":

@@ -30,8 +30,10 @@ def quantize_state(state: dict[str, torch.Tensor]) -> dict[str, dict[str, torch.
 def quantize(checkpoint: dict[str, Any]) -> dict[str, Any]:
     """A captioner's checkpoint with quantized weights.
 
-    Of the path of the encoder's initial weights only the file name stays: the folder would describe somebody's machine.
+    Of the paths of initial weights only the file names stay: the folders would describe somebody's machine.
     """
-    encoder = checkpoint["config"]["encoder"]
+    encoder, initial = checkpoint["config"]["encoder"], checkpoint["config"].get("init_from")
     config = {**checkpoint["config"], "encoder": {**encoder, "weights": Path(encoder["weights"]).name}}
+    if initial:
+        config["init_from"] = Path(initial).name
     return {**checkpoint, "config": config, **quantize_state(checkpoint["model"])}

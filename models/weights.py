@@ -1,10 +1,12 @@
 """Where the weights of a ResNet-50 come from: this repository, torchvision (downloaded once), or a file.
 
-All of them become a state_dict in torchvision's names, in fp32. A file may be quantized (models/quantize.py) and may
-name the layout it was trained in; one that names none can be of either.
+All of them become a state_dict in torchvision's names, in fp32. A file may be quantized (models/quantize.py), and may
+be a checkpoint of this project, whose encoder is taken. Both name the layout that they were trained in. A bare
+state_dict does not, and can be of either, unless it is torchvision's by its file name.
 """
 
 import hashlib
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +14,12 @@ import torch
 from torchvision.models import ResNet, ResNet50_Weights
 
 from cli import UserError
-from config import ResNet50Config
+from config import ResNet50Config, config_from_dict
 from models.pretrained import IMAGENET, PRETRAINED
 from utils import dequantize, load_checkpoint
 
 TORCHVISION_WEIGHTS = {weights.name: weights for weights in ResNet50_Weights}
+TORCHVISION_FILES = {Path(weights.url).name for weights in ResNet50_Weights}
 # torchvision's names of the parts that EncoderCNN keeps in ``stages``
 STAGE_NAMES = {"stages.0.0": "conv1", "stages.0.1": "bn1", **{f"stages.{n}": f"layer{n}" for n in range(1, 5)}}
 
@@ -32,7 +35,8 @@ def load_resnet50(net: ResNet, config: ResNet50Config) -> None:
     if name in TORCHVISION_WEIGHTS:
         state, layout = _torchvision_state(name), "torchvision"
     elif name == "bundled":
-        state, layout = _bundled_state(), "original"
+        _require_bundled()
+        state, layout = _file_state(PRETRAINED, name)
     else:
         state, layout = _file_state(Path(name) if name != "imagenet" else IMAGENET, name)
     if layout not in (None, config.layout):
@@ -51,22 +55,20 @@ def load_resnet50(net: ResNet, config: ResNet50Config) -> None:
             f"encoder.weights {name}: not a ResNet-50 in torchvision's names "
             f"(missing {missing[:3]}, unexpected {unexpected[:3]})"
         )
+    if layout is None:
+        print(
+            f"encoder.weights {name}: the file does not say in which layout it was trained; used as '{config.layout}'. "
+            "If it comes from Caffe or Keras, or its scores are low: --encoder.layout original",
+            file=sys.stderr,
+        )
 
 
-def _bundled_state() -> dict[str, torch.Tensor]:
-    """The encoder of the pretrained captioner: a ResNet-50 fine-tuned on Flickr8k."""
+def _require_bundled() -> None:
     if not PRETRAINED.is_file():
         raise UserError(
             f"encoder.weights bundled: {PRETRAINED} is missing. Restore it with `git checkout pretrained`, "
             "or use torchvision's weights: --encoder.weights IMAGENET1K_V2"
         )
-    state = load_checkpoint(PRETRAINED)["model"]
-    return {
-        torchvision + name.removeprefix(f"encoder.{stage}"): tensor
-        for name, tensor in state.items()
-        for stage, torchvision in STAGE_NAMES.items()
-        if name.startswith(f"encoder.{stage}.")
-    }
 
 
 def _torchvision_state(name: str) -> dict[str, torch.Tensor]:
@@ -106,8 +108,26 @@ def _file_state(path: Path, name: str) -> tuple[dict[str, torch.Tensor], str | N
         raise UserError(
             f"encoder.weights {path}: not a readable state_dict ({type(error).__name__}). Replace the file"
         ) from error
-    layout = content.get("layout") if isinstance(content, dict) else None
-    state = dequantize(content, path)["model"] if isinstance(content, dict) and "scales" in content else content
-    if not isinstance(state, dict) or not all(isinstance(tensor, torch.Tensor) for tensor in state.values()):
-        raise UserError(f"encoder.weights {path}: not a state_dict (names -> tensors)")
+    if not isinstance(content, dict):
+        content = {"": content}  # refused below
+    if "vocab" in content:
+        return _encoder_state(load_checkpoint(path), name)
+    layout = "torchvision" if path.name in TORCHVISION_FILES else content.get("layout")
+    state = dequantize(content, path)["model"] if "scales" in content else content
+    if not all(isinstance(tensor, torch.Tensor) for tensor in state.values()):
+        raise UserError(f"encoder.weights {path}: not a state_dict (names -> tensors), nor a checkpoint of train.py")
     return state, layout
+
+
+def _encoder_state(checkpoint: dict[str, Any], name: str) -> tuple[dict[str, torch.Tensor], str]:
+    """The encoder of a captioner, in torchvision's names, and its layout."""
+    config = config_from_dict(checkpoint["config"]).encoder
+    if not isinstance(config, ResNet50Config):
+        raise UserError(f"encoder.weights {name}: the encoder of this checkpoint is no ResNet-50, but {config.name}")
+    state = {
+        torchvision + key.removeprefix(f"encoder.{stage}"): tensor
+        for key, tensor in checkpoint["model"].items()
+        for stage, torchvision in STAGE_NAMES.items()
+        if key.startswith(f"encoder.{stage}.")
+    }
+    return state, config.layout

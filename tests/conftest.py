@@ -10,8 +10,9 @@ import pytest
 import torch
 from filelock import FileLock
 
-from config import Config, build_parser, read_config
+from config import Config
 from tests.support.helpers import COLOURS, SHAPES, SPLITS, draw, read, run_script, tiny_decoder, write_csv
+from training.options import build_parser, read_config
 
 pytest_plugins = [
     "tests.support.archives",

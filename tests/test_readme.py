@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from config import build_parser, read_config
 from tests.support.helpers import ROOT
+from training.options import build_parser, read_config
 
 NAMES = ("README.md", "CONTRIBUTING.md", "MODEL_CARD.md", "pretrained/README.md", "data/sample/README.md")
 DOCUMENTS = [*(ROOT / name for name in NAMES), *sorted((ROOT / "docs").glob("*.md"))]

@@ -46,14 +46,14 @@ def train(stage: Stage, progress: Progress, table: pd.DataFrame, saver: Saver) -
             print(
                 f"stage {progress.stage}: no better validation CIDEr for {stage.config.patience} epochs, stopped early"
             )
-        progress = progress.next_stage(stages)
+        following = progress.next_stage(stages)
+        if following is None:
+            return progress
+        progress = following
         # The next stage, even one that is added later, starts from the best weights so far: the last ones may overfit.
         best = load_best(saver.folder, progress) or stage.averaged.state_dict()
         stage.captioner.load_state_dict(best)
         stage.averaged.load_state_dict(best)
-        if progress.stage is None:
-            saver.save_last(stage, progress)
-            return progress
         if stop.wanted:
             raise Interrupted
         stage = set_up_stage(stage.captioner, table, next(s for s in stages if s.name == progress.stage))
@@ -129,7 +129,8 @@ def train_one_epoch(stage: Stage, batches: Iterable[Batch], progress: Progress) 
         start = now
         if stage.ema is not None:
             stage.ema.update(progress.total_steps)
-        bar.set_postfix({shown: f"{progress.loss_sum / progress.token_count:.3f}"}, refresh=False)
+        mean = progress.loss_sum / progress.token_count
+        bar.set_postfix({shown: f"{100 * mean:.1f}" if stage.config.samples else f"{mean:.3f}"}, refresh=False)
     mean = progress.loss_sum / max(1, progress.token_count)
     return {
         "train_loss": math.nan if stage.config.samples else mean,
@@ -247,13 +248,21 @@ def check_weights(captioner: Captioner, batch: Batch) -> None:
 def report(
     stage: Stage, progress: Progress, trained: dict[str, float], validated: dict[str, float], better: bool
 ) -> None:
-    """Print one line about an epoch."""
-    minutes = trained["seconds"] * (stage.config.epochs - progress.epoch) / 60
-    shown = f"reward {trained['reward']:.3f}" if stage.config.samples else f"loss {trained['train_loss']:.3f}"
+    """Print one line about an epoch: scores times 100, as in tables; loss_log.txt keeps fractions."""
+    left = trained["seconds"] * (stage.config.epochs - progress.epoch)
+    shown = f"reward {100 * trained['reward']:.1f}" if stage.config.samples else f"loss {trained['train_loss']:.3f}"
     print(
         f"{progress.stage} {progress.epoch}/{stage.config.epochs}  {shown}  val {validated['val_loss']:.3f}  "
-        f"BLEU-4 {validated['val_bleu4']:.3f}  CIDEr {validated['val_cider']:.3f}{' (best)' if better else ''}  "
-        f"distinct {validated['distinct']:.0%}  {trained['images_per_second']:.0f} img/s  "
-        f"{minutes:.0f} min of training left in this stage",
+        f"BLEU-4 {100 * validated['val_bleu4']:.1f}  CIDEr {100 * validated['val_cider']:.1f}"
+        f"{' (best)' if better else ''}  "
+        f"distinct {validated['distinct']:.0%}  {trained['images_per_second']:.0f} img/s"
+        f"{f'  {duration(left)} of training left in this stage' if left else ''}",
         flush=True,
     )
+
+
+def duration(seconds: float) -> str:
+    """A time to wait: "40 s", "12 min" or "3.5 h"."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 100 * 60 else f"{seconds / 3600:.1f} h"

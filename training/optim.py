@@ -2,7 +2,7 @@
 
 import copy
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -11,6 +11,8 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from config import StageConfig
 from models.captioner import Captioner
+
+HIGHEST_RATE = 0.1  # learning rate above which training cannot succeed
 
 averaging: Callable[[float], Callable[..., None]] = get_ema_multi_avg_fn  # which torch leaves untyped
 
@@ -42,10 +44,23 @@ def build_optimizer(captioner: Captioner, stage: StageConfig, weight_decay: floa
     )
 
 
+def absurd_rates(stages: Sequence[StageConfig]) -> list[str]:
+    """What is wrong with learning rates that no network here can be trained with; an empty list if nothing is."""
+    rates = [(stage.name, option, getattr(stage, option)) for stage in stages for option in ("lr", "encoder_lr")]
+    return [
+        f"stage {name}: {option} {rate:g} is far too high: AdamW moves every weight by about that much in each step. "
+        "The captions will be useless; usual values are 1e-5 to 5e-3"
+        for name, option, rate in rates
+        if rate > HIGHEST_RATE
+    ]
+
+
 def lr_factor(stage: StageConfig, step: int, steps_per_epoch: int, lr_scale: float = 1.0) -> float:
     """Fraction of the peak learning rate at ``step`` (0, 1, ...) of a stage.
 
-    Linear warm-up, then cosine decay to 1 % of the peak, or constant times ``lr_scale`` (schedule "plateau").
+    Linear warm-up, then cosine decay to 1 % of the peak, or constant times ``lr_scale`` (schedule "plateau"). It
+    depends on the length of the stage: where ``epochs`` of a run in progress is raised, the learning rate jumps to
+    where it is at this step of the longer schedule.
     """
     total = stage.epochs * steps_per_epoch
     warmup = max(1, round(stage.warmup * total))

@@ -15,7 +15,7 @@ PLATEAU_FACTOR = 0.5  # ... by this factor
 class Progress:
     """Where a run stands. With the weights, the optimizer and the random state, all that resuming needs."""
 
-    stage: str | None  # name of the current stage; None: all stages are finished
+    stage: str | None  # name of the current stage; None: all are finished (in checkpoints of earlier versions)
     epoch: int = 0  # finished epochs of this stage
     step: int = 0  # finished steps of this epoch
     total_epochs: int = 0  # finished epochs of the run
@@ -73,12 +73,17 @@ class Progress:
             self.best_cider, self.best_epoch = cider, self.total_epochs
         return better
 
-    def next_stage(self, stages: Sequence[StageConfig]) -> "Progress":
-        """Progress at the start of the stage that follows in ``stages``; its stage is None after the last one."""
+    def run_finished(self, stages: Sequence[StageConfig]) -> bool:
+        """Whether no stage of ``stages`` is left to train."""
+        return self.stage is None or (self.stage == stages[-1].name and self.stage_finished(stages[-1]))
+
+    def next_stage(self, stages: Sequence[StageConfig]) -> "Progress | None":
+        """Progress at the start of the stage that follows in ``stages``; None after the last one."""
         names = [stage.name for stage in stages]
-        following = names[names.index(self.stage) + 1 :] if self.stage is not None else []
+        if self.stage is None or self.stage == names[-1]:
+            return None
         return Progress(
-            stage=following[0] if following else None,
+            stage=names[names.index(self.stage) + 1],
             total_epochs=self.total_epochs,
             total_steps=self.total_steps,
             best_cider=self.best_cider,

@@ -1,14 +1,17 @@
 """``--resume``: which checkpoint a run continues from, and what may have changed since."""
 
 import hashlib
-from collections.abc import Iterator
+import shlex
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from cli import UserError
-from config import Config, config_from_dict, config_to_dict
+from cli import UserError, in_run_folder
+from config import Config, StageConfig, config_from_dict, config_to_dict
+from training.command import with_options
 from training.loss_log import read_log
 from training.progress import Progress
 from training.run_folder import LAST, LOG
@@ -24,14 +27,14 @@ def find_resume(resume: str | None, folder: Path) -> Path | None:
     """The checkpoint that ``--resume`` names; None to start a new run.
 
     Args:
-        resume: a file, or "auto": checkpoints_last.pth in ``folder`` if it exists.
+        resume: a file, the folder of a run, or "auto": checkpoints_last.pth in ``folder`` if it exists.
 
     Raises:
         UserError: there is no such file.
     """
     if resume is None:
         return None
-    path = folder / LAST if resume == "auto" else Path(resume)
+    path = folder / LAST if resume == "auto" else in_run_folder(Path(resume), LAST)
     if path.is_file():
         return path
     if resume != "auto":
@@ -39,7 +42,6 @@ def find_resume(resume: str | None, folder: Path) -> Path | None:
             f"--resume {path}: no such file. "
             f"'--resume auto' continues from {folder / LAST} if it exists, else starts a new run"
         )
-    print(f"--resume auto: no {LAST} in {folder}, starting a new run")
     return None
 
 
@@ -48,18 +50,34 @@ def fingerprint(table: pd.DataFrame) -> str:
     return hashlib.sha256(table.to_csv(index=False).encode()).hexdigest()
 
 
-def load_resume(path: Path, config: Config, data: str) -> tuple[dict[str, Any], Progress]:
+@dataclass(frozen=True)
+class Resumed:
+    """A run to continue."""
+
+    checkpoint: dict[str, Any]
+    progress: Progress  # among the stages of the config that it continues with
+    changes: dict[str, str]  # option -> "old value -> new value"
+
+
+def load_resume(path: Path, config: Config, data: str, argv: Sequence[str]) -> Resumed:
     """Read the checkpoint to resume from, and where its run stands among the stages of ``config``.
 
     Args:
         data: fingerprint of the captions file.
+        argv: the command line of train.py, for the command that an error suggests.
 
     Raises:
         UserError: it is no training checkpoint, its log is damaged, or data or options changed that must not.
     """
     checkpoint = load_checkpoint(path)
     if "training" not in checkpoint:
-        raise UserError(f"--resume {path}: this checkpoint has no training state; use the {LAST} of its run")
+        last = path.with_name(LAST)
+        own = shlex.quote(str(last)) if last.is_file() else f"the {LAST} of its run"
+        new = with_options(argv, {"init_from": path}, without=("resume",))
+        raise UserError(
+            f"--resume {path}: this checkpoint can generate captions, but holds no optimizer to go on with. "
+            f"To begin a new run with its weights: {new}; to continue its own run: --resume {own}"
+        )
     if checkpoint["training"]["data"] != data:
         raise UserError(
             f"--resume: {config.data.captions_file} has changed since the run began. "
@@ -71,10 +89,32 @@ def load_resume(path: Path, config: Config, data: str) -> tuple[dict[str, Any], 
     names = [stage.name for stage in before.train.stages]
     progress = Progress.from_dict(checkpoint["training"]["progress"], names)
     _check_stages(progress, names, [stage.name for stage in config.train.stages])
-    _check_options(before, config)
+    changes = _changes(before, config)
+    _check_options(before, config, changes)
     if progress.stage is None and len(config.train.stages) > len(names):
         progress.stage = config.train.stages[len(names)].name
-    return checkpoint, progress
+    return Resumed(checkpoint, progress, changes)
+
+
+def how_to_go_on(source: Path, progress: Progress, stage: StageConfig, argv: Sequence[str]) -> str:
+    """Why the finished run of the checkpoint ``source`` has nothing to do, and the command with which it goes on.
+
+    Args:
+        stage: the last one.
+        argv: the command line of train.py.
+    """
+    if progress.stage is None:
+        new = with_options(argv, {"init_from": source, "output_dir": "NEW_FOLDER"}, without=("resume",))
+        return f"its run was finished by an earlier version. To train longer, begin a new run with its weights: {new}"
+    options, reasons = dict[str, object](), []
+    if progress.epoch >= stage.epochs:
+        options["train.stages.epochs"] = 2 * stage.epochs
+        reasons.append(f"its {stage.epochs} epochs are done")
+    if progress.stopped_early(stage):
+        options["train.stages.patience"] = progress.epochs_without_better + stage.patience
+        reasons.append(f"no better validation CIDEr for {progress.epochs_without_better} epochs")
+    ended = f"its last stage '{stage.name}' has ended ({', '.join(reasons)})"
+    return f"{ended}. To train longer: {with_options(argv, options)}"
 
 
 def _check_stages(progress: Progress, before: list[str], now: list[str]) -> None:
@@ -88,9 +128,14 @@ def _check_stages(progress: Progress, before: list[str], now: list[str]) -> None
         )
 
 
-def _check_options(before: Config, now: Config) -> None:
-    """Refuse changes of ``FIXED`` options, and print the other changes."""
-    changes = dict(_differences(_by_stage(before), _by_stage(now)))
+def _check_options(before: Config, now: Config, changes: dict[str, str]) -> None:
+    """Refuse changes of ``FIXED`` options."""
+    if now.init_from != before.init_from:
+        began = f"the run began with --init_from {before.init_from}" if before.init_from else "the run began without it"
+        raise UserError(
+            f"--init_from {now.init_from}: {began}. With --resume a run goes on with its own weights: "
+            "leave --init_from as it was; or start a new run, without --resume"
+        )
     fixed = [name for name in changes if any(name == key or name.startswith(f"{key}.") for key in FIXED)]
     if fixed:
         listed = ", ".join(f"{name} ({changes[name]})" for name in fixed)
@@ -98,22 +143,30 @@ def _check_options(before: Config, now: Config) -> None:
             f"--resume: these options cannot change within a run: {listed}. "
             "Leave them as they were, or start a new run in another --output_dir"
         )
-    if changes:
-        print("resuming with changes:", *(f"{name}: {change}" for name, change in changes.items()), sep="\n    ")
 
 
-def _by_stage(config: Config) -> dict[str, Any]:
-    """The config as nested dicts, the stages by their names."""
-    values = config_to_dict(config)
-    values["train"]["stages"] = {stage["name"]: stage for stage in values["train"]["stages"]}
-    return values
+def _changes(before: Config, now: Config) -> dict[str, str]:
+    """Option -> how it has changed; stages are compared by name and called by their number, as in a YAML file."""
+    old, new = config_to_dict(before), config_to_dict(now)
+    old_stages, new_stages = (
+        {stage["name"]: (number, stage) for number, stage in enumerate(values["train"].pop("stages"))}
+        for values in (old, new)
+    )
+    changes = dict(differences(old, new))
+    for name in {**old_stages, **new_stages}:
+        number, _ = new_stages.get(name) or old_stages[name]
+        if name in old_stages and name in new_stages:
+            changes |= differences(old_stages[name][1], new_stages[name][1], f"train.stages[{number}]")
+        else:
+            changes[f"train.stages[{number}] ({name})"] = "added" if name in new_stages else "removed"
+    return changes
 
 
-def _differences(old: Any, new: Any, name: str = "") -> Iterator[tuple[str, str]]:
+def differences(old: Any, new: Any, name: str = "") -> Iterator[tuple[str, str]]:
     """(option, "old value -> new value", "added" or "removed") for each difference of nested dicts."""
     if isinstance(old, dict) and isinstance(new, dict):
         for key in {**old, **new}:
-            yield from _differences(old.get(key, ABSENT), new.get(key, ABSENT), f"{name}.{key}" if name else key)
+            yield from differences(old.get(key, ABSENT), new.get(key, ABSENT), f"{name}.{key}" if name else key)
     elif old is ABSENT or new is ABSENT:
         yield name, "added" if old is ABSENT else "removed"
     elif old != new:

@@ -1,6 +1,7 @@
 """A training run from its options to its last file: read, set up or resume, train (engine.py), report."""
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -11,20 +12,26 @@ from config import Config, config_to_dict
 from data.captions import LearnedFrom, read_training_data
 from data.vocab import Vocabulary
 from models.captioner import Captioner
+from training.command import with_options
 from training.engine import train
+from training.initial import initial_captioner
 from training.interrupt import Interrupted
+from training.optim import absurd_rates, lr_factor
 from training.progress import Progress
-from training.resume import find_resume, fingerprint, load_resume
-from training.run_folder import BEST, Saver, prepare_folder
+from training.resume import Resumed, find_resume, fingerprint, how_to_go_on, load_resume
+from training.run_folder import BEST, LAST, Saver, prepare_folder
 from training.stage_setup import Stage, restore, set_up_stage
 from utils import peak_memory, pick_precision, seed_everything, use_device
 
+NAMES = {"train": "for training", "val": "for validation", "test": "for tests"}  # of the splits
 
-def run_training(config: Config, resume: str | None) -> None:
+
+def run_training(config: Config, resume: str | None, argv: Sequence[str]) -> None:
     """Train as ``config`` defines, in ``config.output_dir``, which the caller has claimed.
 
     Args:
         resume: the value of ``--resume``.
+        argv: the command line, for the commands that messages suggest.
 
     Raises:
         UserError: something is wrong with options or input; before training starts, no file is changed.
@@ -34,22 +41,28 @@ def run_training(config: Config, resume: str | None) -> None:
     table, learned_from = read_training_data(config.data.captions_file, config.train.seed)
     data = fingerprint(table)
     source = find_resume(resume, folder)
+    if resume and source is None:
+        print(f"--resume auto: no {LAST} in {folder}, starting a new run")
     device = set_up_device(config)
+    for warning in absurd_rates(config.train.stages):
+        print(f"warning: {warning}", file=sys.stderr)
     if source is None:
-        begun: tuple[Stage, Progress] | None = start_run(config, table, learned_from, device)
+        stage, progress = start_run(config, table, learned_from, device)
     else:
-        begun = resume_run(config, table, learned_from, device, source, data)
-    if begun is None:
-        print(f"nothing to do: the run of {source} has finished. To train longer, add a stage to train.stages")
-        return
-    stage, progress = begun
+        resumed = load_resume(source, config, data, argv)
+        if resumed.progress.run_finished(config.train.stages):
+            last = config.train.stages[-1]
+            print(f"nothing to do for {source}: {how_to_go_on(source, resumed.progress, last, argv)}")
+            return
+        stage, progress = resume_run(config, table, learned_from, device, resumed)
+        del resumed  # the checkpoint holds the model up to four times
     prepare_folder(folder, source, config, progress)
     try:
         progress = train(stage, progress, table, Saver(folder, data, config.train.save_every))
     except Interrupted:
-        print("stopped. Continue with the same command and --resume auto", file=sys.stderr)
+        print(f"stopped. Continue with: {with_options(argv, {'resume': 'auto'})}", file=sys.stderr)
         sys.exit(130)
-    best = f"best: epoch {progress.best_epoch}, validation CIDEr {progress.best_cider:.3f}"
+    best = f"best: epoch {progress.best_epoch}, validation CIDEr {100 * progress.best_cider:.1f}"
     print(f"{best}, in {folder / BEST}{peak_memory()}")
 
 
@@ -71,33 +84,41 @@ def start_run(
 ) -> tuple[Stage, Progress]:
     """A new run at its first step."""
     seed_everything(config.train.seed)
-    vocabulary = Vocabulary.build(table.loc[table["split"] == "train", "caption"], config.data.min_count)
-    captioner = Captioner(config, vocabulary, learned_from).to(device)
+    captions = table.loc[table["split"] == "train", "caption"]
+    if config.init_from is None:
+        captioner = Captioner(config, Vocabulary.build(captions, config.data.min_count), learned_from)
+    else:
+        captioner = initial_captioner(config, captions, learned_from)
+    captioner = captioner.to(device)
     _print_summary(captioner, table)
     first = config.train.stages[0]
     return set_up_stage(captioner, table, first), Progress(stage=first.name)
 
 
 def resume_run(
-    config: Config, table: pd.DataFrame, learned_from: LearnedFrom, device: torch.device, source: Path, data: str
-) -> tuple[Stage, Progress] | None:
-    """The run of the checkpoint ``source`` at its next step; None if all stages are finished.
-
-    The checkpoint, which holds the model up to four times, is freed before training starts.
-    """
-    checkpoint, progress = load_resume(source, config, data)
-    if progress.stage is None:
-        return None
+    config: Config, table: pd.DataFrame, learned_from: LearnedFrom, device: torch.device, resumed: Resumed
+) -> tuple[Stage, Progress]:
+    """The resumed run at its next step."""
+    checkpoint, progress = resumed.checkpoint, resumed.progress
+    if resumed.changes:
+        print("resuming with changes:", *(f"{name}: {new}" for name, new in resumed.changes.items()), sep="\n    ")
     now = {"config": config_to_dict(config), "learned_from": learned_from}
     captioner = Captioner.from_checkpoint(checkpoint | now).to(device)  # the EMA's weights
     _print_summary(captioner, table)
-    stage = set_up_stage(captioner, table, next(s for s in config.train.stages if s.name == progress.stage))
+    number, current = next((n, s) for n, s in enumerate(config.train.stages) if s.name == progress.stage)
+    stage = set_up_stage(captioner, table, current)
     restore(stage, checkpoint["training"])
+    if f"train.stages[{number}].epochs" in resumed.changes and current.schedule == "cosine":
+        steps = stage.data.steps_per_epoch
+        rate = current.lr * lr_factor(current, progress.epoch * steps + progress.step, steps)
+        schedule = f"its schedule is now that of {current.epochs} epochs"
+        print(f"stage {current.name}: {schedule}, and the learning rate goes on at {rate:.2g}")
     return stage, progress
 
 
 def _print_summary(captioner: Captioner, table: pd.DataFrame) -> None:
-    images = table.groupby("split")["image"].nunique().to_dict()
+    counts = table.groupby("split")["image"].nunique()
+    images = ", ".join(f"{counts[split]} {name}" for split, name in NAMES.items() if split in counts)
     dtype = pick_precision(captioner.config.train.precision, captioner.device)
     words = f"{len(captioner.vocabulary)} words"
-    print(f"{images} images, {words}, device {captioner.device}, {str(dtype).removeprefix('torch.')}")
+    print(f"images: {images}; {words}, device {captioner.device}, {str(dtype).removeprefix('torch.')}")

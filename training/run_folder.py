@@ -14,7 +14,8 @@ Every file but the log is written whole or not at all (``cli.atomic_open``); a r
    then has no best epoch, and the repeated epoch, which is better than all before, writes the file again.
 4. A stage ends. The weights of checkpoints.pth are loaded, the next stage is set up, and only then is
    checkpoints_last.pth written, with the optimizer of the stage that it names. Killed before: the checkpoint is the one
-   from the end of the last epoch, and the change of stage is repeated.
+   from the end of the last epoch, and the change of stage is repeated. After the last stage nothing is written: the
+   checkpoint of its last epoch is also the point from which a longer stage, or one added later, goes on.
 
 Weights that have diverged are never written: a resumed run could only fail again.
 """
@@ -131,8 +132,7 @@ class Saver:
 
     def save_last(self, stage: Stage, progress: Progress) -> None:
         """checkpoints_last.pth: everything that ``--resume`` needs to end bit-identical to an uninterrupted run."""
-        training = training_state(stage, finished=progress.stage is None)
-        training |= {"progress": asdict(progress), "data": self.data}
+        training = training_state(stage) | {"progress": asdict(progress), "data": self.data}
         save_checkpoint(self.folder / LAST, stage.averaged.checkpoint() | {"training": training})
         self.saved_at = time.monotonic()
 

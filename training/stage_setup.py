@@ -51,16 +51,12 @@ def set_up_stage(captioner: Captioner, table: pd.DataFrame, stage: StageConfig) 
     return Stage(stage, captioner, ema, data, objective, optimizer, scaler)
 
 
-def training_state(stage: Stage, *, finished: bool) -> dict[str, Any]:
-    """What ``restore`` needs besides the averaged weights, which are the checkpoint's model.
-
-    Args:
-        finished: the run is; a stage that is added later starts with an optimizer of its own.
-    """
+def training_state(stage: Stage) -> dict[str, Any]:
+    """What ``restore`` needs besides the averaged weights, which are the checkpoint's model."""
     return {
         "model": stage.captioner.state_dict(),  # tensors shared with the EMA are stored once
-        "optimizer": None if finished else stage.optimizer.state_dict(),
-        "scaler": None if finished else stage.scaler.state_dict(),
+        "optimizer": stage.optimizer.state_dict(),
+        "scaler": stage.scaler.state_dict(),
         "rng": random_state(stage.captioner.device),
     }
 
@@ -73,7 +69,7 @@ def restore(stage: Stage, state: dict[str, Any]) -> None:
     """
     if "model" in state:  # else an old checkpoint without EMA
         stage.captioner.load_state_dict(state["model"])
-    if state["optimizer"] is not None:
+    if state["optimizer"] is not None:  # as in the last checkpoint of a finished run of an earlier version
         _load_optimizer(stage, state["optimizer"])
         if state["scaler"]:  # {} where it was disabled
             stage.scaler.load_state_dict(state["scaler"])

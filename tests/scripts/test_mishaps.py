@@ -71,7 +71,7 @@ def vanishing(photos: Photos, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
             return bad
 
         monkeypatch.setattr("training.stage_data.find_bad_images", check)
-        return [*photos(0), f"--train.stages=[{LEARNING}]", "--data.workers=2", "--train.save_every=1e-9"]
+        return [*photos(0), f"--train.stages=[{LEARNING}]", "--data.workers=2"]
 
     return make
 

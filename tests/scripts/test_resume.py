@@ -19,6 +19,7 @@ from tests.support.process_runs import (
     SCST_STAGE,
     TWO_STAGES,
     At,
+    ProcessRun,
     result_of,
 )  # fmt: skip
 from utils import load_checkpoint
@@ -142,6 +143,36 @@ def test_killed_while_captions_are_sampled(process_run, uninterrupted) -> None:
     assert_same(run.result(), uninterrupted(SCST_STAGE))
 
 
+LONGER = ONE_STAGE.replace('"epochs": 3', '"epochs": 5')
+LONGER_POINTS = {
+    "before its first step": At("training.run_folder.prepare_folder", 1, after=True),
+    "in an epoch": At("training.objectives.caption_loss", CALLS_PER_EPOCH + 3),
+    "between log row and checkpoint": At("training.loss_log.append_row", 1, after=True),
+    "before the run reports its end": At("training.engine.train", 1, after=True),
+}
+
+
+@pytest.fixture(scope="module")
+def lengthened(forkserver, tiny_args: list[str], tmp_path_factory: pytest.TempPathFactory):
+    """The result of ONE_STAGE, finished and then lengthened to LONGER without an interruption."""
+    path = tmp_path_factory.mktemp("lengthened") / "run"
+    assert ProcessRun(forkserver, tiny_args, path, ONE_STAGE).run() == 0
+    run = ProcessRun(forkserver, tiny_args, path, LONGER)
+    run.resume()
+    assert "train.stages[0].epochs: 3 -> 5" in run.text() and "its schedule is now that of 5 epochs" in run.text()
+    return run.result()
+
+
+@pytest.mark.parametrize("at", LONGER_POINTS.values(), ids=LONGER_POINTS.keys())
+def test_in_a_finished_stage_that_is_lengthened(process_run, lengthened, at: At) -> None:
+    assert process_run(ONE_STAGE).run() == 0
+    run = process_run(LONGER)
+    assert run.run(at, SAVE_EACH_STEP, "--resume=auto") == -signal.SIGKILL, run.text()
+    run.resume()
+    assert lengthened["log"]["epoch"] == [1, 2, 3, 4, 5]
+    assert_same(run.result(), lengthened)
+
+
 @pytest.mark.parametrize("option", [tiny_decoder("attention"), tiny_decoder("transformer"), "--train.ema=0"])
 def test_every_decoder_and_the_plain_weights(process_run, uninterrupted, option: str) -> None:
     run = process_run(ENCODER_STAGE, option)
@@ -200,7 +231,7 @@ def test_the_command_itself(tiny_args: list[str], tiny_run: Path, tmp_path: Path
     time.sleep(random.uniform(0, 0.1))
     stopped.send_signal(signal.SIGINT)
     _, errors = stopped.communicate(timeout=120)
-    assert stopped.returncode == 130 and "Continue with the same command and --resume auto" in errors, errors
+    assert stopped.returncode == 130 and "Continue with: python train.py" in errors, errors
     resumed = start()
     _, errors = resumed.communicate(timeout=120)
     assert resumed.returncode == 0, errors

@@ -52,7 +52,7 @@ def test_log(learn: Learn, capsys: pytest.CaptureFixture[str]) -> None:
     assert (log["grad_norm"] > 0).all()
     out = capsys.readouterr().out
     assert re.search(
-        r"^frozen 1/2 +loss \d.* val \d.* BLEU-4 .*CIDEr .*distinct +\d+% .*img/s +\d+ min of training left",
+        r"^frozen 1/2 +loss \d.* val \d.* BLEU-4 .*CIDEr .*distinct +\d+% .*img/s +\d+ s of training left",
         out,
         re.MULTILINE,
     )
@@ -66,7 +66,12 @@ def test_checkpoints(learn: Learn) -> None:
     assert best["scores"]["epoch"] == log["epoch"][log["val_cider"].argmax()]
     assert "training" not in best
     progress = last(folder)["training"]["progress"]
-    assert (progress["stage"], progress["total_epochs"], progress["total_steps"]) == (None, 8, 16)
+    assert (progress["stage"], progress["epoch"], progress["total_epochs"], progress["total_steps"]) == (
+        "long",
+        8,
+        8,
+        16,
+    )
     assert best["vocab"][:4] == ["<pad>", "<start>", "<end>", "<unk>"] and "circle" in best["vocab"]
 
 
@@ -111,7 +116,8 @@ def test_early_stopping(learn: Learn, capsys: pytest.CaptureFixture[str]) -> Non
     folder = learn('--train.stages=[{"name": "still", "epochs": 9, "lr": 1e-12, "patience": 2}]')
     assert len(read_log(folder)) == 3  # the first is the best so far, the next two are not better
     assert "stage still: no better validation CIDEr for 2 epochs, stopped early" in capsys.readouterr().out
-    assert last(folder)["training"]["progress"]["stage"] is None
+    progress = last(folder)["training"]["progress"]
+    assert (progress["stage"], progress["epoch"], progress["epochs_without_better"]) == ("still", 3, 2)
 
 
 def test_early_stopping_ends_the_stage_not_the_run(learn: Learn) -> None:
@@ -210,10 +216,12 @@ def test_resume_auto_starts_a_new_run_where_there_is_none(learn: Learn, capsys: 
     assert contents(folder).keys() == FILES
 
 
-def test_resuming_a_finished_run_changes_nothing(learn: Learn, capsys: pytest.CaptureFixture[str]) -> None:
-    before = contents(learn())
-    assert contents(learn("--resume=auto")) == before
-    assert "nothing to do" in capsys.readouterr().out
+def test_an_absurd_learning_rate_is_warned_of_before_training(learn: Learn, capsys: pytest.CaptureFixture[str]) -> None:
+    learn("--train.stages=[{name: wild, epochs: 1, lr: 100, encoder_lr: 0.2, encoder_from: 4}]")
+    errors = capsys.readouterr().err
+    assert "warning: stage wild: lr 100 is far too high" in errors and "encoder_lr 0.2 is far" in errors
+    learn()
+    assert "warning" not in capsys.readouterr().err
 
 
 def test_resume_refuses(learn: Learn, refused: Refused, tiny_data: Path, tmp_path: Path) -> None:
@@ -222,7 +230,9 @@ def test_resume_refuses(learn: Learn, refused: Refused, tiny_data: Path, tmp_pat
     other = tmp_path / "other.csv"
     other.write_text((tiny_data / "captions.csv").read_text().replace("There is", "Here is"))
     assert "missing.pth: no such file" in refused("--resume=missing.pth")
-    assert "this checkpoint has no training state" in refused(f"--resume={folder / 'checkpoints.pth'}")
+    error = refused(f"--resume={folder / 'checkpoints.pth'}")
+    assert "holds no optimizer to go on with" in error and f"--resume {folder / 'checkpoints_last.pth'}" in error
+    assert "python train.py" in error and f"--init_from {folder / 'checkpoints.pth'};" in error
     assert "other.csv has changed since the run began" in refused("--resume=auto", f"--data.captions_file={other}")
     error = refused("--resume=auto", "--decoder.hidden_size=9", "--train.seed=1")
     assert "decoder.hidden_size" in error and "train.seed" in error

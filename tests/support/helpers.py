@@ -13,6 +13,7 @@ import torch
 from PIL import Image, ImageDraw
 
 import config
+from training.options import build_parser, read_config
 
 ROOT = Path(__file__).parents[2]
 DECODERS = tuple(config.DECODERS)  # the name of every decoder
@@ -23,7 +24,7 @@ SPLITS = ("train", "train", "val", "test")  # of four consecutive images
 
 def read(*words: str) -> config.Config:
     """The config that train.py makes of a command line."""
-    return config.read_config(config.build_parser(), words)[0]
+    return read_config(build_parser(), words)[0]
 
 
 def tiny_decoder(name: str, **options: Any) -> str:

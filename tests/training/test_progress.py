@@ -48,7 +48,9 @@ def test_plateau_lowers_the_learning_rate_and_cosine_does_not() -> None:
 def test_a_stage_is_judged_by_its_own_best_epoch() -> None:
     progress = Progress(stage="a")
     progress.end_epoch(0.9, A)
-    progress = progress.next_stage([A, B])
+    following = progress.next_stage([A, B])
+    assert following
+    progress = following
     assert [progress.end_epoch(cider, B) for cider in (0.1, 0.2)] == [False, False]
     assert progress.epochs_without_better == 0 and progress.best_epoch == 1
 
@@ -59,9 +61,10 @@ def test_the_next_stage_keeps_only_the_totals_of_the_run() -> None:
     progress.end_epoch(0.3, A)
     progress.end_epoch(0.2, A)
     following = progress.next_stage([A, B])
+    assert following
     kept = {"total_epochs": 2, "total_steps": 1, "best_cider": 0.3, "best_epoch": 1}
     assert following == Progress(stage="b", **kept)
-    assert following.next_stage([A, B]) == Progress(stage=None, **kept)
+    assert following.next_stage([A, B]) is None
 
 
 def test_sums_grow_over_an_epoch_and_are_reset_at_its_end() -> None:

@@ -52,7 +52,7 @@ def test_stages_that_have_begun_must_keep_their_positions(
     with pytest.raises(
         UserError, match=r"is in stage 'b'.*begun the stages a, b, but.*Let train.stages begin with a, b"
     ):
-        load_resume(path, tiny_config(f"--train.stages={now}"), "hash")
+        load_resume(path, tiny_config(f"--train.stages={now}"), "hash", ["--resume=auto"])
 
 
 @pytest.mark.parametrize("now", [[A], [B, A], [X, A, B]])
@@ -61,7 +61,7 @@ def test_finished_stages_cannot_be_removed_or_moved(
 ) -> None:
     path = checkpoint_of([A, B], stage=None)
     with pytest.raises(UserError, match=r"has finished the stages a, b, but"):
-        load_resume(path, tiny_config(f"--train.stages={now}"), "hash")
+        load_resume(path, tiny_config(f"--train.stages={now}"), "hash", ["--resume=auto"])
 
 
 @pytest.mark.parametrize(
@@ -86,25 +86,23 @@ def test_the_stage_to_resume_in_is_found_by_name(
     expected: str | None,
 ) -> None:
     path = checkpoint_of([A, B], stage=stage, epoch=1, best_cider=0.5)
-    _, progress = load_resume(path, tiny_config(f"--train.stages={now}"), "hash")
+    progress = load_resume(path, tiny_config(f"--train.stages={now}"), "hash", ["--resume=auto"]).progress
     assert (progress.stage, progress.epoch, progress.best_cider) == (expected, 1, 0.5)
 
 
-def test_changes_are_printed_option_by_option(
-    checkpoint_of: Callable[..., Path], tiny_config: Callable[..., Config], capsys: pytest.CaptureFixture[str]
+def test_changes_are_listed_option_by_option(
+    checkpoint_of: Callable[..., Path], tiny_config: Callable[..., Config]
 ) -> None:
     path = checkpoint_of([A, B], stage="a")
-    options = ("--train.grad_clip=1", f"--train.stages={[{**A, 'lr': 0.5}, X]}")
-    load_resume(path, tiny_config(*options), "hash")
-    assert capsys.readouterr().out.splitlines() == [
-        "resuming with changes:",
-        "    train.grad_clip: 5.0 -> 1.0",
-        "    train.stages.a.lr: 0.001 -> 0.5",
-        "    train.stages.b: removed",
-        "    train.stages.x: added",
-    ]
-    load_resume(path, tiny_config(f"--train.stages={[A, B]}"), "hash")
-    assert capsys.readouterr().out == ""
+    options = ("--train.grad_clip=1", f"--train.stages={[{**A, 'lr': 0.5, 'epochs': 6}, X]}")
+    assert load_resume(path, tiny_config(*options), "hash", []).changes == {
+        "train.grad_clip": "5.0 -> 1.0",
+        "train.stages[0].epochs": "3 -> 6",
+        "train.stages[0].lr": "0.001 -> 0.5",
+        "train.stages[1] (b)": "removed",
+        "train.stages[1] (x)": "added",
+    }
+    assert load_resume(path, tiny_config(f"--train.stages={[A, B]}"), "hash", []).changes == {}
 
 
 @pytest.mark.parametrize(
@@ -116,4 +114,4 @@ def test_options_that_define_the_run_cannot_change(
     """generate.*, too: the best epoch is the one with the best CIDEr, and another beam size gives another CIDEr."""
     path = checkpoint_of([A], stage="a")
     with pytest.raises(UserError, match=rf"--resume: .*{option} \(\d -> 16\).*new run in another --output_dir"):
-        load_resume(path, tiny_config(f"--train.stages={[A]}", f"--{option}=16"), "hash")
+        load_resume(path, tiny_config(f"--train.stages={[A]}", f"--{option}=16"), "hash", ["--resume=auto"])

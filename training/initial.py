@@ -1,0 +1,115 @@
+"""``init_from``: a new run that begins with the weights, the words and the architecture of a checkpoint."""
+
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from cli import UserError, in_run_folder
+from config import Config, config_from_dict, config_to_dict
+from config_parser import merge
+from data.captions import LearnedFrom
+from data.vocab import SPECIAL, Vocabulary
+from models.captioner import Captioner
+from training.resume import differences, find_resume
+from training.run_folder import BEST
+from utils import load_checkpoint
+
+FREE = {"encoder.weights", "decoder.dropout"}  # what a run may set otherwise than the checkpoint it begins from
+
+
+def checkpoint_file(init_from: str) -> Path:
+    """The file that ``init_from`` names; in the folder of a run, its best checkpoint.
+
+    Raises:
+        UserError: there is none.
+    """
+    path = Path(init_from)
+    file = in_run_folder(path, BEST)
+    if not file.is_file():
+        raise UserError(f"--init_from {path}: no such checkpoint. Name a .pth file, or the output folder of a run")
+    return file
+
+
+def inherit(values: dict[str, Any], resume: str | None) -> dict[str, Any]:
+    """``values``, which begin from a checkpoint, completed by its architecture and its options of caption generation.
+
+    A resumed run is completed by its own checkpoint instead: the one that it began from may be gone.
+
+    Args:
+        values: nested dicts, from YAML and the command line; they win.
+        resume: the value of ``--resume``.
+
+    Raises:
+        UserError: there is no such checkpoint, or it is not one of this version.
+    """
+    resumed = find_resume(resume, Path(str(values.get("output_dir", "."))))
+    source = resumed or checkpoint_file(str(values["init_from"]))
+    config = config_to_dict(config_from_dict(load_checkpoint(source)["config"]))
+    inherited = {name: config[name] for name in ("encoder", "decoder", "generate")}
+    for name in ("encoder", "decoder"):
+        section = values.get(name)
+        if isinstance(section, dict) and section.get("name", config[name]["name"]) != config[name]["name"]:
+            del inherited[name]  # the options of another network would only hide what ``initial_captioner`` refuses
+    inherited["data"] = {"image_size": config["data"]["image_size"]}
+    values = merge(inherited, values)
+    if "encoder" in inherited and isinstance(values["encoder"], dict):
+        values["encoder"] |= {"weights": config["encoder"]["weights"]}  # they decide whether batch norm is trained
+    return values
+
+
+def initial_captioner(config: Config, captions: Iterable[str], learned_from: LearnedFrom) -> Captioner:
+    """The captioner of a run that begins from the checkpoint ``config.init_from``, with its (averaged) weights.
+
+    Its vocabulary is that of the checkpoint and then the other words of ``captions`` that are frequent enough: with few
+    captions, most words that the model can use are missing from them, and are not forgotten so soon.
+
+    Raises:
+        UserError: the checkpoint cannot be read, or has another architecture than ``config``.
+    """
+    assert config.init_from is not None
+    source = checkpoint_file(config.init_from)
+    before = Captioner.from_checkpoint(load_checkpoint(source), source)
+    _check_architecture(before.config, config)
+    frequent = Vocabulary.build(captions, config.data.min_count).words
+    known = before.vocabulary.words
+    vocabulary = Vocabulary([*known, *(word for word in frequent if word not in set(known))])
+    captioner = Captioner(config, vocabulary, learned_from, load_weights=False)
+    captioner.encoder.transform = replace(before.transform, image_size=config.data.image_size)
+    old, new = before.state_dict(), captioner.state_dict()
+    try:
+        captioner.load_state_dict({name: with_new_words(old[name], tensor.shape) for name, tensor in new.items()})
+    except (KeyError, RuntimeError) as error:
+        raise UserError(f"--init_from {source}: its weights do not fit this model ({error})") from error
+    print(f"beginning from {source}, with its {len(known)} words and {len(vocabulary) - len(known)} new ones")
+    return captioner
+
+
+def with_new_words(weights: torch.Tensor, shape: torch.Size) -> torch.Tensor:
+    """Weights of ``shape``: those with a row for each word, such as embeddings (V, E), get more rows, others stay.
+
+    A new row is drawn from the normal distribution that the rows of the known words have, column by column. So a new
+    word is as likely as an average one at first (Hewitt 2021, "Initializing New Word Embeddings for Pretrained Language
+    Models", https://nlp.stanford.edu/~johnhew/vocab-expansion.html).
+    """
+    if weights.shape == shape:
+        return weights
+    std, mean = torch.std_mean(weights[len(SPECIAL) :], dim=0, correction=0)
+    return torch.cat([weights, mean + std * torch.randn(shape[0] - len(weights), *shape[1:])])
+
+
+def _check_architecture(before: Config, now: Config) -> None:
+    """Refuse options that the weights of the checkpoint do not fit."""
+    for section in ("encoder", "decoder"):
+        old, new = config_to_dict(before)[section], config_to_dict(now)[section]
+        changes = {name: change for name, change in differences(old, new, section) if name not in FREE}
+        if f"{section}.name" in changes:  # the other options are those of another network
+            changes = {f"{section}.name": changes[f"{section}.name"]}
+        if changes:
+            listed = ", ".join(f"{name} ({change})" for name, change in changes.items())
+            raise UserError(
+                f"--init_from {now.init_from}: its weights do not fit these options: {listed}. Leave them out, then "
+                "they are taken from the checkpoint; or train from the start, without --init_from"
+            )
