@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Literal
 from cli import UserError
 from config_parser import build, option, section
 
+TokenizerName = Literal["words", "characters"]  # what captions are split into
 SPLITS = ("train", "val", "test")  # of a captions file
 ORIGINAL_LAYOUT = ("imagenet", "bundled")  # weights in the layout of the original paper
 
@@ -26,6 +27,7 @@ class DataConfig:
     )
     image_dir: str = option("data/sample/images", "folder of the images that the captions file names", short=True)
     image_size: int = option(224, "side in pixels of the square that every image is resized to", "[1, inf)")
+    tokenizer: TokenizerName = option("words", "characters: for Chinese, Japanese, Thai and others without blanks")
     min_count: int = option(5, "words seen fewer times than this in the training captions become <unk>", "[1, inf)")
     workers: int = option(2, "processes that decode images", "[0, inf)")
     feature_cache: str = option(
@@ -157,7 +159,7 @@ class GenerateConfig:
     """How captions are generated"""
 
     beam_size: int = option(5, "hypotheses kept open at each step; 1 is greedy decoding", "[1, inf)", short=True)
-    max_length: int = option(30, "longest caption, in words", "[1, inf)")
+    max_length: int = option(30, "longest caption, in tokens (words or characters)", "[1, inf)")
     length_penalty: float = option(
         0.7, "a in score = log-probability / length**a (Wu et al. 2016); 0 favours short captions", "[0, 2]"
     )

@@ -10,8 +10,10 @@ The scores: BLEU-1 to BLEU-4, METEOR (if Java is installed), ROUGE-L and CIDEr, 
 
 from argparse import Namespace
 from pathlib import Path
+from typing import get_args
 
 from cli import OptionParser, UserError, run_script
+from config import TokenizerName
 from evaluation.options import add_cache_option, add_captioner_options, add_split_options
 
 
@@ -38,6 +40,12 @@ def read_options(argv: list[str]) -> Namespace:
         "--seed",
         type=int,
         help="with --predictions and --split: the train.seed that divided a file without split column",
+    )
+    parser.add_argument(
+        "--tokenizer",
+        choices=get_args(TokenizerName),
+        help="with --predictions: what captions are split into (default: characters if the references have no blanks "
+        "between words, as in Chinese, Japanese or Thai)",
     )
     parser.add_argument(
         "--baseline", choices=("nearest",), help="also score captions of similar training images (Devlin et al. 2015)"
@@ -69,6 +77,8 @@ def _check(options: Namespace) -> None:
     if not options.predictions:
         if options.seed is not None:
             raise UserError("--seed is for --predictions; a checkpoint knows its seed. Leave it out")
+        if options.tokenizer is not None:
+            raise UserError("--tokenizer is for --predictions; a checkpoint knows its tokenizer. Leave it out")
         return
     for name in ("checkpoint", "image_dir", "feature_cache", "beam_size", "baseline", "limit"):
         if getattr(options, name) is not None:

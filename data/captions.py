@@ -12,6 +12,7 @@ from config import SPLITS
 from data.formats import COMMAS, SPLIT_NAMES, conversion, is_image_name, metadata_files, recognise
 from data.tables import misfit, read_rows
 
+LEFT_RIGHT = re.compile(r"\b(left|right)\b|[左右]|ซ้าย|ขวา")  # English, Chinese and Japanese, Thai
 ALL = "all"  # the only split of a table that is not divided
 COLUMNS = ["image", "caption", "split"]
 LearnedFrom = Literal["drawings", "photographs"]
@@ -148,7 +149,5 @@ def references_of(table: pd.DataFrame, split: str) -> dict[str, list[str]]:
 def find_left_right(references: dict[str, list[str]]) -> frozenset[str]:
     """The names of the images with a caption that mentions left or right, which flipping would make wrong."""
     return frozenset(
-        name
-        for name, captions in references.items()
-        if any(re.search(r"\b(left|right)\b", caption.lower()) for caption in captions)
+        name for name, captions in references.items() if any(LEFT_RIGHT.search(caption.lower()) for caption in captions)
     )

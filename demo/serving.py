@@ -60,7 +60,8 @@ def caption_upload(captioner: Captioner, turn: threading.Lock, data: bytes, name
     unique: dict[str, Candidate] = {}  # the same caption may be sampled twice
     for candidate in found:
         unique.setdefault(candidate.caption, candidate)
-    return Result(Entry.from_candidates(printable(name), list(unique.values())), image, seconds)
+    entry = Entry.from_candidates(printable(name), list(unique.values()), tokenizer=captioner.vocabulary.tokenizer)
+    return Result(entry, image, seconds)
 
 
 def capitalised(caption: str) -> str:

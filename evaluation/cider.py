@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from data.vocab import tokenize
+from data.tokenizer import WORDS, Tokenizer
 
 MAX_ORDER = 4  # n-grams of 1 to 4 words
 SIGMA = 6.0  # of the Gaussian penalty for a length other than the reference's, in words
@@ -99,8 +99,8 @@ class CiderReward:
         references: image name -> its reference captions, not tokenized.
     """
 
-    def __init__(self, references: Mapping[str, Sequence[str]]) -> None:
-        images = [[[*tokenize(caption), END] for caption in captions] for captions in references.values()]
+    def __init__(self, references: Mapping[str, Sequence[str]], tokenizer: Tokenizer = WORDS) -> None:
+        images = [[[*tokenizer.tokenize(caption), END] for caption in captions] for captions in references.values()]
         captions = [caption for image in images for caption in image]
         self.tfidf = TfIdf(images)
         self.lengths = np.array([_length(caption) for caption in captions])  # (C,)

@@ -15,7 +15,7 @@ from pycocoevalcap.cider.cider import Cider
 from pycocoevalcap.rouge.rouge import Rouge
 
 from cli import UserError
-from data.vocab import tokenize
+from data.tokenizer import WORDS, Tokenizer, Words
 
 METRICS = ("BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4", "METEOR", "ROUGE-L", "CIDEr")
 
@@ -28,7 +28,8 @@ class Scores:
     """Scores of N images, as fractions.
 
     Args:
-        totals: of all images together: {"BLEU-1": ..., "CIDEr": ...}; without METEOR where Java is missing or fails.
+        totals: of all images together: {"BLEU-1": ..., "CIDEr": ...}; without METEOR where Java is missing or fails,
+            or where captions are not split into words.
         names: the N images, in the order of the references.
         images: "BLEU-4", "ROUGE-L", "CIDEr" -> the score of each image (N,). The totals of ROUGE-L and CIDEr are means
             of these; BLEU's is not.
@@ -47,15 +48,19 @@ class Scorer:
 
     Args:
         references: image name -> its reference captions, not tokenized.
+        tokenizer: of references and captions. Without words there is no METEOR, which stems English words.
 
     All scores are fractions: CIDEr 0.55 is what tables print as 55. CIDEr's document frequencies come from these
     references, so scores on different sets of images cannot be compared.
     """
 
-    def __init__(self, references: Mapping[str, Sequence[str]]) -> None:
-        self.references = {
-            name: [" ".join(tokenize(caption)) for caption in captions] for name, captions in references.items()
-        }
+    def __init__(self, references: Mapping[str, Sequence[str]], tokenizer: Tokenizer = WORDS) -> None:
+        self.tokenizer = tokenizer
+        self.references = {name: list(map(self._tokens, captions)) for name, captions in references.items()}
+
+    def _tokens(self, caption: str) -> str:
+        """The tokens with blanks between them, as pycocoevalcap reads them."""
+        return " ".join(self.tokenizer.tokenize(caption))
 
     def score(self, captions: Mapping[str, str], *, all_metrics: bool = True) -> dict[str, float]:
         """Only the ``totals`` of ``score_images``: all that validation needs."""
@@ -77,7 +82,7 @@ class Scorer:
                 f"{len(missing)} images have no caption and {len(unknown)} captions have no image in the references, "
                 f"such as {min(missing or unknown)}"
             )
-        results = {name: [" ".join(tokenize(captions[name]))] for name in self.references}
+        results = {name: [self._tokens(captions[name])] for name in self.references}
         bleu = BleuScorer(n=4)
         for name, references in self.references.items():
             bleu += (results[name][0], references)
@@ -85,7 +90,7 @@ class Scorer:
         totals = {f"BLEU-{order}": float(value) for order, value in enumerate(of_all, start=1)}
         images = {"BLEU-4": np.array(of_each[3])}
         if all_metrics:
-            meteor = _meteor(self.references, results)
+            meteor = _meteor(self.references, results) if isinstance(self.tokenizer, Words) else None
             if meteor is not None:
                 totals["METEOR"] = meteor
             rouge, images["ROUGE-L"] = Rouge().compute_score(self.references, results)
@@ -95,18 +100,21 @@ class Scorer:
         return Scores(totals, list(self.references), images, np.array([_bleu_counts(image) for image in bleu.ctest]))
 
 
-def caption_statistics(captions: Collection[str], training: Collection[str]) -> dict[str, float | int | None]:
+def caption_statistics(
+    captions: Collection[str], training: Collection[str], tokenizer: Tokenizer = WORDS
+) -> dict[str, float | int | None]:
     """Properties of captions that the scores do not show.
 
     Args:
         captions: at least one.
         training: the training captions.
+        tokenizer: splits captions into what is counted as words.
 
     Returns:
         ``words`` per caption (mean), ``vocabulary`` (different words in all captions), and two fractions: ``distinct``
         (different captions) and ``copied`` (captions that are in ``training``; None if ``training`` is empty).
     """
-    words = [tokenize(caption) for caption in captions]
+    words = [tokenizer.tokenize(caption) for caption in captions]
     known = {_normalize(caption) for caption in training}
     return {
         "words": sum(map(len, words)) / len(words),
@@ -117,8 +125,8 @@ def caption_statistics(captions: Collection[str], training: Collection[str]) -> 
 
 
 def _normalize(caption: str) -> str:
-    """The caption in lower case without punctuation; ``tokenize`` would take seconds for a whole training set."""
-    return " ".join(re.findall(r"\w+", caption.lower()))
+    """The letters and digits in lower case; to tokenize would take seconds for a whole training set."""
+    return "".join(re.findall(r"\w+", caption.lower()))
 
 
 def _bleu_counts(image: Mapping[str, Any]) -> list[int]:

@@ -12,7 +12,7 @@ import torch
 from tqdm import tqdm
 
 from data.features import FeatureCache
-from data.vocab import tokenize
+from data.tokenizer import WORDS, Tokenizer
 from evaluation.cider import MAX_ORDER, TfIdf
 
 NEIGHBOURS = 60
@@ -33,7 +33,11 @@ def pooled_features(cache: FeatureCache, paths: Sequence[Path]) -> torch.Tensor:
 
 
 def nearest_captions(
-    images: torch.Tensor, training_images: torch.Tensor, captions: Sequence[Sequence[str]], neighbours: int = NEIGHBOURS
+    images: torch.Tensor,
+    training_images: torch.Tensor,
+    captions: Sequence[Sequence[str]],
+    tokenizer: Tokenizer = WORDS,
+    neighbours: int = NEIGHBOURS,
 ) -> list[str]:
     """For each of N images, the consensus caption of the ``neighbours`` most similar training images.
 
@@ -44,7 +48,7 @@ def nearest_captions(
     """
     all_captions = [caption for of_image in captions for caption in of_image]
     rows_of = np.split(np.arange(len(all_captions)), np.cumsum([len(of_image) for of_image in captions])[:-1])
-    vectors = _similarity_vectors(captions)
+    vectors = _similarity_vectors(captions, tokenizer)
     found = []
     with tqdm(total=len(images), desc="nearest captions", unit="img", leave=False, disable=None) as bar:
         for first in range(0, len(images), IMAGES_AT_ONCE):
@@ -57,10 +61,10 @@ def nearest_captions(
     return found
 
 
-def _similarity_vectors(captions: Sequence[Sequence[str]]) -> list[tuple[np.ndarray, np.ndarray]]:
+def _similarity_vectors(captions: Sequence[Sequence[str]], tokenizer: Tokenizer) -> list[tuple[np.ndarray, np.ndarray]]:
     """For each caption its n-grams and their weights, whose dot product is CIDEr's similarity of two captions (Vedantam
     et al. 2015, eq. 1 to 3): the cosine of their tf-idf vectors, averaged over the orders of n-grams."""
-    vectors = TfIdf([[tokenize(caption) for caption in of_image] for of_image in captions]).vectors
+    vectors = TfIdf([[tokenizer.tokenize(caption) for caption in of_image] for of_image in captions]).vectors
     lengths = np.maximum(vectors.norms, 1e-9).ravel() * MAX_ORDER**0.5
     weights = vectors.weights / lengths.repeat(np.diff(vectors.starts))
     ends = vectors.starts[MAX_ORDER::MAX_ORDER][:-1]

@@ -87,7 +87,9 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 def _notes(records: Sequence[Record]) -> list[str]:
     first, notes = records[0], []
-    if first["METEOR"] is None:
+    if first["tokenizer"] == "characters":
+        notes.append("note: words are characters here (data.tokenizer); METEOR is n/a: it is made for words of English")
+    elif first["METEOR"] is None:
         notes.append("note: METEOR is n/a: it needs a working Java")
     if first["skipped"]:
         notes.append(f"note: {first['skipped']} images could not be read and are not scored")

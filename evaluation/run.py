@@ -33,7 +33,7 @@ def run_evaluation(options: Namespace) -> str:
         if not system.predictions:
             write_predictions(its_files["predictions"], its_captions)
 
-    scorer, counts = Scorer(task.references), bootstrap.resample_counts(len(task.references))
+    scorer, counts = Scorer(task.references, task.tokenizer), bootstrap.resample_counts(len(task.references))
     scores = [scorer.score_images(its_captions) for its_captions in captions]
     records = [record_of(task, *each, counts) for each in zip(systems, captions, scores, files, strict=True)]
     for record, its_scores in zip(records[1:], scores[1:], strict=True):
@@ -98,19 +98,20 @@ def record_of(
     files: Mapping[str, Path],
     counts: np.ndarray,
 ) -> dict[str, Any]:
-    """The entry of a system in metrics.json: scores as fractions (METEOR is None without Java), intervals, statistics.
+    """The entry of a system in metrics.json: scores as fractions (None for METEOR if n/a), intervals, statistics.
 
     Args:
         counts: (R, N), the bootstrap's resamples.
     """
     return {
         **{metric: scores.totals.get(metric) for metric in METRICS},
-        **caption_statistics(captions.values(), task.training),
+        **caption_statistics(captions.values(), task.training, task.tokenizer),
         "intervals": bootstrap.intervals(bootstrap.resample(scores, counts)),
         "images": len(task.references),
         "skipped": task.skipped,
         "limit": task.limit,
         "split": task.split,
+        "tokenizer": task.tokenizer.name,
         "system": system.name,
         "beam_size": system.beam_size,
         "checkpoint": str(system.checkpoint) if system.checkpoint else None,

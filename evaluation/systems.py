@@ -11,6 +11,7 @@ from tqdm import tqdm
 
 from cli import UserError
 from data.features import FeatureCache
+from data.tokenizer import TOKENIZERS, Tokenizer, tokenizer_of
 from evaluation.nearest import nearest_captions, pooled_features
 from evaluation.predictions import read_predictions
 from evaluation.split import Split, open_references, open_split, usable_images
@@ -38,6 +39,7 @@ class Task:
     split: str
     references: Mapping[str, Sequence[str]]  # image name -> captions written by people
     training: Collection[str]  # training captions; empty if the captions file has none
+    tokenizer: Tokenizer  # of all captions
     skipped: int = 0  # images that could not be read
     limit: int | None = None  # number of images asked for, if the split has more
 
@@ -61,6 +63,7 @@ class PredictionFiles:
 
     def __init__(self, options: Namespace) -> None:
         self.split = open_references(options.captions_file, options.split, options.seed)
+        self.named = options.tokenizer
         paths = options.predictions
         self.systems = [System(name, predictions=path) for name, path in zip(short_names(paths), paths, strict=True)]
 
@@ -69,7 +72,13 @@ class PredictionFiles:
         references = self.split.references()
         paths = [system.predictions for system in self.systems if system.predictions]
         captions = [read_predictions(path, references, self.split.ids) for path in paths]
-        return Task(self.split.name, references, self.split.training_captions()), captions
+        return Task(self.split.name, references, self.split.training_captions(), self._tokenizer(references)), captions
+
+    def _tokenizer(self, references: Mapping[str, Sequence[str]]) -> Tokenizer:
+        """The one that the options name, or else the one that suits the references."""
+        if self.named:
+            return TOKENIZERS[self.named]
+        return tokenizer_of([caption for captions in references.values() for caption in captions])
 
 
 class Checkpoints:
@@ -81,7 +90,7 @@ class Checkpoints:
         options: evaluate.py's.
 
     Raises:
-        UserError: a checkpoint cannot be read, or the checkpoints have different splits.
+        UserError: a checkpoint cannot be read, or the checkpoints have different splits or tokenizers.
     """
 
     def __init__(self, options: Namespace) -> None:
@@ -92,6 +101,7 @@ class Checkpoints:
         splits = [open_split(captioner.config, options) for captioner in captioners]
         self.split = splits[0]
         self.references = _common_references(paths, splits)
+        self.tokenizer = _common_tokenizer(paths, captioners)
         self.limit = options.limit if options.limit and options.limit < len(self.references) else None
         self.lendable = Split("train", self.split.table, self.split.image_dir).references() if options.baseline else {}
         root = options.feature_cache or captioners[0].config.data.feature_cache
@@ -114,14 +124,16 @@ class Checkpoints:
         if len(self.systems) > len(self.runs):
             captions.append(self._borrow(images))
         skipped = len(chosen) - len(references)
-        return Task(self.split.name, references, self.split.training_captions(), skipped, self.limit), captions
+        training = self.split.training_captions()
+        return Task(self.split.name, references, training, self.tokenizer, skipped, self.limit), captions
 
     def _borrow(self, images: Mapping[str, Path]) -> dict[str, str]:
         """The baseline's captions, with the features of the first checkpoint's encoder."""
         cache = self.runs[0].cache
         training = usable_images(self.lendable, self.split.image_dir, [cache])
         known = pooled_features(cache, [self.split.image_dir / name for name in training])
-        borrowed = nearest_captions(pooled_features(cache, list(images.values())), known, list(training.values()))
+        wanted, captions = pooled_features(cache, list(images.values())), list(training.values())
+        borrowed = nearest_captions(wanted, known, captions, self.tokenizer)
         return dict(zip(images, borrowed, strict=True))
 
 
@@ -135,6 +147,18 @@ def _common_references(paths: Sequence[Path], splits: Sequence[Split]) -> dict[s
                 "Name one --captions_file, with a split column, for both"
             )
     return references
+
+
+def _common_tokenizer(paths: Sequence[Path], captioners: Sequence[Captioner]) -> Tokenizer:
+    """The tokenizer of all checkpoints."""
+    first, *others = [captioner.vocabulary.tokenizer for captioner in captioners]
+    for path, tokenizer in zip(paths[1:], others, strict=True):
+        if tokenizer.name != first.name:
+            raise UserError(
+                f"--checkpoint {path}: its captions consist of {tokenizer.name}, those of {paths[0]} of {first.name}. "
+                "Evaluate each, then compare their predictions.json: --predictions A B --tokenizer characters"
+            )
+    return first
 
 
 def _plan_runs(

@@ -21,6 +21,7 @@ from typing import Any
 import jinja2
 import torch
 
+from data.tokenizer import WORDS, Tokenizer
 from gallery import heatmap
 from gallery.agreement import MIN_IMAGES, mark_shared, mark_unmatched, score
 from models.captioner import Candidate
@@ -38,19 +39,22 @@ class Entry:
     file: str = ""  # name of the captioned JPG, and of the plain one in pictures/
     width: int = 1  # of the plain JPG, in pixels
     height: int = 1
-    attention: torch.Tensor | None = None  # (words of caption.split(), h, w), if the decoder has attention
+    attention: torch.Tensor | None = None  # (pieces of the caption, h, w), if the decoder has attention
     strip: bool = False  # whether attention/ has a JPG of it
+    tokenizer: Tokenizer = WORDS  # the captioner's
 
     @classmethod
-    def from_candidates(cls, name: str, candidates: Sequence[Candidate], references: Sequence[str] = ()) -> "Entry":
+    def from_candidates(
+        cls, name: str, candidates: Sequence[Candidate], references: Sequence[str] = (), tokenizer: Tokenizer = WORDS
+    ) -> "Entry":
         """An entry for what a captioner returned for one image, best candidate first."""
         ranked = [(candidate.caption, candidate.log_prob) for candidate in candidates]
-        return cls(name, ranked, list(references), attention=candidates[0].attention)
+        return cls(name, ranked, list(references), attention=candidates[0].attention, tokenizer=tokenizer)
 
     @property
     def words(self) -> list[str]:
-        """The words of the caption that have an attention map: all or none."""
-        return [] if self.attention is None else self.caption.split()
+        """The words (or characters) of the caption that have an attention map: all or none."""
+        return [] if self.attention is None else [piece.text for piece in self.tokenizer.pieces(self.caption)]
 
     @property
     def caption(self) -> str:
@@ -101,7 +105,8 @@ def render_page(
     # All frames have the median image's shape, so that rows align; other images are shown whole, with margins.
     ratio = min(max(statistics.median(ratios), FRAME_RATIOS[0]), FRAME_RATIOS[1]) if ratios else 1.0
     captions = [entry.caption for entry in entries]
-    scores = score(captions, [entry.references for entry in entries])
+    tokenizer = entries[0].tokenizer if entries else WORDS
+    scores = score(captions, [entry.references for entry in entries], tokenizer)
     page = (
         _environment()
         .get_template("page.html.j2")

@@ -162,6 +162,7 @@ def _caption(
             for job in batch:
                 entry = job.entry or Entry.from_candidates(job.photo.name, next(found))
                 entry = replace(entry, name=job.photo.name, references=job.photo.references, file=job.file)
+                entry = replace(entry, tokenizer=captioner.vocabulary.tokenizer)
                 if job.image is not None:
                     entry = prepare(entry, job.image, job.file, strip=target.strips)
                     _write_image(job, entry, target, records)

@@ -21,8 +21,9 @@ from data.captions import LearnedFrom
 from data.features import FeatureCache
 from data.images import ImageSource, load_image
 from data.packing import PackedTokens
+from data.tokenizer import TOKENIZERS
 from data.transforms import Transform
-from data.vocab import Vocabulary, word_of_token
+from data.vocab import Vocabulary
 from models.decoding import Hypothesis, attention_per_word, generate, sample
 from models.interfaces import Encoder, WordDecoder
 from models.pretrained import find_checkpoint
@@ -38,7 +39,7 @@ class Candidate:
 
     caption: str
     log_prob: float
-    attention: torch.Tensor | None = None  # (words of caption.split(), h, w); only of the best, and only if asked for
+    attention: torch.Tensor | None = None  # (pieces of the caption, h, w); only of the best, and only if asked for
 
 
 def build_decoder(config: DecoderConfig, vocab_size: int, features_size: int) -> WordDecoder:
@@ -233,9 +234,11 @@ class Captioner(nn.Module):
         return candidates
 
     def _word_attention(self, caption: str, tokens: Sequence[int], weights: torch.Tensor) -> torch.Tensor:
-        """Attention per token (tokens, P) -> per word of the caption (words, h, w), on the CPU."""
-        places = word_of_token([self.vocabulary.words[token] for token in tokens], caption)
-        inside = (torch.arange(len(caption.split()))[:, None] == torch.tensor(places)).float()  # (words, tokens)
+        """Attention per token (tokens, P) -> per piece of the caption (pieces, h, w), on the CPU."""
+        tokenizer = self.vocabulary.tokenizer
+        places = tokenizer.piece_of_token([self.vocabulary.words[token] for token in tokens], caption)
+        pieces = torch.arange(len(tokenizer.pieces(caption)))
+        inside = (pieces[:, None] == torch.tensor(places)).float()  # (pieces, tokens)
         mean = inside / inside.sum(dim=1, keepdim=True)  # "man's" is two tokens: the mean of both
         per_word = mean @ weights.cpu()
         grid = self.encoder.grid
@@ -260,10 +263,10 @@ class Captioner(nn.Module):
         """
         try:
             state, values = checkpoint["model"], checkpoint["config"]
-            vocabulary, transform = Vocabulary(checkpoint["vocab"]), Transform.from_dict(checkpoint["transform"])
+            config, transform = config_from_dict(values), Transform.from_dict(checkpoint["transform"])
+            vocabulary = Vocabulary(checkpoint["vocab"], TOKENIZERS[config.data.tokenizer])
         except (KeyError, TypeError) as error:
             raise UserError(f"{name}: parts of the checkpoint are missing or damaged ({error})") from error
-        config = config_from_dict(values)
         with torch.device("meta"):  # the weights are about to be loaded: initialising a ResNet-50 takes 0.7 s
             captioner = cls(config, vocabulary, checkpoint.get("learned_from"), load_weights=False)
         captioner.encoder.transform = transform

@@ -29,9 +29,9 @@ STEPS = 10  # between the ranks of the examples, from the best caption to the wo
 
 def gender_words(captions: Sequence[str]) -> str:
     """Whom the captions mention, taken together: "women", "men", "both" or "neither"."""
-    from data.vocab import tokenize
+    from data.tokenizer import WORDS
 
-    words = {word for caption in captions for word in tokenize(caption)}
+    words = {word for caption in captions for word in WORDS.tokenize(caption)}
     women, men = bool(words & WOMEN), bool(words & MEN)
     return "both" if women and men else "women" if women else "men" if men else "neither"
 

@@ -11,6 +11,7 @@ from cli import UserError, in_run_folder
 from config import Config, config_from_dict, config_to_dict
 from config_parser import merge
 from data.captions import LearnedFrom
+from data.tokenizer import TOKENIZERS
 from data.vocab import SPECIAL, Vocabulary
 from models.captioner import Captioner
 from training.resume import differences, find_resume
@@ -53,7 +54,7 @@ def inherit(values: dict[str, Any], resume: str | None) -> dict[str, Any]:
         section = values.get(name)
         if isinstance(section, dict) and section.get("name", config[name]["name"]) != config[name]["name"]:
             del inherited[name]  # the options of another network would only hide what ``initial_captioner`` refuses
-    inherited["data"] = {"image_size": config["data"]["image_size"]}
+    inherited["data"] = {name: config["data"][name] for name in ("image_size", "tokenizer")}
     values = merge(inherited, values)
     if "encoder" in inherited and isinstance(values["encoder"], dict):
         values["encoder"] |= {"weights": config["encoder"]["weights"]}  # they decide whether batch norm is trained
@@ -73,9 +74,10 @@ def initial_captioner(config: Config, captions: Iterable[str], learned_from: Lea
     source = checkpoint_file(config.init_from)
     before = Captioner.from_checkpoint(load_checkpoint(source), source)
     _check_architecture(before.config, config)
-    frequent = Vocabulary.build(captions, config.data.min_count).words
+    tokenizer = TOKENIZERS[config.data.tokenizer]
+    frequent = Vocabulary.build(captions, config.data.min_count, tokenizer).words
     known = before.vocabulary.words
-    vocabulary = Vocabulary([*known, *(word for word in frequent if word not in set(known))])
+    vocabulary = Vocabulary([*known, *(word for word in frequent if word not in set(known))], tokenizer)
     captioner = Captioner(config, vocabulary, learned_from, load_weights=False)
     captioner.encoder.transform = replace(before.transform, image_size=config.data.image_size)
     old, new = before.state_dict(), captioner.state_dict()

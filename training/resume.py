@@ -19,7 +19,10 @@ from utils import load_checkpoint
 
 # Options, or groups of them, that a resumed run must not change: they determine the weights' shapes, the images and
 # vocabulary, the order of the batches, or (generate) the validation CIDEr by which epochs are compared.
-FIXED = ("data.image_size", "data.min_count", "encoder", "decoder", "generate", "train.seed", "train.batch_size")
+FIXED = (
+    *("data.image_size", "data.tokenizer", "data.min_count", "encoder", "decoder", "generate"),
+    *("train.seed", "train.batch_size"),
+)
 ABSENT = object()  # in place of the value of an option that only the other config has
 
 

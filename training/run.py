@@ -1,7 +1,7 @@
 """A training run from its options to its last file: read, set up or resume, train (engine.py), report."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -10,6 +10,7 @@ import torch
 from cli import UserError
 from config import Config, config_to_dict
 from data.captions import LearnedFrom, read_training_data
+from data.tokenizer import TOKENIZERS
 from data.vocab import Vocabulary
 from models.captioner import Captioner
 from training.command import with_options
@@ -24,6 +25,7 @@ from training.stage_setup import Stage, restore, set_up_stage
 from utils import peak_memory, pick_precision, seed_everything, use_device
 
 NAMES = {"train": "for training", "val": "for validation", "test": "for tests"}  # of the splits
+LONG_SHARE = 0.05  # of the training captions may be longer than generate.max_length
 
 
 def run_training(config: Config, resume: str | None, argv: Sequence[str]) -> None:
@@ -86,10 +88,12 @@ def start_run(
     seed_everything(config.train.seed)
     captions = table.loc[table["split"] == "train", "caption"]
     if config.init_from is None:
-        captioner = Captioner(config, Vocabulary.build(captions, config.data.min_count), learned_from)
+        vocabulary = Vocabulary.build(captions, config.data.min_count, TOKENIZERS[config.data.tokenizer])
+        captioner = Captioner(config, vocabulary, learned_from)
     else:
         captioner = initial_captioner(config, captions, learned_from)
     captioner = captioner.to(device)
+    _warn_of_length(captioner.vocabulary, captions, config.generate.max_length)
     _print_summary(captioner, table)
     first = config.train.stages[0]
     return set_up_stage(captioner, table, first), Progress(stage=first.name)
@@ -116,9 +120,20 @@ def resume_run(
     return stage, progress
 
 
+def _warn_of_length(vocabulary: Vocabulary, captions: Collection[str], longest: int) -> None:
+    """Generated captions would be cut off, which no loss shows; characters are more tokens than words."""
+    longer = sum(len(vocabulary.encode(caption)) - 2 > longest for caption in captions)
+    if longer > LONG_SHARE * len(captions):
+        print(
+            f"warning: {longer / len(captions):.0%} of the training captions have more than {longest} "
+            f"{vocabulary.tokenizer.name}, where generated ones are cut off. Raise --generate.max_length",
+            file=sys.stderr,
+        )
+
+
 def _print_summary(captioner: Captioner, table: pd.DataFrame) -> None:
     counts = table.groupby("split")["image"].nunique()
     images = ", ".join(f"{counts[split]} {name}" for split, name in NAMES.items() if split in counts)
     dtype = pick_precision(captioner.config.train.precision, captioner.device)
-    words = f"{len(captioner.vocabulary)} words"
+    words = f"{len(captioner.vocabulary)} {captioner.vocabulary.tokenizer.name}"
     print(f"images: {images}; {words}, device {captioner.device}, {str(dtype).removeprefix('torch.')}")

@@ -10,6 +10,7 @@ import torch
 
 from data.dataset import Batch
 from data.packing import PackedTokens, pack
+from data.tokenizer import Tokenizer
 from data.vocab import END_ID, START_ID
 from evaluation.cider import CiderReward
 from models.captioner import Captioner
@@ -18,7 +19,9 @@ from training.objectives import Objective, StepLoss
 from utils import autocast
 
 
-def self_critical(references: Mapping[str, Sequence[str]], samples: int, dtype: torch.dtype) -> Objective:
+def self_critical(
+    references: Mapping[str, Sequence[str]], tokenizer: Tokenizer, samples: int, dtype: torch.dtype
+) -> Objective:
     """An objective that maximises the expected CIDEr-D of sampled captions.
 
         loss = - mean over tokens of (r - b) log p(token),   b = mean reward of the other captions of the image
@@ -28,9 +31,10 @@ def self_critical(references: Mapping[str, Sequence[str]], samples: int, dtype: 
 
     Args:
         references: captions of the training images, which also give the document frequencies of the reward.
+        tokenizer: the captioner's.
         samples: captions sampled per image, 2 or more.
     """
-    reward = CiderReward(references)
+    reward = CiderReward(references, tokenizer)
 
     def objective(captioner: Captioner, batch: Batch) -> StepLoss:
         with autocast(captioner.device, dtype):

@@ -127,6 +127,6 @@ def prepare_data(captioner: Captioner, table: pd.DataFrame, stage: StageConfig) 
         loader("train", train, batch_sampler=sampler),
         sampler,
         loader("val", val, batch_size=VALIDATION_BATCH),
-        Scorer(references["val"]),
+        Scorer(references["val"], captioner.vocabulary.tokenizer),
         references["train"],
     )

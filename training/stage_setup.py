@@ -46,7 +46,10 @@ def set_up_stage(captioner: Captioner, table: pd.DataFrame, stage: StageConfig) 
     captioner.set_dropout(config.decoder.dropout if stage.dropout is None else stage.dropout)
     ema = EMA(captioner, config.train.ema) if config.train.ema > 0 else None
     data = prepare_data(captioner, table, stage)
-    objective = self_critical(data.references, stage.samples, dtype) if stage.samples else teacher_forcing(stage, dtype)
+    if stage.samples:
+        objective = self_critical(data.references, captioner.vocabulary.tokenizer, stage.samples, dtype)
+    else:
+        objective = teacher_forcing(stage, dtype)
     scaler = torch.amp.GradScaler(captioner.device.type, enabled=dtype == torch.float16)
     return Stage(stage, captioner, ema, data, objective, optimizer, scaler)
 

@@ -187,8 +187,11 @@ def test_captions_that_mention_left_or_right_are_found() -> None:
         "a.png": ["a dog", "it looks to the Left."],
         "b.png": ["a bright light leftover"],
         "c.png": ["the left-hand side"],
+        "d.png": ["一只狗在猫的左边"],
+        "e.png": ["สุนัขอยู่ทางขวา"],
+        "f.png": ["一只狗在猫的上面"],
     }
-    assert find_left_right(references) == {"a.png", "c.png"}
+    assert find_left_right(references) == {"a.png", "c.png", "d.png", "e.png"}
 
 
 @pytest.mark.parametrize(

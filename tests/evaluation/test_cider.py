@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 from pycocoevalcap.cider.cider import Cider
 
 from data.captions import read_captions, references_of
-from data.vocab import tokenize
+from data.tokenizer import WORDS
 from evaluation.cider import CiderReward, TfIdf
 from tests.support.helpers import ROOT
 
-WORDS = st.sampled_from(["a", "dog", "cat", "man", "red", "runs", "on", "grass", "ball", "the", "beach", "two", "of"])
-CAPTIONS = st.lists(WORDS, max_size=14).map(" ".join)
-REFERENCES = st.lists(st.lists(WORDS, min_size=1, max_size=14).map(" ".join), min_size=1, max_size=5)
+TOKENS = st.sampled_from(["a", "dog", "cat", "man", "red", "runs", "on", "grass", "ball", "the", "beach", "two", "of"])
+CAPTIONS = st.lists(TOKENS, max_size=14).map(" ".join)
+REFERENCES = st.lists(st.lists(TOKENS, min_size=1, max_size=14).map(" ".join), min_size=1, max_size=5)
 
 
 @given(st.lists(st.tuples(REFERENCES, CAPTIONS), min_size=2, max_size=12))
@@ -28,7 +28,7 @@ def test_equals_pycocoevalcap_with_document_frequencies_of_the_same_images(image
     ended = {name: [f"{caption} <end>" for caption in captions] for name, captions in references.items()}
     _, expected = Cider().compute_score(ended, {name: [f"{caption} <end>"] for name, caption in generated.items()})
     reward = CiderReward(references)
-    found = [reward(name, tokenize(caption)) for name, caption in generated.items()]
+    found = [reward(name, WORDS.tokenize(caption)) for name, caption in generated.items()]
     np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
@@ -96,7 +96,7 @@ def test_rewards_need_little_memory_and_time() -> None:
     held, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert held / sum(map(len, references.values())) < 2000  # bytes a caption; a dict of tuples each took 9 KB
-    name, words = next(iter(references)), tokenize(next(iter(references.values()))[0])
+    name, words = next(iter(references)), WORDS.tokenize(next(iter(references.values()))[0])
     began = time.process_time()
     for _ in range(200):
         reward(name, words)

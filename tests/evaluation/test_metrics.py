@@ -11,7 +11,7 @@ import pytest
 
 from cli import UserError
 from data.captions import read_captions
-from data.vocab import tokenize
+from data.tokenizer import WORDS
 from evaluation.metrics import Scorer, caption_statistics
 from tests.support.helpers import ROOT
 
@@ -76,7 +76,7 @@ def test_tokens_are_those_of_the_java_tokeniser(captions: dict[str, list[str]]) 
 
     texts = sorted({text for image in captions.values() for text in image if text})
     (tokens,) = PTBTokenizer().tokenize({0: [{"caption": text} for text in texts]}).values()
-    assert [" ".join(tokenize(text)) for text in texts] == tokens
+    assert [" ".join(WORDS.tokenize(text)) for text in texts] == tokens
 
 
 def test_without_java_all_scores_but_meteor(no_java: Path) -> None:
@@ -128,7 +128,7 @@ def test_each_images_scores_are_pycocoevalcaps(no_java: Path, captions: dict[str
 
     scorer = Scorer({image: texts[1:] for image, texts in captions.items()})
     scores = scorer.score_images({image: texts[0] for image, texts in captions.items()})
-    results = {image: [" ".join(tokenize(texts[0]))] for image, texts in captions.items()}
+    results = {image: [" ".join(WORDS.tokenize(texts[0]))] for image, texts in captions.items()}
     assert scores.names == list(captions)
     assert scores.images["BLEU-4"].tolist() == Bleu(4).compute_score(scorer.references, results, verbose=0)[1][3]
     for metric, of_each in (("ROUGE-L", Rouge()), ("CIDEr", Cider())):

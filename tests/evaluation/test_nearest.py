@@ -10,8 +10,8 @@ import torch
 
 from data.captions import read_captions
 from data.features import FeatureCache
+from data.tokenizer import WORDS
 from data.transforms import Transform
-from data.vocab import tokenize
 from evaluation.nearest import nearest_captions, pooled_features
 from tests.support.helpers import ROOT, draw
 
@@ -25,7 +25,7 @@ CAPTIONS = [
 
 @cache
 def ngrams(caption: str, order: int) -> Counter[tuple[str, ...]]:
-    words = tokenize(caption)
+    words = WORDS.tokenize(caption)
     return Counter(tuple(words[start : start + order]) for start in range(len(words) - order + 1))
 
 

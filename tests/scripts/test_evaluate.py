@@ -21,8 +21,9 @@ from tests.support.training import thin_resnet50
 
 METRICS = ["BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4", "METEOR", "ROUGE-L", "CIDEr"]
 DESCRIBED = ["words", "vocabulary", "distinct", "copied", "intervals"]
-ABOUT = ["images", "skipped", "limit", "split", "system", "beam_size", "checkpoint", "predictions", "per_image"]
-KEYS = [*METRICS, *DESCRIBED, *ABOUT]
+ABOUT = ["images", "skipped", "limit", "split", "tokenizer"]
+FILES = ["system", "beam_size", "checkpoint", "predictions", "per_image"]
+KEYS = [*METRICS, *DESCRIBED, *ABOUT, *FILES]
 STAGE = '[{"name": "frozen", "epochs": 15, "lr": 0.05, "label_smoothing": 0, "patience": 15}]'
 
 NAMED = ("checkpoints", "checkpoints_last")

@@ -38,7 +38,7 @@ def make_stage(
     loader = DataLoader(dataset, batch_size=2, collate_fn=collate)
     data = StageData(loader, EpochSampler(2 * steps, 2, seed=0), loader, Scorer(references), references)
     if config.samples:
-        objective = self_critical(references, config.samples, torch.float32)
+        objective = self_critical(references, captioner.vocabulary.tokenizer, config.samples, torch.float32)
     else:
         objective = teacher_forcing(config, torch.float32)
     scaler = torch.amp.GradScaler("cpu", enabled=False)

@@ -8,6 +8,7 @@ import torch
 from config import Config, StageConfig
 from data.dataset import Batch
 from data.packing import pack
+from data.tokenizer import WORDS
 from data.vocab import END_ID, Vocabulary
 from evaluation.cider import CiderReward
 from models.captioner import Captioner
@@ -73,7 +74,7 @@ def test_captions_cut_off_at_the_maximum_length_give_no_gradient_to_the_end_toke
     captioner.train()
     with torch.no_grad():  # <end> is never sampled
         captioner.decoder.output.bias[END_ID] = -1e4
-    self_critical(CAPTIONS, 5, torch.float32)(captioner, batch).loss.backward()  # type: ignore[no-untyped-call]
+    self_critical(CAPTIONS, WORDS, 5, torch.float32)(captioner, batch).loss.backward()  # type: ignore[no-untyped-call]
     gradient = captioner.decoder.output.bias.grad
     assert gradient is not None and gradient.any() and gradient[END_ID] == 0.0
     reward = CiderReward(CAPTIONS)
@@ -97,7 +98,7 @@ def test_captions_with_equal_rewards_give_no_gradient(tiny_config: Callable[...,
         captioner.decoder.output.weight.zero_()
         captioner.decoder.output.bias.fill_(-1e4)
         captioner.decoder.output.bias[captioner.vocabulary.words.index("dog")] = 1e4
-    step = self_critical(CAPTIONS, 5, torch.float32)(captioner, batch)
+    step = self_critical(CAPTIONS, WORDS, 5, torch.float32)(captioner, batch)
     step.loss.backward()  # type: ignore[no-untyped-call]
     assert step.shown > 0.0 and step.count == 15
     assert all(not parameter.grad.any() for parameter in captioner.decoder.parameters() if parameter.grad is not None)
