@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import matplotlib
 import torch
 from PIL import Image, ImageDraw, ImageFont
 
 from cli import atomic_open
+from data.tokenizer import CHARACTERS
 from gallery import heatmap
+from gallery.fonts import find_font
 from gallery.page import Entry
 
 # Sizes in pixels.
@@ -24,8 +25,6 @@ PANEL_SIDE = 312  # longest side of the image in a panel of an attention strip
 PANEL_GAP = 8
 PANEL_COLUMNS = 6  # with their gaps they fill a slide of 1920
 MAX_PANELS = 120  # further words are left out of the strip: a JPG has at most 65,535 pixels a side
-
-FONT = Path(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf")
 
 
 def file_name(name: str, taken: set[str]) -> str:
@@ -52,10 +51,11 @@ def thumbnail(image: Image.Image, side: int) -> Image.Image:
 
 
 def wrap(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> list[str]:
-    """Break ``text`` into lines of at most ``width`` pixels, at spaces where possible."""
-    lines = [""]
-    for word in text.split():
-        joined = f"{lines[-1]} {word}".strip()
+    """Break ``text`` into lines of at most ``width`` pixels: at spaces, between characters of scripts without spaces,
+    or within a word that is longer than a line."""
+    lines, gap = [""], ""
+    for word, its_gap in CHARACTERS.pieces(text):
+        joined, gap = lines[-1] + gap + word, its_gap
         if font.getlength(joined) <= width:
             lines[-1] = joined
             continue
@@ -70,15 +70,16 @@ def wrap(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: i
 def with_caption(image: Image.Image, caption: str) -> Image.Image:
     """The image, at most CAPTIONED_SIDE pixels, with its caption on a white strip below it. Any text is accepted.
 
-    The font is Matplotlib's DejaVu Sans, so the result is the same on every system. It covers Latin (Pillow's own font
-    lacks even "é"), Greek, Cyrillic, Hebrew, Arabic and some emoji; other characters appear as boxes. Control
-    characters (line ends, RTL marks) become spaces.
+    Control characters (line ends, RTL marks) become spaces. There is no strip if no font has the caption's letters,
+    see ``find_font``.
     """
-    image = thumbnail(image, CAPTIONED_SIDE)
+    image, file = thumbnail(image, CAPTIONED_SIDE), find_font(caption)
+    if file is None:
+        return image
     width = max(image.width, MIN_WIDTH)
     size = max(15, width // 28)  # about 25 letters a line on the narrowest strip, 45 on the widest
     margin = size * 3 // 4
-    font = ImageFont.truetype(FONT, size)
+    font = ImageFont.truetype(file, size)
 
     text = "".join(letter if letter.isprintable() else " " for letter in caption)
     text = text if len(text) <= MAX_LETTERS else text[: MAX_LETTERS - 1] + "…"

@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 
 from gallery import jpegs
+from gallery.fonts import DEFAULT
 from gallery.jpegs import attention_strip, file_name, with_caption
 from tests.support.hostile import HOSTILE
 
@@ -34,11 +35,19 @@ def test_letters_of_many_scripts_are_drawn_not_boxes(one: str, other: str) -> No
 
 
 def test_wrapped_lines_fit_the_width() -> None:
-    font = jpegs.ImageFont.truetype(jpegs.FONT, 16)
+    font = jpegs.ImageFont.truetype(DEFAULT, 16)
     text = "several short words and one " + "very" * 40 + " long one"
     lines = jpegs.wrap(text, font, 200)
     assert all(font.getlength(line) <= 200 for line in lines)
     assert "".join(lines).replace(" ", "") == text.replace(" ", "")
+
+
+def test_lines_break_between_characters_of_scripts_without_spaces() -> None:
+    font = jpegs.ImageFont.truetype(DEFAULT, 16)
+    text = "run 一只穿着Adidas的狗，在草地上跑"
+    lines = jpegs.wrap(text, font, round(font.getlength("run 一只穿")))
+    assert len(lines) > 3 and lines[0] == "run 一只穿" and "".join(lines) == text
+    assert any("Adidas" in line for line in lines) and not any(line.startswith("，") for line in lines)
 
 
 def test_file_names_are_safe_and_unique() -> None:
