@@ -82,15 +82,16 @@ def learn(thin_resnet: None, tiny_args: list[str], tmp_path: Path, folder: Path)
 
 @pytest.fixture
 def refused(learn: Learn, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Refused:
-    """``refused("--option", ...)``: the one line on stderr with which ``learn`` ends, with exit status 2."""
+    """``refused("--option", ...)``: the error on stderr, one line, with which ``learn`` ends, with exit status 2."""
 
     def run(*options: str) -> str:
         monkeypatch.setattr(sys, "argv", ["train.py"])
         capsys.readouterr()
         with pytest.raises(SystemExit) as end:
             run_script(lambda _: learn(*options) and None)
-        error = capsys.readouterr().err
-        assert end.value.code == 2 and error.startswith("error: ") and error.count("\n") == 1
+        *warnings, error = capsys.readouterr().err.splitlines()
+        assert end.value.code == 2 and error.startswith("error: ")
+        assert all(line.startswith("warning: ") for line in warnings)
         return error
 
     return run
