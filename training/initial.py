@@ -18,7 +18,8 @@ from training.resume import differences, find_resume
 from training.run_folder import BEST
 from utils import load_checkpoint
 
-FREE = {"encoder.weights", "decoder.dropout"}  # what a run may set otherwise than the checkpoint it begins from
+FIXED = ("encoder.", "decoder.", "data.tokenizer")  # options that the weights and words of a checkpoint determine ...
+FREE = ("encoder.weights", "decoder.dropout")  # ... but for these
 
 
 def checkpoint_file(init_from: str) -> Path:
@@ -104,14 +105,14 @@ def with_new_words(weights: torch.Tensor, shape: torch.Size) -> torch.Tensor:
 
 def _check_architecture(before: Config, now: Config) -> None:
     """Refuse options that the weights of the checkpoint do not fit."""
+    changes = dict(differences(config_to_dict(before), config_to_dict(now)))
+    changes = {name: changes[name] for name in changes if name.startswith(FIXED) and name not in FREE}
     for section in ("encoder", "decoder"):
-        old, new = config_to_dict(before)[section], config_to_dict(now)[section]
-        changes = {name: change for name, change in differences(old, new, section) if name not in FREE}
         if f"{section}.name" in changes:  # the other options are those of another network
-            changes = {f"{section}.name": changes[f"{section}.name"]}
-        if changes:
-            listed = ", ".join(f"{name} ({change})" for name, change in changes.items())
-            raise UserError(
-                f"--init_from {now.init_from}: its weights do not fit these options: {listed}. Leave them out, then "
-                "they are taken from the checkpoint; or train from the start, without --init_from"
-            )
+            changes = {name: changes[name] for name in changes if name == f"{section}.name" or section not in name}
+    if changes:
+        listed = ", ".join(f"{name} ({change})" for name, change in changes.items())
+        raise UserError(
+            f"--init_from {now.init_from}: its weights do not fit these options: {listed}. Leave them out, then they "
+            "are taken from the checkpoint; or train from the start, without --init_from"
+        )
