@@ -48,7 +48,7 @@ def test_a_script_accepts_the_options_that_are_shown(
     if script == "train.py":
         if "--help" not in options:
             parser = build_parser()
-            parser.add_argument("--resume")  # train.py adds it
+            parser.add_argument("--resume", nargs="?")  # train.py adds it
             read_config(parser, options)
         return
     main = importlib.import_module(file.removesuffix(".py").replace("/", ".")).main

@@ -12,7 +12,7 @@ import pytest
 from cli import UserError
 from data import download
 from data.download import download_all, md5_of, unpack_images
-from data.prepare import prepare_flickr8k
+from data.flickr8k import prepare_flickr8k
 from tests.support.archives import DATA, TRAIN, Server, image, images_zip, make_zip, names_in, tokens, write
 
 # --- unpacking -------------------------------------------------------------------------------------------------------
