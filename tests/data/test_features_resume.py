@@ -1,20 +1,19 @@
 """data/features.py: a build that was interrupted or killed is resumed, and two builds at once share the work."""
 
-import os
-import subprocess
-import sys
 import time
 from collections.abc import Callable
+from multiprocessing.process import BaseProcess
 from pathlib import Path
+from typing import Any
 
 import pytest
 from filelock import FileLock
 
 from data.features import FeatureCache
-from tests.support.features import MANY, CountingEncoder, assert_right
-from tests.support.helpers import ROOT
+from tests.support.features import MANY, CountingEncoder, assert_right, build_in_process
 
 pytestmark = pytest.mark.process
+StartBuild = Callable[[str, float], BaseProcess]
 
 
 def test_an_interrupted_build_is_resumed(cache: Callable[..., FeatureCache], many_images: list[Path]) -> None:
@@ -27,43 +26,39 @@ def test_an_interrupted_build_is_resumed(cache: Callable[..., FeatureCache], man
     assert_right(resumed, many_images)
 
 
-BUILD = """
-import sys, time
-from pathlib import Path
-sys.path.insert(0, {root!r})
-import torch
-from data.features import FeatureCache
-from data.transforms import Transform
+@pytest.fixture
+def start_build(forkserver: Any, many_images: list[Path], tmp_path: Path) -> StartBuild:
+    """``start_build("name", seconds)`` starts a build in ``tmp_path / "cache"`` that prints to ``tmp_path / name``."""
 
-seen = 0
-def slow(images):
-    global seen
-    seen += len(images)
-    time.sleep({sleep})
-    return torch.nn.functional.adaptive_avg_pool2d(images, 2).flatten(2).transpose(1, 2)
+    def start(name: str, seconds: float) -> BaseProcess:
+        arguments = (many_images, tmp_path / "cache", seconds, tmp_path / name)
+        process: BaseProcess = forkserver.Process(target=build_in_process, args=arguments)
+        process.start()
+        return process
 
-paths = [Path({folder!r}) / f"{{number}}.png" for number in range({many})]
-assert FeatureCache({cache!r}, slow, {{"weights": "weights 1"}}, Transform(32)).build(paths) == {{}}
-print(seen)
-"""
+    return start
 
 
-def start_build(folder: Path, cache_folder: Path, sleep: float) -> subprocess.Popen[str]:
-    code = BUILD.format(root=str(ROOT), folder=str(folder), cache=str(cache_folder), many=MANY, sleep=sleep)
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(
-        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
-    )
+def printed(output: Path) -> str:
+    """The last line that a process has printed so far."""
+    return output.read_text().splitlines()[-1] if output.exists() and output.read_text().strip() else ""
 
 
-def test_a_killed_build_is_resumed(cache: Callable[..., FeatureCache], many_images: list[Path], tmp_path: Path) -> None:
-    process = start_build(many_images[0].parent, tmp_path / "cache", sleep=0.05)
+def wait_until(process: BaseProcess, happened: Callable[[], object]) -> None:
+    """Wait while ``process`` runs."""
     deadline = time.monotonic() + 60
-    while not list((tmp_path / "cache").glob("*/index.json")):
-        assert process.poll() is None and time.monotonic() < deadline
+    while not happened():
+        assert process.is_alive() and time.monotonic() < deadline
         time.sleep(0.01)
+
+
+def test_a_killed_build_is_resumed(
+    cache: Callable[..., FeatureCache], many_images: list[Path], start_build: StartBuild, tmp_path: Path
+) -> None:
+    process = start_build("output", 0.05)
+    wait_until(process, lambda: list((tmp_path / "cache").glob("*/index.json")))
     process.kill()
-    process.communicate()
+    process.join()
     encoder = CountingEncoder()
     resumed = cache(encoder)
     resumed.build(many_images)
@@ -72,12 +67,14 @@ def test_a_killed_build_is_resumed(cache: Callable[..., FeatureCache], many_imag
 
 
 def test_two_builds_at_once_share_the_work(
-    cache: Callable[..., FeatureCache], many_images: list[Path], tmp_path: Path
+    cache: Callable[..., FeatureCache], many_images: list[Path], start_build: StartBuild, tmp_path: Path
 ) -> None:
-    processes = [start_build(many_images[0].parent, tmp_path / "cache", sleep=0.01) for _ in range(2)]
-    outputs = [process.communicate(timeout=90) for process in processes]
-    assert [process.returncode for process in processes] == [0, 0], outputs
-    assert sum(int(out) for out, _ in outputs) == MANY
+    names = ("first", "second")
+    processes = [start_build(name, 0.01) for name in names]
+    for process in processes:
+        process.join(90)
+    assert [process.exitcode for process in processes] == [0, 0]
+    assert sum(int(printed(tmp_path / name)) for name in names) == MANY
     encoder = CountingEncoder()
     both = cache(encoder)
     both.build(many_images)
@@ -86,16 +83,13 @@ def test_two_builds_at_once_share_the_work(
 
 
 def test_a_run_that_waits_for_another_prints_so(
-    many_images: list[Path], tmp_path: Path, cache: Callable[..., FeatureCache]
+    cache: Callable[..., FeatureCache], start_build: StartBuild, tmp_path: Path
 ) -> None:
-    folder = cache(CountingEncoder()).folder
-    folder.mkdir(parents=True)
-    with FileLock(folder / "lock"):
-        process = start_build(many_images[0].parent, tmp_path / "cache", sleep=0)
-        assert (
-            process.stderr
-            and process.stderr.readline()
-            == f"waiting for another run that computes these features ({folder / 'lock'})\n"
-        )
-    out, _ = process.communicate(timeout=90)
-    assert int(out) == MANY
+    lock = cache(CountingEncoder()).folder / "lock"
+    lock.parent.mkdir(parents=True)
+    with FileLock(lock):
+        process = start_build("output", 0)
+        message = f"waiting for another run that computes these features ({lock})"
+        wait_until(process, lambda: printed(tmp_path / "output") == message)
+    process.join(90)
+    assert int(printed(tmp_path / "output")) == MANY
