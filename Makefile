@@ -1,4 +1,4 @@
-# Each target is a few plain commands; without make (Windows), see "Without make" in README.md.
+# Each target is a few plain commands; without make (Windows), see docs/install.md.
 PYTHON ?= python3
 BIN := .venv/bin
 # Tests in as many processes as there are cores; those of one file stay together, for they share fixtures.
