@@ -15,6 +15,7 @@ from config_parser import build, option, section
 
 TokenizerName = Literal["words", "characters"]  # what captions are split into
 SPLITS = ("train", "val", "test")  # of a captions file
+ALL = "all"  # in place of a split: all images; the only split of a captions file that is not divided
 ORIGINAL_LAYOUT = ("imagenet", "bundled")  # weights in the layout of the original paper
 
 

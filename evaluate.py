@@ -69,10 +69,10 @@ def _check(options: Namespace) -> None:
             raise UserError(f"--{name} {' '.join(map(str, values))}: the same value twice. Give each once")
     if options.output.suffix != ".json":  # .md is for the tables, and a .pth or .csv may be a model or data
         raise UserError(f"--output {options.output}: scores are written as JSON. Name a .json file")
-    if options.baseline and options.split == "train":
+    if options.baseline and options.split in ("train", "all"):
         raise UserError(
             f"--baseline {options.baseline} borrows captions of training images, so it cannot be scored on "
-            "--split train. Use val or test"
+            f"--split {options.split}. Use val or test"
         )
     if not options.predictions:
         if options.seed is not None:

@@ -72,6 +72,9 @@ def load_checkpoint(path: str | Path, *, keep_quantized: bool = False) -> dict[s
         raise UserError(
             f"{path}: no such checkpoint. Train one with `python train.py`, or choose another with --checkpoint"
         )
+    with path.open("rb") as file:
+        if file.read(2) not in (b"PK", b"P", b""):  # torch writes zip files; this one may be cut off
+            raise UserError(f"{path}: not a checkpoint, which is a file that train.py has written. Name another one")
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many types here (zip, pickle, EOF)
@@ -85,7 +88,10 @@ def load_checkpoint(path: str | Path, *, keep_quantized: bool = False) -> dict[s
         raise UserError(
             f"{path}: written by a newer version (format {version}, this is {FORMAT_VERSION}). Update the code"
         )
-    if missing := [part for part in ("model", "config", "vocab", "transform") if part not in checkpoint]:
+    missing = [part for part in ("model", "config", "vocab", "transform") if part not in checkpoint]
+    if missing == ["config", "vocab", "transform"]:
+        raise UserError(f"{path}: the weights of an encoder, not of a captioner. Name it with --encoder.weights")
+    if missing:
         raise UserError(
             f"{path}: parts of the checkpoint are missing ({', '.join(missing)}). Copy it again, or retrain"
         )

@@ -8,12 +8,11 @@ from typing import Literal
 import pandas as pd
 
 from cli import ROOT, UserError
-from config import SPLITS
+from config import ALL, SPLITS
 from data.formats import COMMAS, SPLIT_NAMES, conversion, is_image_name, metadata_files, recognise
 from data.tables import misfit, read_rows
 
 LEFT_RIGHT = re.compile(r"\b(left|right)\b|[左右]|ซ้าย|ขวา")  # English, Chinese and Japanese, Thai
-ALL = "all"  # the only split of a table that is not divided
 COLUMNS = ["image", "caption", "split"]
 LearnedFrom = Literal["drawings", "photographs"]
 
@@ -129,12 +128,12 @@ def _hashed_split(image: str, seed: int) -> str:
 
 
 def references_of(table: pd.DataFrame, split: str) -> dict[str, list[str]]:
-    """The captions of every image of a split, in file order: {image name: [caption, ...]}.
+    """The captions of every image of a split, or of ``ALL`` images, in file order: {image name: [caption, ...]}.
 
     Raises:
         UserError: the split is empty.
     """
-    rows = table[table["split"] == split]
+    rows = table if split == ALL else table[table["split"] == split]
     if rows.empty:
         raise UserError(
             f"no image is in the split '{split}' (there are: {', '.join(sorted(table['split'].unique()))}). "

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from cli import OptionParser, in_run_folder, positive_int
-from config import SPLITS
+from config import ALL, SPLITS
 from models.pretrained import DEFAULT_CHECKPOINT
 
 DEFAULT_SPLIT = "test"
@@ -41,7 +41,7 @@ def add_captioner_options(parser: OptionParser, *, several: bool) -> None:
 def add_split_options(parser: OptionParser) -> None:
     """Add --split, --captions_file and --image_dir, which ``open_split`` reads, and --limit; none has a default."""
     parser.add_argument(
-        "--split", choices=SPLITS, help=f"images of the captions file to use (default: {DEFAULT_SPLIT})"
+        "--split", choices=(*SPLITS, ALL), help=f"images of the captions file to use (default: {DEFAULT_SPLIT})"
     )
     parser.add_argument(
         "--captions_file",

@@ -40,8 +40,8 @@ def read_predictions(
         found = _find(image_id, images)
         if not found:
             raise UserError(
-                f"{where}: image_id {image_id!r} is none of the {len(names)} images to score. "
-                "Check --captions_file and --split"
+                f"{where}: image_id {image_id!r} is not among the {len(names)} images to score. It may be in another "
+                "split: choose it with --split, or --split all; else check --captions_file"
             )
         if len(found) > 1:
             raise UserError(f"{where}: image_id {image_id!r} may be {found[0]} or {found[1]}. Use the file name")

@@ -9,9 +9,9 @@ from pathlib import Path
 import pandas as pd
 
 from cli import UserError
-from config import Config
+from config import ALL, Config
 from data.annotations import PARSERS, read_json
-from data.captions import ALL, read_captions, references_of
+from data.captions import read_captions, references_of
 from data.features import FeatureCache
 from data.formats import recognise
 from data.images import drop_bad_images
@@ -75,7 +75,7 @@ def open_references(captions_file: Path, split: str | None, seed: int | None) ->
         if not undivided:
             raise UserError(f"--seed {seed}: {captions_file} has a split column, so --seed has no effect. Leave it out")
         table, undivided = read_captions(captions_file, seed), False
-    if undivided and split:
+    if undivided and split not in (None, ALL):
         raise UserError(
             f"--split {split}: {captions_file} has no split column. Leave out --split to score all images. If it is a "
             "CSV, you can also add the column, or name the train.seed that divided the images with --seed"

@@ -12,6 +12,7 @@ import torch
 
 import utils
 from cli import UserError
+from models.pretrained import IMAGENET
 from utils import (
     load_checkpoint,
     pick_device,
@@ -86,8 +87,13 @@ def test_files_that_are_not_checkpoints_are_refused_by_name(tmp_path: Path, caps
         pickle.dumps(Malicious(), 2),
     ):
         path.write_bytes(content)
-        with pytest.raises(UserError, match=r"c\.pth"):
+        with pytest.raises(UserError, match=r"c\.pth: not a"):
             load_checkpoint(path)
+    path.write_text("# README")
+    with pytest.raises(UserError, match=r"c\.pth: not a checkpoint, .* Name another one"):
+        load_checkpoint(path)
+    with pytest.raises(UserError, match=r"resnet50_imagenet\.pth: the weights of an encoder.*--encoder\.weights"):
+        load_checkpoint(IMAGENET)
     for thing in (Malicious(), torch.nn.Linear(1, 1), argparse.Namespace(a=1)):
         torch.save({"format_version": 1, "model": thing}, path)
         with pytest.raises(UserError, match=r"c\.pth: not a readable checkpoint"):

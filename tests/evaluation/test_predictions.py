@@ -81,5 +81,5 @@ def test_folders_before_a_name_are_ignored_unless_they_matter(tmp_path: Path) ->
     assert find("Pictures/a/1.jpg", "a/1.jpg") == {"a/1.jpg": "a dog"}
     assert find("Pictures/1.jpg", "1.jpg") == {"1.jpg": "a dog"}
     for image, name in [("b/1.jpg", "a/1.jpg"), ("b/1.png", "1.jpg")]:
-        with pytest.raises(UserError, match="none of the 1 images to score"):
+        with pytest.raises(UserError, match="not among the 1 images to score"):
             find(image, name)

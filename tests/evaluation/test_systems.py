@@ -86,13 +86,13 @@ NAMES = ["COCO_val2014_000000391895.jpg", "photos/1000268201_693b08cb0e.jpg", "s
         ([*NAMES[:2]], "no caption for 1 of the 3 images to score, such as sea.tar.png"),
         (
             [*NAMES[:2], "elsewhere.jpg"],
-            "entry 3: image_id 'elsewhere.jpg' is none of the 3 images to score. Check --captions_file and --split",
+            "entry 3: image_id 'elsewhere.jpg' is not among the 3 images to score. It may be in another split",
         ),
         (
             [NAMES[0], 391895, NAMES[2]],
             "entry 2: image_id 391895: COCO_val2014_000000391895.jpg has a caption already",
         ),
-        ([NAMES[0], 2014, NAMES[2]], "image_id 2014 is none of"),
+        ([NAMES[0], 2014, NAMES[2]], "image_id 2014 is not among"),
         ([True, *NAMES[1:]], 'entry 1: must have an "image_id"'),
     ],
 )
@@ -207,3 +207,12 @@ def test_another_split(score: Evaluate, refs: Path, tmp_path: Path) -> None:
 )
 def test_files_are_named_by_what_distinguishes_them(paths: list[str], names: list[str]) -> None:
     assert short_names([Path(path) for path in paths]) == names
+
+
+def test_all_images_are_scored_whatever_their_split(score: Evaluate, tmp_path: Path) -> None:
+    refs, rows = tmp_path / "split.csv", [("1.jpg", "a dog", "train"), ("2.jpg", "a cat", "test")]
+    write_csv(refs, rows)
+    predictions = results(tmp_path / "r.json", ["1.jpg", "2.jpg"])
+    with pytest.raises(UserError, match="not among the 1 images to score.*--split all"):
+        score("--predictions", predictions, "--captions_file", refs)
+    assert score("--predictions", predictions, "--captions_file", refs, "--split", "all")["images"] == 2
