@@ -213,6 +213,6 @@ def test_all_images_are_scored_whatever_their_split(score: Evaluate, tmp_path: P
     refs, rows = tmp_path / "split.csv", [("1.jpg", "a dog", "train"), ("2.jpg", "a cat", "test")]
     write_csv(refs, rows)
     predictions = results(tmp_path / "r.json", ["1.jpg", "2.jpg"])
-    with pytest.raises(UserError, match="not among the 1 images to score.*--split all"):
+    with pytest.raises(UserError, match=r"not among the 1 images to score.*--split all"):
         score("--predictions", predictions, "--captions_file", refs)
     assert score("--predictions", predictions, "--captions_file", refs, "--split", "all")["images"] == 2
