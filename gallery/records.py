@@ -1,14 +1,14 @@
-"""captions.jsonl: what a gallery folder holds, written image by image, so that a stopped run goes on where it stopped.
+"""captions.jsonl: what a gallery folder holds, written image by image, so that a stopped run can be continued.
 
 A line per captioned image::
 
     {"key": ..., "files": ["dog.jpg", "pictures/dog.jpg"], "image": "dog.jpg", "caption": ..., "candidates": [...],
-     "width": 640, "height": 480, "attention": {"rows": 7, "columns": 7, "weights": BASE64}, "finished": true}
+     "width": 640, "height": 480, "attention": {"rows": 7, "columns": 7, "weights": BASE64}}
 
 The key is a hash of the image's path, size and modification time and of the captioner, so a changed image, checkpoint
 or beam size is captioned anew, and the file reveals no folders. ``files`` are the files that were written for the
-image; nothing else in the folder is ever overwritten or removed. A line belongs to a ``finished`` gallery, or to one
-that was stopped. Lines are only added, until a gallery is finished; of several with the same key the last one counts.
+image; nothing else in the folder is ever overwritten or removed. Lines are only added; of several with the same key
+the last one counts. When a gallery is finished, the files of earlier galleries are removed, but no caption is.
 """
 
 import contextlib
@@ -100,34 +100,31 @@ class Records:
             file_.write(f"{line}\n".encode("ascii"))
         self._note(line)
 
-    def finish(self, keys: Iterable[str], files: Iterable[str]) -> int:
-        """Make the folder hold one gallery: remove the other files that earlier runs have written, and their lines.
+    def finish(self, files: Iterable[str]) -> int:
+        """Make the folder hold one gallery: remove the other files that earlier runs have written.
 
-        The captions of a gallery that was stopped are kept; only its images are written again when it goes on.
+        All captions are kept: a photo that is missing today, or belongs to another gallery, may be wanted again.
+        Files are removed before the lines that name them, or a killed run would leave files that nobody owns.
 
         Args:
-            keys: of the images of the finished gallery.
-            files: all that belong to it.
+            files: all that belong to the gallery.
 
         Returns:
             how many files were removed.
         """
-        current, finished = dict.fromkeys(files), dict.fromkeys([*keys, WHOLE_GALLERY])
-        stale = [file for file in sorted(self._owners.keys() - current.keys()) if (self.folder / file).is_file()]
         own: dict[str | None, list[str]] = {}
-        for file in current:
+        for file in dict.fromkeys(files):
             own.setdefault(self._owners.get(file), []).append(file)
-        with atomic_open(self.path) as output:
-            for key in [*(key for key in self._lines if key not in finished), *finished]:
-                record = json.loads(self._lines[key])
-                if key in finished or not record.get("finished"):
-                    state = {"finished": True} if key in finished else {}
-                    output.write(json.dumps(record | {"files": own.get(key, [])} | state) + "\n")
+        current = {file for owned in own.values() for file in owned}
+        stale = [file for file in sorted(self._owners.keys() - current) if (self.folder / file).is_file()]
         for file in [*stale, *self._unfinished_files()]:
             (self.folder / file).unlink(missing_ok=True)
         for folder in {(self.folder / file).parent for file in stale} - {self.folder}:
             with contextlib.suppress(OSError):  # it holds other files
                 folder.rmdir()
+        with atomic_open(self.path) as output:
+            for key, line in self._lines.items():
+                output.write(json.dumps(json.loads(line) | {"files": own.get(key, [])}) + "\n")
         return len(stale)
 
     def _unfinished_files(self) -> list[str]:

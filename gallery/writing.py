@@ -60,7 +60,6 @@ class Report:
     """What a run has done."""
 
     entries: list[Entry] = field(default_factory=list)  # captioned images, in order
-    keys: list[str] = field(default_factory=list)  # their keys in the records
     skipped: list[tuple[str, str]] = field(default_factory=list)  # name and reason of images that cannot be used
     kept: list[Path] = field(default_factory=list)  # sidecars beside photos that hold something else
     recalled: int = 0  # images that an earlier run has captioned
@@ -169,7 +168,6 @@ def _caption(
                 if target.in_place:
                     report.kept += write_beside(job.photo.path, entry.caption, target.sidecars)
                 report.entries.append(entry)
-                report.keys.append(job.key)
                 report.recalled += job.entry is not None
                 show(entry)
             bar.update(len(report.entries) + len(report.skipped) - bar.n)
@@ -229,7 +227,7 @@ def _write_whole_gallery(report: Report, target: Target, records: Records, photo
         file.write(render_page(report.entries, report.skipped, *about, missing=missing, data_files=target.data_files))
     if not report.interrupted:
         current = [name for entry in report.entries for name in _files_of_image(entry, target)]
-        report.removed = records.finish(report.keys, [*current, PAGE, *target.data_files])
+        report.removed = records.finish([*current, PAGE, *target.data_files])
 
 
 def _nothing_usable(report: Report) -> UserError:

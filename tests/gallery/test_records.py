@@ -4,6 +4,7 @@ import json
 import os
 from pathlib import Path
 
+import pytest
 import torch
 
 from gallery import heatmap
@@ -68,29 +69,55 @@ def test_a_finished_gallery_replaces_the_one_before_but_not_the_users_files(tmp_
         write(tmp_path, f"{key}.jpg", f"attention/{key}.jpg", f"mine {key}.jpg")
     records.add(WHOLE_GALLERY, ["page.html", "captions.csv"])
     write(tmp_path, "page.html", "captions.csv", ".one.jpg.17.tmp", "attention/.two.jpg.17.tmp", ".mine.txt.17.tmp")
-    assert records.finish(["one", "two"], ["one.jpg", "two.jpg", "attention/two.jpg", "page.html", "captions.csv"]) == 1
+    assert records.finish(["one.jpg", "two.jpg", "attention/two.jpg", "page.html", "captions.csv"]) == 1
     records = Records(tmp_path)
     records.add("three", ["three.jpg"], ENTRY)
     write(tmp_path, "three.jpg")
     records.add(WHOLE_GALLERY, ["page.html"])
-    assert records.finish(["three"], ["three.jpg", "page.html"]) == 4
+    assert records.finish(["three.jpg", "page.html"]) == 4
     left = {"three.jpg", "page.html", "mine one.jpg", "mine two.jpg", ".mine.txt.17.tmp", RECORDS}
     assert {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*")} == left
-    keys = [json.loads(line)["key"] for line in (tmp_path / RECORDS).read_text("utf-8").splitlines()]
-    assert keys == ["three", WHOLE_GALLERY]
+    lines = map(json.loads, (tmp_path / RECORDS).read_text("utf-8").splitlines())
+    assert {line["key"]: line["files"] for line in lines} == {
+        **{"one": [], "two": [], "three": ["three.jpg"]},
+        WHOLE_GALLERY: ["page.html"],
+    }
 
 
-def test_the_captions_of_a_gallery_that_was_stopped_outlive_another_gallery(tmp_path: Path) -> None:
-    records = Records(tmp_path)
-    records.add("stopped", ["dog.jpg"], ENTRY)
-    write(tmp_path, "dog.jpg")
+def test_a_run_that_is_killed_while_it_removes_files_still_owns_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    records, unlink = Records(tmp_path), Path.unlink
+    for file in ("one.jpg", "two.jpg"):
+        records.add(file, [file], ENTRY)
+        write(tmp_path, file)
+
+    def killed(path: Path, *, missing_ok: bool = False) -> None:
+        if path.name == "two.jpg":
+            raise KeyboardInterrupt
+        unlink(path, missing_ok=missing_ok)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Path, "unlink", killed)
+        records.finish([])
+    assert Records(tmp_path).owns("two.jpg") and Records(tmp_path).finish([]) == 1
+    assert {path.name for path in tmp_path.iterdir()} == {RECORDS}
+
+
+def test_the_captions_of_a_gallery_outlive_another_gallery(tmp_path: Path) -> None:
+    for key, file in ("stopped", "dog.jpg"), ("finished", "cat.jpg"):
+        records = Records(tmp_path)
+        records.add(key, [file], ENTRY)
+        write(tmp_path, file)
+    records.finish(["cat.jpg"])
     other = Records(tmp_path)
     other.add("other", ["dog.jpg"], ENTRY)
     write(tmp_path, "dog.jpg")
     other.add(WHOLE_GALLERY, ["page.html"])
-    other.finish(["other"], ["dog.jpg", "page.html"])
+    other.finish(["dog.jpg", "page.html"])
     again = Records(tmp_path)
     assert again.recall("stopped") is not None and not again.has("stopped", ["dog.jpg"])
+    assert again.recall("finished") is not None and not again.has("finished", ["cat.jpg"])
     assert again.has("other", ["dog.jpg"])
 
 
@@ -108,7 +135,7 @@ def test_recorded_paths_cannot_lead_out_of_the_folder(tmp_path: Path) -> None:
     (folder / RECORDS).write_text(json.dumps({"key": "hostile", "files": files}) + "\n")
     records = Records(folder)
     records.add(WHOLE_GALLERY, [])
-    assert records.finish([], []) == 1
+    assert records.finish([]) == 1
     assert (tmp_path / "mine.jpg").exists() and (folder / "sub" / "mine.jpg").exists()
 
 

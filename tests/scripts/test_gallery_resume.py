@@ -122,6 +122,20 @@ def test_a_changed_image_or_beam_size_is_captioned_anew(
     assert counts == [1, 5] and len(list((tmp_path / "out" / "attention").iterdir())) == 5
 
 
+def test_captions_are_kept_when_a_photo_is_missing_for_a_run_or_another_gallery_is_written(
+    tmp_path: Path, attention_checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_many(tmp_path / "many", 3)
+    photo, model = tmp_path / "many" / "001.jpg", ("--checkpoint", attention_checkpoint, "--images")
+    whole, _ = gallery(tmp_path / "out", *model, tmp_path / "many")
+    photo.rename(tmp_path / "away")
+    assert len(gallery(tmp_path / "out", *model, tmp_path / "many")[0]) == 2
+    (tmp_path / "away").rename(photo)
+    gallery(tmp_path / "out", *model, photo)
+    counts = captioned(monkeypatch)
+    assert gallery(tmp_path / "out", *model, tmp_path / "many")[0] == whole and not counts
+
+
 def test_files_of_the_earlier_gallery_are_removed_and_no_others(
     tmp_path: Path, attention_checkpoint: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
