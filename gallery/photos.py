@@ -4,7 +4,7 @@ import glob
 import os
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -26,29 +26,41 @@ class Photo:
 def find_photos(arguments: Sequence[str], output_dir: Path) -> tuple[list[Photo], Counter[str]]:
     """The photos that files, folders (searched recursively) and patterns such as "*.jpg" select; each file once.
 
-    A file named on its own is taken whatever its suffix. A name is relative to the argument: the file's own name, or
-    the folder's and the path inside. Only as many more parent folders are added as tell equal names apart, so that a
-    gallery does not reveal home folders.
+    A file named on its own is taken whatever its suffix, unless it is a sidecar of another one. A name is relative to
+    the argument: the file's own name, or the folder's and the path inside. Only as many more parent folders are added
+    as tell equal names apart, so that a gallery does not reveal home folders.
 
     Args:
-        output_dir: left out where it is inside a searched folder: an earlier gallery may be in it.
+        output_dir: left out, with all that is in it: an earlier gallery may be there.
 
     Returns:
-        the photos, and how many other files of each kind the folders contain; without the sidecars of the photos, and
-        without macOS' "._" files.
+        the photos, and how many other files of each kind the folders and patterns select; without the sidecars of the
+        photos, and without macOS' "._" files.
 
     Raises:
-        UserError: an argument selects nothing, or is a web address.
+        UserError: an argument selects nothing, or is a web address; or there are photos in ``output_dir`` only.
     """
     name_parts: dict[Path, int] = {}  # file -> how many of the last parts of its path are its name
     passed_over: Counter[str] = Counter()
-    for path in _expand(arguments):
-        if path.is_dir():
-            for file in _search(path, _absolute(output_dir), passed_over):
-                name_parts.setdefault(file, len(file.parts) - max(len(path.parts), 2) + 1)  # "/" has no name
-        else:
-            name_parts.setdefault(path, 1)
+    gallery = _absolute(output_dir)
+    for paths, is_pattern in map(_expand, arguments):
+        outside = [path for path in paths if not path.is_relative_to(gallery)]
+        passed_over["in --output_dir"] += len(paths) - len(outside)
+        files = [path for path in outside if not path.is_dir()]
+        for file in _photos_among(files, passed_over) if is_pattern else files:
+            name_parts.setdefault(file, 1)
+        for folder in [path for path in outside if path.is_dir()]:
+            for file in _search(folder, gallery, passed_over):
+                name_parts.setdefault(file, len(file.parts) - max(len(folder.parts), 2) + 1)  # "/" has no name
+    passed_over = +passed_over  # without those that are 0
+    sidecars = _sidecars_of(name_parts)  # a shell's * selects them too
+    name_parts = {file: count for file, count in name_parts.items() if file not in sidecars}
     if not name_parts:
+        if passed_over["in --output_dir"]:
+            raise UserError(
+                f"{', '.join(arguments)}: is in --output_dir {output_dir} and might be overwritten. "
+                "Choose another folder"
+            )
         others = f" ({describe(passed_over)})" if passed_over else ""
         raise UserError(f"{', '.join(arguments)}: no images found{others}")
     return [Photo(name, file) for file, name in _unique_names(name_parts).items()], passed_over
@@ -77,26 +89,27 @@ def _absolute(path: Path) -> Path:
     return Path(os.path.normpath(path.absolute()))
 
 
-def _expand(arguments: Sequence[str]) -> Iterator[Path]:
-    """The existing files and folders that the arguments name. Windows' shells expand no patterns, and quotes no ~."""
-    for argument in arguments:
-        if re.match(r"[a-z][a-z0-9+.-]+://", argument, re.IGNORECASE):
-            raise UserError(f"{argument}: a web address. Download the image first, such as with a browser or curl -O")
-        path = Path(argument).expanduser()
-        if path.exists():
-            yield _absolute(path)
-        elif path.is_symlink():
-            raise UserError(f"{argument}: a broken link (there is no {path.readlink()})")
-        elif matches := sorted(glob.glob(str(path), recursive=True)):  # noqa: PTH207 - absolute too
-            yield from map(_absolute, map(Path, matches))
-        else:
-            kind = "no file or folder matches" if set("*?[") & set(argument) else "no such file or folder"
-            raise UserError(f"{argument}: {kind}")
+def _expand(argument: str) -> tuple[list[Path], bool]:
+    """The existing files and folders that an argument names, and whether it is a pattern.
+
+    Windows' shells expand no patterns, and no shell expands a quoted ~.
+    """
+    if re.match(r"[a-z][a-z0-9+.-]+://", argument, re.IGNORECASE):
+        raise UserError(f"{argument}: a web address. Download the image first, such as with a browser or curl -O")
+    path = Path(os.path.expanduser(argument))  # noqa: PTH111 - Path.expanduser fails for a file "~b.jpg"
+    if path.exists():
+        return [_absolute(path)], False
+    if path.is_symlink():
+        raise UserError(f"{argument}: a broken link (there is no {path.readlink()})")
+    if matches := sorted(glob.glob(str(path), recursive=True)):  # noqa: PTH207 - absolute too
+        return [*map(_absolute, map(Path, matches))], True
+    kind = "no file or folder matches" if set("*?[") & set(argument) else "no such file or folder"
+    raise UserError(f"{argument}: {kind}")
 
 
 def _search(folder: Path, output_dir: Path, passed_over: Counter[str]) -> list[Path]:
     """The photos in ``folder`` and its subfolders, sorted; other files are added to ``passed_over``."""
-    suffixes, found = photo_suffixes(), []
+    found: list[Path] = []
 
     def count_unreadable(error: OSError) -> None:
         passed_over["unreadable folder"] += 1
@@ -105,16 +118,30 @@ def _search(folder: Path, output_dir: Path, passed_over: Counter[str]) -> list[P
         inside = Path(parent)
         passed_over.update("linked folder" for name in subfolders if (inside / name).is_symlink())  # not followed
         subfolders[:] = [name for name in subfolders if inside / name != output_dir]
-        photos = [Path(name) for name in names if Path(name).suffix.lower() in suffixes]
-        sidecars = {sidecar_path(photo, kind).name for photo in photos for kind in ("txt", "xmp")}
-        for file in [inside / name for name in names if not name.startswith("._") and name not in sidecars]:
-            if not file.exists():
-                passed_over["broken link"] += 1
-            elif file.suffix.lower() in suffixes and file.is_file():
-                found.append(file)
-            else:
-                passed_over[file.suffix.lower() or (file.name if file.name.startswith(".") else "without suffix")] += 1
+        found += _photos_among([inside / name for name in names], passed_over)
     return sorted(found)
+
+
+def _photos_among(files: Sequence[Path], passed_over: Counter[str]) -> list[Path]:
+    """The files with a photo's suffix; others but their sidecars and macOS' "._" files are added to ``passed_over``."""
+    suffixes, sidecars, found = photo_suffixes(), _sidecars_of(files), []
+    for file in files:
+        if file.name.startswith("._") or file in sidecars:
+            continue
+        if not file.exists():
+            passed_over["broken link"] += 1
+        elif file.suffix.lower() in suffixes and file.is_file():
+            found.append(file)
+        else:
+            passed_over[file.suffix.lower() or (file.name if file.name.startswith(".") else "without suffix")] += 1
+    return found
+
+
+def _sidecars_of(files: Iterable[Path]) -> set[Path]:
+    """Where the photos among ``files`` may have sidecars."""
+    suffixes = photo_suffixes()
+    photos = [file for file in files if file.suffix.lower() in suffixes]
+    return {sidecar_path(photo, kind) for photo in photos for kind in ("txt", "xmp")}
 
 
 def _unique_names(name_parts: dict[Path, int]) -> dict[Path, str]:

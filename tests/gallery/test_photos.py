@@ -115,6 +115,30 @@ def test_an_earlier_gallery_inside_a_searched_folder_is_left_out(tmp_path: Path)
     assert [photo.path.relative_to(tmp_path).as_posix() for photo in found] == ["a.jpg", "sub/outputs/b.jpg"]
 
 
+def test_an_earlier_gallery_that_the_shell_or_a_pattern_names_is_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    touch(tmp_path, "a.jpg", "outputs/a.jpg", "outputs/pictures/a.jpg")
+    monkeypatch.chdir(tmp_path)
+    for arguments in (["a.jpg", "outputs"], ["*"], ["a.jpg", "outputs/pictures/a.jpg"]):
+        found, passed_over = find_photos(arguments, OUT)
+        assert [photo.name for photo in found] == ["a.jpg"] and passed_over == {"in --output_dir": 1}
+    with pytest.raises(UserError, match="is in --output_dir outputs and might be overwritten"):
+        find_photos(["outputs"], OUT)
+
+
+def test_sidecars_and_other_files_that_a_pattern_matches_are_no_photos(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    touch(tmp_path, "dog.jpg", "dog.txt", "dog.jpg.xmp", "notes.txt", "film.mp4", "~b.jpg")
+    monkeypatch.chdir(tmp_path)
+    found, passed_over = find_photos(["*"], OUT)
+    assert [photo.name for photo in found] == ["dog.jpg", "~b.jpg"] and passed_over == {".txt": 1, ".mp4": 1}
+    assert names("dog.jpg", "dog.jpg.xmp", "dog.txt", "notes.txt", "~b.jpg") == ["dog.jpg", "notes.txt", "~b.jpg"]
+    with pytest.raises(UserError, match=r"no images found \(2 other files passed over: 2 \.txt\)"):
+        find_photos(["*.txt"], OUT)
+
+
 @pytest.mark.parametrize(
     ("argument", "message"),
     [
