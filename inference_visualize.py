@@ -144,8 +144,14 @@ def report_on(report: "Report", photos: int, options: Namespace, page: Path, arg
         say(f"the first {options.print} of {captioned} captions are printed above; --print all prints all of them")
     if report.kept:
         say(
-            f"sidecars kept because they hold something else than the caption: {len(report.kept)}, "
+            f"sidecars kept because they hold something other than a caption of this gallery: {len(report.kept)}, "
             f"such as {report.kept[0]}. Move them away and run the command again to have new ones"
+        )
+    if report.unwritable:
+        path, reason = report.unwritable[0]
+        say(
+            f"sidecars that cannot be written: {len(report.unwritable)}, such as {path} ({reason}). "
+            f"Without --in_place, sidecars are written to {options.output_dir}"
         )
     if report.removed:
         say(f"files of the earlier gallery removed from {options.output_dir}: {report.removed}")

@@ -58,8 +58,7 @@ def find_photos(arguments: Sequence[str], output_dir: Path) -> tuple[list[Photo]
     if not name_parts:
         if passed_over["in --output_dir"]:
             raise UserError(
-                f"{', '.join(arguments)}: is in --output_dir {output_dir} and might be overwritten. "
-                "Choose another folder"
+                f"--images: all are in --output_dir {output_dir} and might be overwritten. Choose another folder"
             )
         others = f" ({describe(passed_over)})" if passed_over else ""
         raise UserError(f"{', '.join(arguments)}: no images found{others}")
@@ -81,7 +80,24 @@ def sidecar_path(image: Path, kind: str) -> Path:
 
     darktable, digiKam and Immich read dog.jpg.xmp. Lightroom's dog.xmp belongs to the raw file of that name.
     """
-    return image.with_name(f"{image.name}.xmp") if kind == "xmp" else image.with_suffix(f".{kind}")
+    return _sidecar_candidates(image, kind)[0]
+
+
+def sidecar_paths(images: Iterable[Path], kind: str) -> dict[Path, Path]:
+    """The sidecar of each image: ``sidecar_path``, but dog.jpg.txt if dog.txt is that of an earlier one (dog.heic)."""
+    paths: dict[Path, Path] = {}
+    taken: set[str] = set()  # in lower case: for macOS and Windows, dog.txt and DOG.txt are the same file
+    for image in images:
+        first, *others = _sidecar_candidates(image, kind)
+        paths[image] = others[0] if others and str(first).lower() in taken else first
+        taken.add(str(paths[image]).lower())
+    return paths
+
+
+def _sidecar_candidates(image: Path, kind: str) -> list[Path]:
+    """The sidecars that an image may have, the usual one first."""
+    whole = image.with_name(f"{image.name}.{kind}")
+    return [whole] if kind == "xmp" else [image.with_suffix(f".{kind}"), whole]
 
 
 def _absolute(path: Path) -> Path:
@@ -139,9 +155,9 @@ def _photos_among(files: Sequence[Path], passed_over: Counter[str]) -> list[Path
 
 def _sidecars_of(files: Iterable[Path]) -> set[Path]:
     """Where the photos among ``files`` may have sidecars."""
-    suffixes = photo_suffixes()
+    suffixes = photo_suffixes() | HEIC_SUFFIXES
     photos = [file for file in files if file.suffix.lower() in suffixes]
-    return {sidecar_path(photo, kind) for photo in photos for kind in ("txt", "xmp")}
+    return {path for kind in ("txt", "xmp") for photo in photos for path in _sidecar_candidates(photo, kind)}
 
 
 def _unique_names(name_parts: dict[Path, int]) -> dict[Path, str]:

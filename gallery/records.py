@@ -16,7 +16,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from cli import atomic_open
@@ -52,6 +52,7 @@ class Records:
         self.path = folder / RECORDS
         self._lines: dict[str, str] = {}  # key -> its JSON object; parsed when needed, which takes less memory
         self._owners: dict[str, str] = {}  # file -> the key it was written for
+        self._captions: dict[str, set[str]] = {}  # file name of an image -> its captions by any model
         with contextlib.suppress(FileNotFoundError):
             content = self.path.read_bytes()
             whole = content[: content.rfind(b"\n") + 1]
@@ -66,6 +67,8 @@ class Records:
             record = json.loads(line)
             self._lines[str(record["key"])] = line
             self._owners |= {str(file): str(record["key"]) for file in record["files"] if _is_inside(str(file))}
+            if "caption" in record:
+                self._captions.setdefault(PurePath(record["image"]).name, set()).add(str(record["caption"]))
 
     def owns(self, file: str) -> bool:
         """Whether an earlier run has written ``file``, a path relative to the folder."""
@@ -81,6 +84,10 @@ class Records:
             return _entry(json.loads(self._lines[key]))
         except (ValueError, TypeError, KeyError, AttributeError):
             return None
+
+    def captions(self, image: Path) -> set[str]:
+        """All captions that any model has generated for an image of this file name."""
+        return self._captions.get(image.name, set())
 
     def add(self, key: str, files: Iterable[str], entry: Entry | None = None) -> None:
         """Append a line before the files of an image (or of the whole gallery) are written.

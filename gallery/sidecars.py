@@ -4,45 +4,35 @@ import contextlib
 from collections.abc import Iterable
 from pathlib import Path
 
-from cli import UserError
 from gallery.formats import sidecar_text
-from gallery.photos import sidecar_path
 
 
-def write_beside(photo: Path, caption: str, kinds: Iterable[str]) -> list[Path]:
-    """Write the caption to sidecars of these kinds (txt, xmp) in the photo's folder.
+def write_sidecar(path: Path, caption: str, kind: str, earlier: Iterable[str] = ()) -> bool:
+    """Write the caption to a sidecar (txt or xmp), unless the file holds something other than a caption of ours.
 
     An existing file may be the user's, such as the edits that darktable keeps in dog.jpg.xmp, so it is kept. There is
     no temporary file that a killed run could leave in the folder; it leaves an empty sidecar, which is written next
     time.
 
+    Args:
+        earlier: captions that were generated for the photo before: a file with one of them is replaced.
+
     Returns:
-        the existing files that do not hold this caption.
+        whether the file now holds the caption; False if it was kept.
 
     Raises:
-        UserError: the folder cannot be written.
+        OSError: the file cannot be read or written.
     """
-    kept = []
-    for kind in kinds:
-        path, content = sidecar_path(photo, kind), sidecar_text(caption, kind).encode("utf-8")
-        try:
-            existing = path.read_bytes() if path.exists() else b""
-            if not existing:
-                _write(path, content)
-            elif existing != content:
-                kept.append(path)
-        except OSError as error:
-            raise UserError(
-                f"{path}: cannot be written ({error.strerror}). "
-                "Without --in_place, sidecars are written to --output_dir"
-            ) from error
-    return kept
-
-
-def _write(path: Path, content: bytes) -> None:
+    content, *replaceable = [sidecar_text(text, kind).encode("utf-8") for text in (caption, *earlier)]
+    existing = path.read_bytes() if path.exists() else b""
+    if existing == content:
+        return True
+    if existing and existing not in replaceable:
+        return False
     try:
         path.write_bytes(content)
     except OSError:  # such as a full disk: half a sidecar would be kept as the user's
         with contextlib.suppress(OSError):
             path.unlink()
         raise
+    return True

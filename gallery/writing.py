@@ -13,9 +13,9 @@ from data.images import ImageError, load_image
 from gallery.formats import captions_csv, captions_json, sidecar_text
 from gallery.jpegs import file_name, image_files, prepare, save_images
 from gallery.page import Entry, render_page
-from gallery.photos import Photo, sidecar_path
+from gallery.photos import Photo, sidecar_path, sidecar_paths
 from gallery.records import WHOLE_GALLERY, Records, photo_key
-from gallery.sidecars import write_beside
+from gallery.sidecars import write_sidecar
 from models.captioner import Captioner
 
 PAGE = "captions_result.html"
@@ -62,6 +62,7 @@ class Report:
     entries: list[Entry] = field(default_factory=list)  # captioned images, in order
     skipped: list[tuple[str, str]] = field(default_factory=list)  # name and reason of images that cannot be used
     kept: list[Path] = field(default_factory=list)  # sidecars beside photos that hold something else
+    unwritable: list[tuple[Path, str]] = field(default_factory=list)  # sidecars beside photos, and why
     recalled: int = 0  # images that an earlier run has captioned
     removed: int = 0  # files of an earlier gallery
     interrupted: bool = False  # by Ctrl-C
@@ -154,10 +155,12 @@ def _caption(
     show: Callable[[Entry], None],
 ) -> None:
     """Caption the photos (file -> photo) that the records do not know, and write the files of each image."""
+    images = [photo.path for photo in photos.values()]
+    beside = {kind: sidecar_paths(images, kind) for kind in target.sidecars if target.in_place}
     with tqdm(total=len(photos), desc="captioning", unit="img", disable=None) as bar:
         for batch in _batches(photos, target, records, report):
-            images = [job.image for job in batch if job.image is not None and job.entry is None]
-            found = iter(captioner.caption(images, target.beam_size, attention=True) if images else [])
+            new = [job.image for job in batch if job.image is not None and job.entry is None]
+            found = iter(captioner.caption(new, target.beam_size, attention=True) if new else [])
             for job in batch:
                 entry = job.entry or Entry.from_candidates(job.photo.name, next(found))
                 entry = replace(entry, name=job.photo.name, references=job.photo.references, file=job.file)
@@ -165,8 +168,8 @@ def _caption(
                 if job.image is not None:
                     entry = prepare(entry, job.image, job.file, strip=target.strips)
                     _write_image(job, entry, target, records)
-                if target.in_place:
-                    report.kept += write_beside(job.photo.path, entry.caption, target.sidecars)
+                for kind, paths in beside.items():
+                    _write_beside(paths[job.photo.path], entry.caption, kind, records.captions(job.photo.path), report)
                 report.entries.append(entry)
                 report.recalled += job.entry is not None
                 show(entry)
@@ -212,6 +215,15 @@ def _write_image(job: _Job, entry: Entry, target: Target, records: Records) -> N
     for kind in [] if target.in_place else target.sidecars:
         with atomic_open(sidecar_path(target.folder / entry.file, kind)) as file:
             file.write(sidecar_text(entry.caption, kind))
+
+
+def _write_beside(path: Path, caption: str, kind: str, earlier: set[str], report: Report) -> None:
+    """Write a sidecar beside a photo, or report why not: one folder that cannot be written does not end the run."""
+    try:
+        if not write_sidecar(path, caption, kind, earlier):
+            report.kept.append(path)
+    except OSError as error:
+        report.unwritable.append((path, error.strerror or str(error)))
 
 
 def _write_whole_gallery(report: Report, target: Target, records: Records, photos: int) -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from cli import UserError
 from data import images
-from gallery.photos import describe, find_photos, sidecar_path
+from gallery.photos import describe, find_photos, sidecar_path, sidecar_paths
 
 OUT = Path("outputs")
 
@@ -123,7 +123,7 @@ def test_an_earlier_gallery_that_the_shell_or_a_pattern_names_is_left_out(
     for arguments in (["a.jpg", "outputs"], ["*"], ["a.jpg", "outputs/pictures/a.jpg"]):
         found, passed_over = find_photos(arguments, OUT)
         assert [photo.name for photo in found] == ["a.jpg"] and passed_over == {"in --output_dir": 1}
-    with pytest.raises(UserError, match="is in --output_dir outputs and might be overwritten"):
+    with pytest.raises(UserError, match="all are in --output_dir outputs and might be overwritten"):
         find_photos(["outputs"], OUT)
 
 
@@ -162,3 +162,12 @@ def test_an_argument_that_selects_nothing_is_refused(
 def test_sidecars_have_the_names_that_other_programs_expect() -> None:
     assert sidecar_path(Path("a/my.dog.jpg"), "txt") == Path("a/my.dog.txt")
     assert sidecar_path(Path("a/my.dog.jpg"), "xmp") == Path("a/my.dog.jpg.xmp")
+
+
+def test_photos_with_the_same_stem_do_not_share_a_sidecar(tmp_path: Path) -> None:
+    photos = [tmp_path / name for name in ("IMG_1.HEIC", "img_1.jpg", "b.jpg", "sub/IMG_1.jpg")]
+    texts = ["IMG_1.txt", "img_1.jpg.txt", "b.txt", "sub/IMG_1.txt"]
+    assert [path.relative_to(tmp_path).as_posix() for path in sidecar_paths(photos, "txt").values()] == texts
+    assert [*sidecar_paths(photos, "xmp").values()] == [Path(f"{photo}.xmp") for photo in photos]
+    touch(tmp_path, "img_1.jpg", "img_1.jpg.txt", "img_1.txt")
+    assert find_photos([str(tmp_path)], OUT)[1] == {}

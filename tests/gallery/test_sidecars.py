@@ -1,34 +1,28 @@
-"""gallery/sidecars.py: files beside the photos are added, never changed."""
+"""gallery/sidecars.py: files beside the photos are added, never changed, unless they hold a caption of ours."""
 
 from pathlib import Path
 
 import pytest
 
-from cli import UserError
 from gallery.formats import sidecar_text
-from gallery.sidecars import write_beside
+from gallery.sidecars import write_sidecar
 
 
-def test_sidecars_are_written_beside_the_photo_and_are_left_when_they_hold_the_caption(tmp_path: Path) -> None:
-    photo = tmp_path / "dog.jpg"
-    photo.write_bytes(b"a photo")
+@pytest.mark.parametrize("kind", ["txt", "xmp"])
+def test_a_sidecar_is_written_once_and_replaced_only_if_it_holds_an_earlier_caption(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / f"dog.{kind}"
     for _ in range(2):
-        assert write_beside(photo, "a dog & co", ["txt", "xmp"]) == []
-        assert {path.name for path in tmp_path.iterdir()} == {"dog.jpg", "dog.txt", "dog.jpg.xmp"}
-        assert (tmp_path / "dog.txt").read_text("utf-8") == "a dog & co\n"
-        assert (tmp_path / "dog.jpg.xmp").read_text("utf-8") == sidecar_text("a dog & co", "xmp")
-    assert photo.read_bytes() == b"a photo"
+        assert write_sidecar(path, "a dog & co", kind)
+        assert path.read_text("utf-8") == sidecar_text("a dog & co", kind) and len(list(tmp_path.iterdir())) == 1
+    assert not write_sidecar(path, "a cat", kind, ["a cow"])
+    assert path.read_text("utf-8") == sidecar_text("a dog & co", kind)
+    assert write_sidecar(path, "a cat", kind, ["a cow", "a dog & co"])
+    assert path.read_text("utf-8") == sidecar_text("a cat", kind)
 
 
 def test_a_file_that_holds_something_else_is_kept_and_an_empty_one_is_filled(tmp_path: Path) -> None:
     edits, text = tmp_path / "dog.jpg.xmp", tmp_path / "dog.txt"
     edits.write_bytes(b"<edits of darktable/>")
     text.touch()  # by a run that was killed
-    assert write_beside(tmp_path / "dog.jpg", "a dog", ["txt", "xmp"]) == [edits]
+    assert not write_sidecar(edits, "a dog", "xmp") and write_sidecar(text, "a dog", "txt")
     assert edits.read_bytes() == b"<edits of darktable/>" and text.read_text() == "a dog\n"
-
-
-def test_a_folder_that_cannot_be_written_is_an_error_that_names_the_other_way(tmp_path: Path) -> None:
-    (tmp_path / "dog.txt").mkdir()
-    with pytest.raises(UserError, match=r"dog\.txt: cannot be written .*Without --in_place"):
-        write_beside(tmp_path / "dog.jpg", "a dog", ["txt"])

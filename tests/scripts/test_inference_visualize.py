@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 from PIL import Image
 
 from cli import UserError
@@ -187,5 +188,26 @@ def test_all_formats_are_written_and_sidecars_beside_the_photos_on_request(
     assert not list(out.glob("*.txt")) and (dog.parent / "again" / "dog.png.xmp").exists()
     assert dog.with_suffix(".txt").read_text("utf-8") == f"{records[1]['caption']}\n"
     assert (dog.parent / "dog.jpg.xmp").read_text() == "mine"
-    assert "something else than the caption: 1, such as" in capsys.readouterr().err
+    assert "something other than a caption of this gallery: 1, such as" in capsys.readouterr().err
     assert {path: path.read_bytes() for path in photos} == photos
+
+
+def test_sidecars_follow_a_new_model_and_one_that_cannot_be_written_does_not_end_the_run(
+    tmp_path: Path, attention_checkpoint: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_many(tmp_path / "many", 3)
+    Image.new("RGB", (60, 40)).save(tmp_path / "many" / "000.png")
+    (tmp_path / "many" / "001.txt").mkdir()
+    options = ("--images", tmp_path / "many", "--format", "json,txt", "--in_place", "--checkpoint")
+    content = torch.load(attention_checkpoint, weights_only=True)
+    content["vocab"] = [word if word.startswith("<") else word.upper() for word in content["vocab"]]
+    torch.save(content, tmp_path / "other.pth")
+    texts = []
+    for checkpoint in (attention_checkpoint, tmp_path / "other.pth"):
+        records, _ = gallery(tmp_path / "out", *options, checkpoint)
+        error = capsys.readouterr().err
+        assert "captioned 4 of 4" in error and "cannot be written: 1, such as" in error and "kept because" not in error
+        names = ("000.txt", "000.png.txt", "002.txt")
+        texts.append([(tmp_path / "many" / name).read_text() for name in names])
+        assert texts[-1] == [f"{records[number]['caption']}\n" for number in (0, 1, 3)]
+    assert texts[0] != texts[1]
