@@ -14,6 +14,7 @@ the last one counts. When a gallery is finished, the files of earlier galleries 
 import contextlib
 import hashlib
 import json
+import os
 import re
 from collections.abc import Iterable
 from pathlib import Path, PurePath
@@ -105,6 +106,8 @@ class Records:
         self.folder.mkdir(parents=True, exist_ok=True)
         with self.path.open("ab") as file_:
             file_.write(f"{line}\n".encode("ascii"))
+            file_.flush()
+            os.fsync(file_.fileno())  # or a power cut might leave the files, which are synced too, without an owner
         self._note(line)
 
     def finish(self, files: Iterable[str]) -> int:

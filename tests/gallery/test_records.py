@@ -37,6 +37,13 @@ def test_captions_are_recalled_as_they_were_with_attention_in_bytes(tmp_path: Pa
     assert plain is not None and plain.attention is None
 
 
+def test_a_line_is_on_disk_before_the_files_that_it_owns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[bytes] = []
+    monkeypatch.setattr(os, "fsync", lambda _: synced.append((tmp_path / RECORDS).read_bytes()))
+    Records(tmp_path).add("key", ["dog.jpg"], ENTRY)
+    assert synced == [(tmp_path / RECORDS).read_bytes()]
+
+
 def test_torn_and_damaged_lines_are_ignored(tmp_path: Path) -> None:
     Records(tmp_path).add("one", ["1.jpg"], ENTRY)
     path = tmp_path / RECORDS
