@@ -6,7 +6,7 @@ python inference_visualize.py --images holiday/ --format csv,xmp --in_place   # 
 python inference_visualize.py                                      # the test split of the checkpoint's captions file
 python inference_visualize.py --attention_strips                   # also a JPG of the attention maps of each caption
 
-A run that was stopped goes on where it stopped: run the same command again.
+To continue a run that was stopped, run the same command again.
 """
 
 import os
@@ -14,6 +14,7 @@ import shlex
 import sys
 from argparse import ArgumentTypeError, Namespace
 from collections.abc import Callable
+from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 FORMATS = ("json", "csv", "txt", "xmp")
 PRINTED = 20  # captions, unless --print asks for more
+MAX_COMMAND = 200  # letters of a command that is printed; a shell's * may have made thousands of names of it
 
 
 def read_options(argv: list[str]) -> Namespace:
@@ -68,6 +70,8 @@ def read_options(argv: list[str]) -> Namespace:
         )
     if options.output_dir.exists() and not options.output_dir.is_dir():
         raise UserError(f"--output_dir {options.output_dir}: is a file. Name a folder; it need not exist")
+    if options.in_place and not options.images:
+        raise UserError("--in_place would write into the folder of a data set. Name your own photos with --images")
     if options.in_place and not options.format & {"txt", "xmp"}:
         raise UserError(
             "--in_place writes sidecars beside the photos: name their kind with --format txt or --format xmp"
@@ -134,34 +138,33 @@ def caption_printer(limit: float) -> "Callable[[Entry], None]":
 
 
 def report_on(report: "Report", photos: int, options: Namespace, page: Path, argv: list[str]) -> None:
-    """Say on stderr what was done, and after Ctrl-C how to go on."""
-
-    def say(text: str) -> None:
-        print(text, file=sys.stderr)
-
+    """Print to stderr what was done, and after Ctrl-C how to continue."""
+    note = partial(print, file=sys.stderr)
     captioned = len(report.entries)
     if 0 < options.print < captioned:
-        say(f"the first {options.print} of {captioned} captions are printed above; --print all prints all of them")
+        note(f"the first {options.print} of {captioned} captions are printed above; --print all prints all of them")
     if report.kept:
-        say(
+        note(
             f"sidecars kept because they hold something other than a caption of this gallery: {len(report.kept)}, "
             f"such as {report.kept[0]}. Move them away and run the command again to have new ones"
         )
     if report.unwritable:
         path, reason = report.unwritable[0]
-        say(
+        note(
             f"sidecars that cannot be written: {len(report.unwritable)}, such as {path} ({reason}). "
             f"Without --in_place, sidecars are written to {options.output_dir}"
         )
     if report.removed:
-        say(f"files of the earlier gallery removed from {options.output_dir}: {report.removed}")
+        note(f"files of the earlier gallery removed from {options.output_dir}: {report.removed}")
     earlier = f" ({report.recalled} of them in an earlier run)" if report.recalled else ""
     if not report.interrupted:
-        say(f"captioned {captioned} of {photos} images{earlier}: open {page}")
+        note(f"captioned {captioned} of {photos} images{earlier}: open {page}")
         return
     see = f": see {page}" if captioned else ""
-    say(f"interrupted: {captioned} of {photos} images are captioned{see}. To go on, run the same command again:")
-    say(shlex.join(["python", "inference_visualize.py", *argv]))
+    note(f"interrupted: {captioned} of {photos} images are captioned{see}. To continue, run the same command again")
+    command = shlex.join(["python", "inference_visualize.py", *argv])
+    if len(command) <= MAX_COMMAND:
+        note(command)
 
 
 def main(argv: list[str]) -> None:

@@ -1,4 +1,4 @@
-"""Caption photos and write their gallery, image by image: a run that is stopped goes on where it stopped."""
+"""Caption photos and write their gallery, image by image: a run that is stopped can be continued."""
 
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -61,7 +61,7 @@ class Report:
 
     entries: list[Entry] = field(default_factory=list)  # captioned images, in order
     skipped: list[tuple[str, str]] = field(default_factory=list)  # name and reason of images that cannot be used
-    kept: list[Path] = field(default_factory=list)  # sidecars beside photos that hold something else
+    kept: list[Path] = field(default_factory=list)  # sidecars beside photos, of another origin
     unwritable: list[tuple[Path, str]] = field(default_factory=list)  # sidecars beside photos, and why
     recalled: int = 0  # images that an earlier run has captioned
     removed: int = 0  # files of an earlier gallery
@@ -104,9 +104,10 @@ def write_gallery(
             if report.entries:
                 _write_whole_gallery(report, target, records, len(photos))
         except OSError as error:
+            place = f"{error.filename}: " if error.filename else ""
             raise UserError(
-                f"{error.strerror or error}: stopped after {len(report.entries)} of {len(photos)} images. Their "
-                f"captions are in {records.path}; when this is mended, the same command goes on there"
+                f"{place}{error.strerror or error}: stopped after {len(report.entries)} of {len(photos)} images. Their "
+                f"captions are in {records.path}. Fix this, then run the same command to continue"
             ) from error
         if not report.entries and not report.interrupted:
             raise _nothing_usable(report)

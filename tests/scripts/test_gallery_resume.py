@@ -1,4 +1,4 @@
-"""inference_visualize.py: a run that is stopped in any way goes on where it stopped, and a folder holds one gallery."""
+"""inference_visualize.py: a run that is stopped in any way can be continued, and a folder holds one gallery."""
 
 import errno
 import json
@@ -14,6 +14,8 @@ from PIL import Image
 import gallery.writing as gallery_writing
 from cli import UserError, lock_folder
 from gallery.jpegs import save_images
+from gallery.writing import Report
+from inference_visualize import read_options, report_on
 from models.captioner import Captioner
 from tests.support.gallery import gallery, make_many, read_gallery
 from tests.support.helpers import ROOT
@@ -44,7 +46,7 @@ def captioned(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return counts
 
 
-def test_ctrl_c_leaves_a_gallery_of_what_there_is_and_the_same_command_goes_on(
+def test_ctrl_c_leaves_a_gallery_of_what_there_is_and_the_same_command_continues(
     tmp_path: Path, attention_checkpoint: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     names, out = make_many(tmp_path / "many", 40), tmp_path / "out"
@@ -55,10 +57,7 @@ def test_ctrl_c_leaves_a_gallery_of_what_there_is_and_the_same_command_goes_on(
         gallery(out, *options)
     assert stopped.value.code == 130
     error = capsys.readouterr().err
-    assert (
-        "interrupted: 20 of 40 images are captioned: see" in error
-        and "run the same command again:\npython inf" in error
-    )
+    assert "interrupted: 20 of 40 images are captioned: see" in error and "To continue, run the same command" in error
     records, page = read_gallery(out)
     assert [record["image"] for record in records] == names[:20] and "20 images not captioned yet" in page.text
     assert len((out / "captions.csv").read_text("utf-8").splitlines()) == 21
@@ -74,20 +73,31 @@ def test_ctrl_c_leaves_a_gallery_of_what_there_is_and_the_same_command_goes_on(
         assert (out / file).read_bytes() == (tmp_path / "uninterrupted" / file).read_bytes()
 
 
+def test_the_command_that_continues_is_printed_unless_a_shell_made_it_long(capsys: pytest.CaptureFixture[str]) -> None:
+    for photos, shown in (["my dog.jpg"], True), ([f"{number}.jpg" for number in range(10_000)], False):
+        argv = ["--images", *photos]
+        report_on(Report(interrupted=True), len(photos), read_options(argv), Path("outputs/page.html"), argv)
+        error = capsys.readouterr().err
+        assert "run the same command again" in error and len(error) < 200
+        assert ("\npython inference_visualize.py --images 'my dog.jpg'\n" in error) == shown
+
+
 def test_a_full_disk_keeps_every_caption(
     tmp_path: Path, attention_checkpoint: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make_many(tmp_path / "many", 10)
     options = ("--checkpoint", attention_checkpoint, "--images", tmp_path / "many")
     with monkeypatch.context() as patch:
-        stop_at(patch, 5, OSError(errno.ENOSPC, "No space left on device"))
-        with pytest.raises(UserError, match=r"No space left .*stopped after 5 of 10 .*the same command goes on there"):
+        stop_at(patch, 5, OSError(errno.ENOSPC, "No space left on device", "a.jpg"))
+        with pytest.raises(
+            UserError, match=r"^a\.jpg: No space left .*stopped after 5 of 10 .*run the same command to continue"
+        ):
             gallery(tmp_path / "out", *options)
     counts = captioned(monkeypatch)
     assert len(gallery(tmp_path / "out", *options)[0]) == 10 and sum(counts) == 4
 
 
-def test_a_killed_run_goes_on(tmp_path: Path, attention_checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_killed_run_is_continued(tmp_path: Path, attention_checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     names, out = make_many(tmp_path / "many", 100), tmp_path / "out"
     options = ["--checkpoint", str(attention_checkpoint), "--images", str(tmp_path / "many"), "--device", "cpu"]
     script = [sys.executable, str(ROOT / "inference_visualize.py"), *options, "--output_dir", str(out)]

@@ -100,7 +100,8 @@ def test_errors_leave_all_files_unchanged(
         (["--images", "nowhere"], ["nowhere: no such file"]),
         (["--format", "json,pdf"], ["--format", "some of json, csv, txt, xmp"]),
         (["--output_dir", "file.jpg"], ["--output_dir file.jpg: is a file. Name a folder"]),
-        (["--in_place"], ["--in_place", "--format txt"]),
+        (["--in_place", "--format", "txt"], ["--in_place", "with --images"]),
+        (["--images", "file.jpg", "--in_place"], ["--in_place", "--format txt"]),
         (["--print", "some"], ["--print", "a number, all or none"]),
     ],
 )
