@@ -43,11 +43,21 @@ def file_name(name: str, taken: set[str]) -> str:
     return result
 
 
+def scaled(size: tuple[int, int], factor: float) -> tuple[int, int]:
+    """Width and height times ``factor``, each at least one pixel."""
+    width, height = size
+    return max(1, round(width * factor)), max(1, round(height * factor))
+
+
+def thumbnail_size(size: tuple[int, int], side: int) -> tuple[int, int]:
+    """Width and height of a ``thumbnail`` of an image of this size."""
+    return scaled(size, min(1.0, side / max(size)))
+
+
 def thumbnail(image: Image.Image, side: int) -> Image.Image:
     """A copy with at most ``side`` pixels on the longer side; never enlarged."""
-    copy = image.copy()
-    copy.thumbnail((side, side), Image.Resampling.LANCZOS)
-    return copy
+    # A large image is halved before it is resampled, as in Pillow's own thumbnail().
+    return image.resize(thumbnail_size(image.size, side), Image.Resampling.LANCZOS, reducing_gap=2.0)
 
 
 def wrap(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> list[str]:
@@ -98,9 +108,7 @@ def attention_strip(image: Image.Image, words: Sequence[str], attention: torch.T
 
     Like figure 3 of "Show, Attend and Tell" (Xu et al. 2015, https://arxiv.org/abs/1502.03044).
     """
-    scale = PANEL_SIDE / max(image.size)
-    size = max(1, round(image.width * scale)), max(1, round(image.height * scale))
-    image = image.resize(size, Image.Resampling.LANCZOS)
+    image = image.resize(scaled(image.size, PANEL_SIDE / max(image.size)), Image.Resampling.LANCZOS)
     maps = zip(words[: MAX_PANELS - 1], attention, strict=False)
     panels = [image, *(with_caption(heatmap.overlay(image, weights), word) for word, weights in maps)]
     columns = math.ceil(len(panels) / math.ceil(len(panels) / PANEL_COLUMNS))  # rows of about equal length
@@ -122,10 +130,14 @@ def save_jpeg(image: Image.Image, path: Path) -> None:
         image.save(file, "JPEG", quality=88, optimize=True)
 
 
-def prepare(entry: Entry, image: Image.Image, file: str, *, strip: bool) -> Entry:
-    """The entry with the name of its JPGs, the size of the plain one, and whether it gets an attention strip."""
-    plain = thumbnail(image, PAGE_SIDE)
-    return replace(entry, file=file, width=plain.width, height=plain.height, strip=strip and bool(entry.words))
+def prepare(entry: Entry, image: Image.Image | None, file: str, *, strip: bool) -> Entry:
+    """The entry with the name of its JPGs, the size of the plain one, and whether it gets an attention strip.
+
+    Args:
+        image: None if the entry has the size already.
+    """
+    width, height = thumbnail_size(image.size, PAGE_SIDE) if image else (entry.width, entry.height)
+    return replace(entry, file=file, width=width, height=height, strip=strip and bool(entry.words))
 
 
 def image_files(entry: Entry) -> list[str]:

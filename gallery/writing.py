@@ -156,6 +156,7 @@ def _caption(
     show: Callable[[Entry], None],
 ) -> None:
     """Caption the photos (file -> photo) that the records do not know, and write the files of each image."""
+    tokenizer = captioner.vocabulary.tokenizer
     images = [photo.path for photo in photos.values()]
     beside = {kind: sidecar_paths(images, kind) for kind in target.sidecars if target.in_place}
     with tqdm(total=len(photos), desc="captioning", unit="img", disable=None) as bar:
@@ -163,11 +164,11 @@ def _caption(
             new = [job.image for job in batch if job.image is not None and job.entry is None]
             found = iter(captioner.caption(new, target.beam_size, attention=True) if new else [])
             for job in batch:
-                entry = job.entry or Entry.from_candidates(job.photo.name, next(found))
-                entry = replace(entry, name=job.photo.name, references=job.photo.references, file=job.file)
-                entry = replace(entry, tokenizer=captioner.vocabulary.tokenizer)
+                entry = job.entry or prepare(
+                    Entry.from_candidates(job.photo.name, next(found)), job.image, job.file, strip=target.strips
+                )
+                entry = replace(entry, name=job.photo.name, references=job.photo.references, tokenizer=tokenizer)
                 if job.image is not None:
-                    entry = prepare(entry, job.image, job.file, strip=target.strips)
                     _write_image(job, entry, target, records)
                 for kind, paths in beside.items():
                     _write_beside(paths[job.photo.path], entry.caption, kind, records.captions(job.photo.path), report)
@@ -189,7 +190,7 @@ def _batches(photos: dict[str, Photo], target: Target, records: Records, report:
             key = photo_key(photo.path, target.captioner)
             entry = records.recall(key)
             if entry is not None:
-                entry = replace(entry, file=file, strip=target.strips and bool(entry.words))
+                entry = prepare(entry, None, file, strip=target.strips)
             complete = entry is not None and records.has(key, _files_of_image(entry, target))
             image = None if complete else load_image(photo.path)
         except (ImageError, OSError) as error:

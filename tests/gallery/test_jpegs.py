@@ -34,6 +34,13 @@ def test_letters_of_many_scripts_are_drawn_not_boxes(one: str, other: str) -> No
     assert with_caption(image, one) != with_caption(image, other)
 
 
+@pytest.mark.parametrize("size", [(1, 1), (640, 3), (3000, 1), (1, 3000), (4032, 3024), (641, 999)])
+def test_the_size_of_a_thumbnail_is_known_without_making_it(size: tuple[int, int]) -> None:
+    expected = jpegs.thumbnail_size(size, 640)
+    assert jpegs.thumbnail(Image.new("RGB", size), 640).size == expected
+    assert max(expected) == min(640, max(size))
+
+
 def test_wrapped_lines_fit_the_width() -> None:
     font = jpegs.ImageFont.truetype(DEFAULT, 16)
     text = "several short words and one " + "very" * 40 + " long one"
