@@ -46,11 +46,12 @@ class Columns:
 def parse_table(path: Path, columns: Columns, image_dir: Path) -> Annotations:
     """The captions and splits of a table; a list in a cell, as in ``["A dog.", "It runs."]``, is several captions.
 
-    Images that a Parquet file contains are saved in ``image_dir``, in a folder with the name of the file.
+    Images that a Parquet file contains are saved in a folder with the name of the file, next to it or, if it is not in
+    ``image_dir``, there. They replace no file.
 
     Raises:
-        UserError: no such file, a damaged file, a column is missing or cannot be told, a split is unknown, or an image
-            is in two splits.
+        UserError: no such file, a damaged file, a column is missing or unclear, a split is unknown, an image is in two
+            splits, or another file has the name of an image to save.
     """
     if not path.is_file():
         raise UserError(f"{path}: no such file")
@@ -238,7 +239,9 @@ def _as_list(text: str) -> list[str] | None:
 
 def _image_names(path: Path, cells: pd.Series, image_dir: Path) -> list[str]:
     """The file name in each cell; the images that cells contain (``{"bytes": ..., "path": ...}``) are saved first."""
-    folder = image_dir / path.stem
+    file, top = path.resolve(), image_dir.resolve()
+    place = file.relative_to(top) if file.is_relative_to(top) else Path(path.name)
+    folder = place.with_suffix("")  # two files may have one name: train/0000.parquet and test/0000.parquet
     names: list[str] = []
     taken: set[str] = set()
     for row, cell in zip(cells.index, tqdm(cells, desc=path.name, unit="img", disable=None), strict=True):
@@ -248,10 +251,10 @@ def _image_names(path: Path, cells: pd.Series, image_dir: Path) -> list[str]:
             names.append(_text(cell.get("path")))
         else:
             name = PurePosixPath(cell.get("path") or f"{row:06}{_suffix(cell['bytes'])}").name
-            name = f"{row:06}_{name}" if name in taken else name
-            taken.add(name)
-            names.append(f"{folder.name}/{name}")
-            _save(folder / name, cell["bytes"])
+            name = f"{row:06}_{name}" if name.casefold() in taken else name
+            taken.add(name.casefold())  # macOS and Windows take A.jpg and a.jpg for one file
+            names.append((folder / name).as_posix())
+            _save(image_dir / names[-1], cell["bytes"], f"{path}: row {row}")
     return names
 
 
@@ -259,8 +262,17 @@ def _suffix(data: bytes) -> str:
     return ".png" if data.startswith(b"\x89PNG") else ".jpg"
 
 
-def _save(path: Path, data: bytes) -> None:
-    """Write a file unless an earlier, interrupted call has done so."""
-    if not (path.is_file() and path.stat().st_size == len(data)):
+def _save(path: Path, data: bytes, place: str) -> None:
+    """Write a file unless an earlier, interrupted call has done so.
+
+    Raises:
+        UserError: there is another file, which may be the user's own.
+    """
+    if not path.exists():
         with atomic_open(path, "wb") as file:
             file.write(data)
+    elif not path.is_file() or path.read_bytes() != data:
+        raise UserError(
+            f"{place}: its image would replace {path}, which is another file. Move that file away, or name another "
+            "folder with --image_dir"
+        )

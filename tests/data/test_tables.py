@@ -129,10 +129,41 @@ def test_images_in_a_parquet_file_are_saved_once(tmp_path: Path) -> None:
         assert found.captions == [(f"x/{name}", text) for name, text in zip(names, "1234", strict=True)]
     assert names_in(tmp_path / "x") == sorted(names)
     before = (tmp_path / "x" / "a.jpg").stat().st_ino
-    (tmp_path / "x" / "000002_a.jpg").write_bytes(b"")  # half-written by another program
+    (tmp_path / "x" / "000003.png").unlink()
     parse_table(tmp_path / "x.parquet", Columns(), tmp_path)
     assert (tmp_path / "x" / "a.jpg").stat().st_ino == before
-    assert (tmp_path / "x" / "000002_a.jpg").read_bytes() == b"two"
+    assert (tmp_path / "x" / "000003.png").read_bytes() == b"\x89PNG..."
+
+
+def with_images(path: Path, images: dict[str, bytes]) -> Path:
+    """A Parquet file with images by their names, and the names as captions."""
+    path.parent.mkdir(exist_ok=True)
+    cells = [{"bytes": data, "path": name} for name, data in images.items()]
+    pd.DataFrame({"image": cells, "text": list(images)}).to_parquet(path)
+    return path
+
+
+def test_images_in_a_parquet_file_replace_no_file(tmp_path: Path) -> None:
+    path = with_images(tmp_path / "photos.parquet", {"dog.jpg": b"theirs"})
+    own = tmp_path / "photos" / "dog.jpg"
+    own.parent.mkdir()
+    own.write_bytes(b"mine!!")  # of the same size
+    with pytest.raises(UserError, match=r"photos\.parquet: row 1: its image would replace .*dog\.jpg, .*--image_dir"):
+        parse_table(path, Columns(), tmp_path)
+    assert own.read_bytes() == b"mine!!"
+
+
+def test_parquet_files_of_one_name_keep_their_images_apart(tmp_path: Path) -> None:
+    for split in ("train", "test"):
+        path = with_images(tmp_path / split / "0000.parquet", {"1.jpg": split.encode(), "1.JPG": b"other"})
+        names = [f"{split}/0000/1.jpg", f"{split}/0000/000002_1.JPG"]
+        assert [name for name, _ in parse_table(path, Columns(), tmp_path).captions] == names
+    assert (tmp_path / "train" / "0000" / "1.jpg").read_bytes() == b"train"
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    assert parse_table(path, Columns(), elsewhere).captions[0][0] == "0000/1.jpg"
+    with pytest.raises(UserError, match="would replace"):
+        parse_table(tmp_path / "train" / "0000.parquet", Columns(), elsewhere)
 
 
 def test_numbers_and_missing_values_are_text(tmp_path: Path) -> None:
