@@ -133,7 +133,7 @@ def parse_karpathy(data: bytes, place: str) -> Annotations:
 
 
 def parse_coco(data: bytes, place: str) -> Annotations:
-    """Captions and ids of COCO's own captions JSON (captions_train2017.json); it tells no splits.
+    """Captions and ids of COCO's own captions JSON (captions_train2017.json); it has no splits.
 
     An image without a file name is named by its id.
 

@@ -10,7 +10,7 @@ import pandas as pd
 from cli import ROOT, UserError
 from config import ALL, SPLITS
 from data.formats import COMMAS, SPLIT_NAMES, conversion, is_image_name, metadata_files, recognise
-from data.tables import misfit, read_rows
+from data.tables import as_table, read_rows
 
 LEFT_RIGHT = re.compile(r"\b(left|right)\b|[左右]|ซ้าย|ขวา")  # English, Chinese and Japanese, Thai
 COLUMNS = ["image", "caption", "split"]
@@ -41,12 +41,12 @@ def read_captions(captions_file: str | Path, seed: int | None) -> pd.DataFrame:
 def read_training_data(captions_file: str | Path, seed: int | None) -> tuple[pd.DataFrame, LearnedFrom]:
     """``read_captions``, and what a model learns from this file.
 
-    "drawings" if the optional column ``medium`` calls every training image a "drawing", else "photographs". It is no
-    part of the table, so a run can be resumed after the column has been added.
+    "drawings" if the optional column ``medium`` calls every training image a "drawing", in upper or lower case, else
+    "photographs". It is no part of the table, so a run can be resumed after the column has been added.
     """
     rows = _read_rows(Path(captions_file), seed)
     training = rows[rows["split"] == "train"]
-    drawings_only = "medium" in rows and bool((training["medium"] == "drawing").all())
+    drawings_only = "medium" in rows and bool((training["medium"].str.casefold() == "drawing").all())
     return rows[COLUMNS], "drawings" if drawings_only else "photographs"
 
 
@@ -88,10 +88,7 @@ def _read_table(path: Path) -> pd.DataFrame:
     _check_header(path, header)
     if not rows:
         raise UserError(f"{path}: no captions, only the header")
-    for number, cells in rows.items():
-        if len(cells) < len(header) or any(cells[len(header) :]):
-            raise UserError(f"{path}: row {number}: {misfit(cells, header)}")
-    return pd.DataFrame([cells[: len(header)] for cells in rows.values()], columns=header, index=list(rows), dtype=str)
+    return as_table(path, header, rows)
 
 
 def _check_header(path: Path, header: list[str]) -> None:

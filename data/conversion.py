@@ -27,7 +27,7 @@ class Prepared:
 def convert(files: Sequence[Path], parse: Callable[[Path], Annotations], image_dir: Path, output: Path) -> Prepared:
     """Write to ``output`` the captions in ``files`` whose images exist in ``image_dir``.
 
-    Files without splits have those that their names tell, if these differ: captions_train2017.json,
+    Files without splits take the splits given by their names, if these differ: captions_train2017.json,
     captions_val2017.json.
 
     Raises:
@@ -60,17 +60,17 @@ def convert(files: Sequence[Path], parse: Callable[[Path], Annotations], image_d
 
 
 def _splits_of(files: Sequence[Path]) -> dict[Path, str | None]:
-    """The split that each file's name tells; None for all if the names do not differ in that.
+    """The split that each file's name gives; None for all if the names do not differ in that.
 
     Raises:
-        UserError: some of the names tell a split, and others do not.
+        UserError: some of the names give a split, and others do not.
     """
     splits = {file: split_in_name(file) for file in files}
     if len(set(splits.values())) < 2:
         return dict.fromkeys(files)
     for file, split in splits.items():
         if split is None:
-            raise UserError(f"{file}: cannot tell its split. Put train, val or test into its name, as in the others")
+            raise UserError(f"{file}: its name gives no split. Put train, val or test into its name, as in the others")
     return splits
 
 

@@ -22,7 +22,8 @@ SPLIT_NAMES = {
     **dict.fromkeys(("val", "valid", "validation", "dev"), "val"),
     **dict.fromkeys(("test", "testing"), "test"),
 }
-_IMAGE_NAME = r"[^\t]+\.(jpe?g|png|gif|bmp|webp|tiff?)"
+_SUFFIX = r"\.(jpe?g|png|gif|bmp|webp|tiff?)"
+_IMAGE_NAME = rf"[^\t]+{_SUFFIX}"
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,7 @@ COCO = Format("coco", "COCO captions (JSON)")
 KARPATHY = Format("karpathy", "a Karpathy JSON")
 JSON_LIST = Format("table", "a JSON list")
 JSON_LINES = Format("table", "JSON lines")
+BY_IMAGE = Format("table", "a JSON object with the names of the images as its keys")
 PARQUET = Format("table", "a Parquet file")
 TOKEN = Format("table", "lines of the form 'name.jpg#0<TAB>caption'")
 COMMAS = Format("table", "a CSV", ",")
@@ -72,6 +74,8 @@ def recognise(path: Path) -> Format:
 
 def _json_format(text: str) -> Format:
     """The format of a file that begins with ``text``, an opening brace."""
+    if re.match(rf'\{{\s*"[^"]+{_SUFFIX}"\s*:', text, re.IGNORECASE):
+        return BY_IMAGE
     try:
         record = json.JSONDecoder().raw_decode(text)[0]
         whole = any(isinstance(record.get(key), list) for key in ("images", "annotations"))
@@ -97,7 +101,7 @@ def conversion(path: Path, columns: Sequence[str] | None = None) -> str:
     """The command that converts ``path``, to be copied.
 
     Args:
-        columns: those of a table. Options are added for those that data.prepare cannot tell by their names.
+        columns: those of a table. Options are added for those that data.prepare does not find by their names.
     """
     command = "table" if path.is_dir() else recognise(path).command
     words = ["python", "-m", "data.prepare", command, str(path)]
@@ -114,7 +118,7 @@ def metadata_files(folder: Path) -> list[Path]:
 
 
 def split_in_name(path: Path) -> str | None:
-    """The split that a file's name tells: train of captions_train2017.json; None if it tells none.
+    """The split that a file's name gives: train of captions_train2017.json; None if it gives none.
 
     The metadata file of a Hugging Face imagefolder is named by its folder: train/metadata.jsonl.
     """

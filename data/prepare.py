@@ -48,7 +48,7 @@ def parse_args(argv: list[str]) -> Namespace:
         "coco",
         help="convert COCO's own captions JSON",
         description="Convert COCO's captions_train2017.json, captions_val2017.json, or files of that layout. With "
-        "several files, the name of each must tell its split: train, val or test.",
+        "several files, the name of each must contain its split: train, val or test.",
     )
     karpathy = commands.add_parser(
         "karpathy",
@@ -62,7 +62,7 @@ def parse_args(argv: list[str]) -> Namespace:
         description="Convert a table with a column of image names and a column of captions: CSV with any separator, "
         "TSV, JSON lines, a JSON list, Parquet; Flickr's .token and results.csv; metadata.jsonl or metadata.csv of a "
         "Hugging Face imagefolder, or its folder. A list in a cell is several captions. With several files that have "
-        "no column of splits, the name of each must tell its split: train, val or test.",
+        "no column of splits, the name of each must contain its split: train, val or test.",
     )
     for command in (coco, karpathy, table):
         _add_file_options(command, several=command is not karpathy)
@@ -155,8 +155,15 @@ def prepare_files(args: Namespace) -> "tuple[Prepared, Path, Path]":
 
 
 def _common_folder(folders: list[Path]) -> Path:
-    """The folder that the files to convert have in common; of COCO's annotations/, the one that also has train2017/."""
-    common = folders[0] if len(folders) == 1 else Path(os.path.commonpath([path.absolute() for path in folders]))
+    """The folder that the files to convert have in common; of COCO's annotations/, the one that also has train2017/.
+
+    Raises:
+        UserError: they have none, on Windows.
+    """
+    try:
+        common = folders[0] if len(folders) == 1 else Path(os.path.commonpath([path.absolute() for path in folders]))
+    except ValueError:
+        raise UserError("the files are on different drives: name the folder of the images with --image_dir") from None
     return common.parent if common.name == "annotations" else common
 
 
@@ -173,6 +180,7 @@ def main(argv: list[str]) -> None:
     from data.conversion import summary
     from data.download import download_all
     from data.flickr8k import prepare_flickr8k
+    from data.tokenizer import CHARACTERS, find_unseparated
 
     if args.command == "flickr8k":
         sources = args.source or download_all(args.base_url, MD5S, args.output_dir / "downloads")
@@ -187,6 +195,10 @@ def main(argv: list[str]) -> None:
     command = ["python", "train.py", "--config", "configs/flickr8k_lstm.yaml"]
     if output != Path("data/flickr8k/captions.csv"):  # the path in the recipe
         command += ["--data.captions_file", str(output), "--data.image_dir", str(image_dir)]
+    if args.command != "flickr8k":
+        command += ["--output_dir", f"runs/{output.stem}"]  # the recipe's is that of Flickr8k
+    if find_unseparated([caption for _, caption, _ in prepared.rows]):
+        command += ["--data.tokenizer", CHARACTERS.name]
     print(f"Next: {shlex.join(command)}")
 
 

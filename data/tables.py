@@ -17,6 +17,7 @@ from cli import UserError, atomic_open
 from config import SPLITS
 from data.annotations import Annotations, parse_caption_file
 from data.formats import (
+    BY_IMAGE,
     CAPTION_COLUMNS,
     COCO,
     IMAGE_COLUMNS,
@@ -115,26 +116,34 @@ def _read(path: Path) -> pd.DataFrame:
     kind = recognise(path)
     if kind in (COCO, KARPATHY):
         raise UserError(f"{path}: {kind.text}, not a table. Run: {conversion(path)}")
+    if kind == BY_IMAGE:
+        raise UserError(
+            f'{path}: {kind.text}. Write a list [{{"image": "a.jpg", "captions": ["...", "..."]}}, ...] instead, '
+            "or one such object a line"
+        )
     if kind == PARQUET:
         return _read_parquet(path)
     if kind in (JSON_LIST, JSON_LINES):
         records = dict(_json_records(path, lines=kind == JSON_LINES))
         return pd.DataFrame(list(records.values()), index=list(records), dtype=object)
     rows = read_rows(path, kind.separator)
-    header = rows.pop(min(rows), [])
+    return as_table(path, rows.pop(min(rows)), rows)
+
+
+def as_table(path: Path, header: Sequence[str], rows: Mapping[int, list[str]]) -> pd.DataFrame:
+    """Rows as ``read_rows`` returns them, but for the header. Cells that are missing at the end of a row are empty.
+
+    Raises:
+        UserError: a row has more cells than the header.
+    """
     for number, cells in rows.items():
         if any(cells[len(header) :]):
-            raise UserError(f"{path}: row {number}: {misfit(cells, header)}")
+            raise UserError(
+                f"{path}: row {number}: {len(cells)} cells, but the header has {len(header)}. "
+                "Put double quotes around a caption that contains commas (or the separator of the file)"
+            )
     padded = [cells[: len(header)] + [""] * (len(header) - len(cells)) for cells in rows.values()]
     return pd.DataFrame(padded, columns=header, index=list(rows), dtype=str)
-
-
-def misfit(cells: Sequence[str], header: Sequence[str]) -> str:
-    """The complaint about a row that does not fit the header."""
-    return (
-        f"{len(cells)} cells, but the header has {len(header)}. "
-        "Put double quotes around a caption that contains commas (or the separator of the file)"
-    )
 
 
 def read_rows(path: Path, separator: str = ",") -> dict[int, list[str]]:

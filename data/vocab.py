@@ -12,7 +12,10 @@ PAD_ID, START_ID, END_ID, UNK_ID = range(len(SPECIAL))
 
 
 class Vocabulary:
-    """The tokens a captioner knows, in id order: the special ones, then by falling frequency, then alphabetically."""
+    """The tokens a captioner knows, in id order: the special ones, then the others as ``build`` sorts them.
+
+    After ``--init_from``, those of the checkpoint come first, then the new ones.
+    """
 
     def __init__(self, words: Sequence[str], tokenizer: Tokenizer = WORDS) -> None:
         """Restore a vocabulary from ``state()``, with the tokenizer it was built with.
@@ -28,6 +31,8 @@ class Vocabulary:
     @classmethod
     def build(cls, captions: Iterable[str], min_count: int = 5, tokenizer: Tokenizer = WORDS) -> "Vocabulary":
         """Count the tokens of the *training* captions and keep those that occur at least ``min_count`` times.
+
+        They are sorted by falling frequency, then alphabetically.
 
         Raises:
             UserError: no token is that frequent, or the words of the captions are not separated, but should be.

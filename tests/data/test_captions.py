@@ -35,6 +35,7 @@ def read(folder: Path, content: str | bytes) -> list[list[str]]:
         ),
         ("image,caption,split\n\na.jpg,a dog,val\n\n  \n,,\n", ["a.jpg", "a dog", "val"]),
         ("image,caption,split\na.jpg,a dog,val,,\n", ["a.jpg", "a dog", "val"]),
+        ("image,caption,split,medium\na.jpg,a dog,val\n", ["a.jpg", "a dog", "val"]),
         ("image,caption,split\n007,NA,val\n", ["007", "NA", "val"]),
         ("image,caption,split\na.jpg,null,val\n", ["a.jpg", "null", "val"]),
         ('image,caption,split\na.jpg,a 5" plate,val\n', ["a.jpg", 'a 5" plate', "val"]),
@@ -57,13 +58,14 @@ def test_csv_variants_are_read(tmp_path: Path, content: str, row: list[str]) -> 
         ("image,caption\n\n\na.jpg,a dog\n\n,a dog\n", "row 6: empty image"),
         ('image,caption\na.jpg,"a\ndog"\nb.jpg,"  "\n', "row 4: empty caption"),
         ("image,caption\na.jpg,a dog, running\n", "row 2: 3 cells, but the header has 2.*double quotes"),
-        ("image,caption\na.jpg,a dog\nb.jpg\n", "row 3: 1 cells, but the header has 2"),
+        ("image,caption\na.jpg,a dog\nb.jpg\n", r"row 3: empty caption \(1 such rows\)\. Fill in"),
         ('image,caption\na.jpg,a dog\nb.jpg,"a dog\nc.jpg,a cat\n', "row 3: .*double quotes"),
         (
             "image,caption,split\na.jpg,dog,train\nb.jpg,dog,eval\n",
             "row 3: split 'eval' must be one of train, val, test",
         ),
         ("image,caption,split\na.jpg,dog,train\nb.jpg,dog,\n", "row 3: split '' must"),
+        ("image,caption,split\na.jpg,dog,train\nb.jpg,dog\n", "row 3: split '' must"),
         (
             "image,caption,split\na.jpg,dog,train\nb.jpg,dog,val\na.jpg,dog,validation\n",
             "row 4: image a.jpg is in more than one split",
@@ -198,6 +200,7 @@ def test_captions_that_mention_left_or_right_are_found() -> None:
     ("media", "learned_from"),
     [
         (["drawing", "drawing", "photograph"], "drawings"),  # the last one is not for training
+        (["Drawing", " DRAWING ", ""], "drawings"),
         (["drawing", "", "drawing"], "photographs"),
         (["oil on canvas", "oil on canvas", "drawing"], "photographs"),
         (None, "photographs"),

@@ -121,7 +121,7 @@ def test_names_that_do_not_tell_the_split(tmp_path: Path) -> None:
     write(tmp_path, {"captions_train.json": coco({"1.jpg": ["A dog"]}), "more.json": coco({"2.jpg": ["A cat"]})})
     write(tmp_path, {"trainval.json": coco({"2.jpg": ["A cat"]}), "images/1.jpg": b"x", "images/2.jpg": b"x"})
     for name in ("more.json", "trainval.json"):
-        with pytest.raises(UserError, match=rf"{name}: cannot tell its split. Put train, val or test into its name"):
+        with pytest.raises(UserError, match=rf"{name}: its name gives no split. Put train, val or test into its name"):
             convert_json(tmp_path, "captions_train.json", name)
     assert {*convert_json(tmp_path, "more.json", "trainval.json")[0]} == {"image", "caption"}
 

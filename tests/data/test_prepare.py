@@ -65,9 +65,11 @@ def test_karpathy_command_writes_next_to_the_json(
     assert (tmp_path / "captions.csv").read_text() == "sample"
     output = Path("coco", "dataset_captions.csv")
     assert output.read_text() == "image,caption,split\n1.jpg,A dog,train\n"
-    assert (
-        capsys.readouterr().out.splitlines()[-1].endswith(f"--data.captions_file {output} --data.image_dir 'my images'")
-    )
+    data = f"--data.captions_file {output} --data.image_dir 'my images'"
+    assert capsys.readouterr().out.endswith(f" {data} --output_dir runs/dataset_captions\n")
+    write(tmp_path, {"coco/dataset.json": karpathy(("", "1.jpg", "train", ["一只狗在草地上奔跑"]))})
+    main(["karpathy", "coco/dataset.json", "--image_dir", "my images"])
+    assert capsys.readouterr().out.endswith(f" {data} --output_dir runs/dataset_captions --data.tokenizer characters\n")
 
 
 def test_script_errors_are_one_line_and_status_2(tmp_path: Path, server: Server) -> None:

@@ -91,6 +91,8 @@ def test_several_columns_are_several_captions_of_an_image(tmp_path: Path) -> Non
         ('{"image": "a.jpg", "caption": [{"en": "A dog"}]}', "row 1: caption: no caption in an object with en"),
         ("[]", "cannot tell which column holds the image"),
         ('{"images": [], "annotations": []}', r"COCO captions \(JSON\), not a table. Run: python -m data.prepare coco"),
+        ('{"a.jpg": ["A dog"]}', r'the names of the images as its keys\. Write a list \[{"image": "a.jpg", "captions"'),
+        ('{\n "a.jpg": [\n', "the names of the images as its keys"),
         (b"PAR1 but no more", "not a readable Parquet file"),
     ],
 )

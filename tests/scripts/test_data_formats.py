@@ -36,5 +36,6 @@ def test_captions_in_this_format_train(
     else:
         pairs = sorted((row["caption"], row["split"]) for row in written)
         assert pairs == sorted((caption, split) for _, caption, split in rows)
-    run = learn('--train.stages=[{"name": "once", "epochs": 1}]', *options)
+    run = tmp_path / "run"
+    learn('--train.stages=[{"name": "once", "epochs": 1}]', *options, f"--output_dir={run}")
     assert len(read_log(run)) == 1
