@@ -186,8 +186,8 @@ def missing_package(error: ModuleNotFoundError) -> str | None:
     """What to do about a package that is not installed; None if it is not in requirements*.txt."""
     module = (error.name or "").split(".")[0]
     package = IMPORTED_AS.get(module, module).replace("_", "-")
-    for file in ROOT.glob("requirements*.txt"):
-        if re.search(rf"^{re.escape(package)}\b", file.read_text("utf-8"), re.MULTILINE):
+    for file in sorted(ROOT.glob("requirements*.txt"), key=lambda path: path.stem):
+        if re.search(rf"^{re.escape(package)}(?![\w-])", file.read_text("utf-8"), re.MULTILINE):
             break
     else:
         return None
