@@ -208,13 +208,15 @@ def add_options(parser: argparse.ArgumentParser, cls: type[Any]) -> None:
         is_list = typing.get_origin(leaf.hint) is list
         if is_list:
             groups[leaf.name] = _group(parser, leaf.name, typing.get_args(leaf.hint)[0])
-        is_text = kind is str or typing.get_origin(kind) is Literal
+        read: Callable[[str], Any] = str if kind is str or typing.get_origin(kind) is Literal else _yaml
+        if kind is str and types.NoneType in _kinds(leaf.hint):
+            read = _text_or_null
         default = "" if is_list else f" (default: {_shown(leaf.default)})"
         groups[place].add_argument(
             f"--{leaf.name}",
             *([f"--{leaf.name.rpartition('.')[2]}"] if leaf.short else []),
             dest=leaf.name,
-            type=str if is_text else _yaml,
+            type=read,
             metavar=_placeholder(leaf.name, kind),
             default=argparse.SUPPRESS,
             help=f"{leaf.text}{default}".replace("%", "%%"),
@@ -240,6 +242,10 @@ def _placeholder(name: str, kind: Any) -> str:
 
 def _shown(default: Any) -> str:
     return default if isinstance(default, str) else json.dumps(default)  # null, true and false as in YAML
+
+
+def _text_or_null(text: str) -> str | None:
+    return None if text == "null" else text
 
 
 def _yaml(text: str) -> Any:

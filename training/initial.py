@@ -19,10 +19,10 @@ from training.run_folder import BEST
 from utils import load_checkpoint
 
 FIXED = ("encoder.", "decoder.", "data.tokenizer")  # options that the weights and words of a checkpoint determine ...
-FREE = ("encoder.weights", "decoder.dropout")  # ... but for these
+FREE = ("decoder.dropout",)  # ... but for these
 
 
-def checkpoint_file(init_from: str) -> Path:
+def initial_checkpoint(init_from: str) -> Path:
     """The file that ``init_from`` names; in the folder of a run, its best checkpoint.
 
     Raises:
@@ -35,21 +35,24 @@ def checkpoint_file(init_from: str) -> Path:
     return file
 
 
-def inherit(values: dict[str, Any], resume: str | None) -> dict[str, Any]:
+def inherit(values: dict[str, Any], typed: dict[str, Any], resume: str | None) -> dict[str, Any]:
     """``values``, which begin from a checkpoint, completed by its architecture and its options of caption generation.
 
-    A resumed run is completed by its own checkpoint instead: the one that it began from may be gone.
+    ``encoder.weights`` is the checkpoint's too, unless it is on the command line: that of a recipe says where its own
+    encoder begins. A resumed run is completed by its own checkpoint instead: the one that it began from may be gone.
 
     Args:
         values: nested dicts, from YAML and the command line; they win.
+        typed: those from the command line alone.
         resume: the value of ``--resume``.
 
     Raises:
         UserError: there is no such checkpoint, or it is not one of this version.
     """
     resumed = find_resume(resume, Path(str(values.get("output_dir", "."))))
-    source = resumed or checkpoint_file(str(values["init_from"]))
-    config = config_to_dict(config_from_dict(load_checkpoint(source)["config"]))
+    source = resumed or initial_checkpoint(str(values["init_from"]))
+    checkpoint = load_checkpoint(source, keep_quantized=True)  # only its options are needed
+    config = config_to_dict(config_from_dict(checkpoint["config"]))
     inherited = {name: config[name] for name in ("encoder", "decoder", "generate")}
     for name in ("encoder", "decoder"):
         section = values.get(name)
@@ -57,7 +60,9 @@ def inherit(values: dict[str, Any], resume: str | None) -> dict[str, Any]:
             del inherited[name]  # the options of another network would only hide what ``initial_captioner`` refuses
     inherited["data"] = {name: config["data"][name] for name in ("image_size", "tokenizer")}
     values = merge(inherited, values)
-    if "encoder" in inherited and isinstance(values["encoder"], dict):
+    encoder = typed.get("encoder")
+    is_typed = isinstance(encoder, dict) and "weights" in encoder
+    if "encoder" in inherited and isinstance(values["encoder"], dict) and not is_typed:
         values["encoder"] |= {"weights": config["encoder"]["weights"]}  # they decide whether batch norm is trained
     return values
 
@@ -72,13 +77,13 @@ def initial_captioner(config: Config, captions: Iterable[str], learned_from: Lea
         UserError: the checkpoint cannot be read, or has another architecture than ``config``.
     """
     assert config.init_from is not None
-    source = checkpoint_file(config.init_from)
+    source = initial_checkpoint(config.init_from)
     before = Captioner.from_checkpoint(load_checkpoint(source), source)
     _check_architecture(before.config, config)
     tokenizer = TOKENIZERS[config.data.tokenizer]
     frequent = Vocabulary.build(captions, config.data.min_count, tokenizer).words
-    known = before.vocabulary.words
-    vocabulary = Vocabulary([*known, *(word for word in frequent if word not in set(known))], tokenizer)
+    known = dict.fromkeys(before.vocabulary.words)
+    vocabulary = Vocabulary([*known, *(word for word in frequent if word not in known)], tokenizer)
     captioner = Captioner(config, vocabulary, learned_from, load_weights=False)
     captioner.encoder.transform = replace(before.transform, image_size=config.data.image_size)
     old, new = before.state_dict(), captioner.state_dict()
@@ -86,7 +91,8 @@ def initial_captioner(config: Config, captions: Iterable[str], learned_from: Lea
         captioner.load_state_dict({name: with_new_words(old[name], tensor.shape) for name, tensor in new.items()})
     except (KeyError, RuntimeError) as error:
         raise UserError(f"--init_from {source}: its weights do not fit this model ({error})") from error
-    print(f"beginning from {source}, with its {len(known)} words and {len(vocabulary) - len(known)} new ones")
+    words = f"{len(known) - len(SPECIAL)} {tokenizer.name}"
+    print(f"starting from {source}, with its {words} and {len(vocabulary) - len(known)} new ones")
     return captioner
 
 
@@ -109,7 +115,11 @@ def _check_architecture(before: Config, now: Config) -> None:
     changes = {name: changes[name] for name in changes if name.startswith(FIXED) and name not in FREE}
     for section in ("encoder", "decoder"):
         if f"{section}.name" in changes:  # the other options are those of another network
-            changes = {name: changes[name] for name in changes if name == f"{section}.name" or section not in name}
+            changes = {
+                name: changes[name]
+                for name in changes
+                if name == f"{section}.name" or not name.startswith(f"{section}.")
+            }
     if changes:
         listed = ", ".join(f"{name} ({change})" for name, change in changes.items())
         raise UserError(

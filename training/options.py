@@ -44,7 +44,7 @@ def read_config(parser: OptionParser, argv: Sequence[str]) -> tuple[Config, Name
         UserError: an unknown option (the nearest valid name is given), a wrong type, values that do not fit together.
     """
     parsed = parser.parse_args(argv)
-    files = parsed.config or [str(FINETUNE_CONFIG if "init_from" in parsed else DEFAULT_CONFIG)]
+    files = parsed.config or [str(FINETUNE_CONFIG if getattr(parsed, "init_from", None) else DEFAULT_CONFIG)]
     values: dict[str, Any] = {"train": {"stages": [{}]}}
     for file in files:
         values = merge(values, read_yaml(file))
@@ -56,7 +56,7 @@ def read_config(parser: OptionParser, argv: Sequence[str]) -> tuple[Config, Name
     if values.get("init_from"):
         from training.initial import inherit  # torch takes seconds to import
 
-        values = inherit(values, getattr(parsed, "resume", None))
+        values = inherit(values, nested(options, {}), getattr(parsed, "resume", None))
     config, problems = build(Config, values)
     if problems := [*problems, *check(config)]:
         raise UserError(f"{'; '.join(problems)} (options are read from {', '.join(files)} and the command line)")

@@ -152,6 +152,6 @@ def test_checkpoints_with_different_tokenizers_are_not_compared(run: Path, tmp_p
 
 
 def test_a_run_that_begins_from_a_checkpoint_takes_its_tokenizer(run: Path) -> None:
-    assert inherit({"init_from": str(run)}, None)["data"]["tokenizer"] == "characters"
+    assert inherit({"init_from": str(run)}, {}, None)["data"]["tokenizer"] == "characters"
     named = {"init_from": str(run), "data": {"tokenizer": "words"}}
-    assert inherit(named, None)["data"]["tokenizer"] == "words"
+    assert inherit(named, {}, None)["data"]["tokenizer"] == "words"

@@ -7,7 +7,9 @@ import pytest
 import torch
 import yaml
 
+from data.vocab import SPECIAL
 from tests.support.training import FILES, Interrupted, Learn, Refused, contents, last, read_log, weights
+from training.initial import inherit
 from utils import load_checkpoint
 
 STILL = "--train.stages=[{name: still, epochs: 1, lr: 1e-12}]"
@@ -46,8 +48,18 @@ def test_weights_are_those_of_the_checkpoint_word_by_word(learn: Learn, first: P
             assert got[known:].isfinite().all() and not torch.equal(got[known], got[known + 1])
 
 
-def test_what_the_run_began_from_is_recorded(learn: Learn, first: Path) -> None:
+def test_null_takes_back_the_checkpoint_of_a_yaml_file(learn: Learn, tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text("init_from: nowhere.pth")
+    assert last(learn(f"--config={file}", "--init_from=null", "--device=cpu"))["config"]["init_from"] is None
+
+
+def test_what_the_run_began_from_is_recorded(learn: Learn, first: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = learn(f"--init_from={first}", STILL)
+    words = len(load_checkpoint(first / "checkpoints.pth")["vocab"]) - len(SPECIAL)
+    assert (
+        f"starting from {first / 'checkpoints.pth'}, with its {words} words and 0 new ones" in capsys.readouterr().out
+    )
     assert yaml.safe_load((folder / "resolved_config.yaml").read_text())["init_from"] == str(first)
     assert last(folder)["config"]["init_from"] == str(first)
 
@@ -64,10 +76,18 @@ def test_the_architecture_comes_from_the_checkpoint(
     for option, shown in (
         ("--decoder.hidden_size=9", "decoder.hidden_size (8 -> 9)"),
         ("--decoder={name: attention}", "decoder.name (lstm -> attention)"),
+        ("--encoder.weights=IMAGENET1K_V1", "encoder.weights (none -> IMAGENET1K_V1)"),
         ("--encoder.layout=original", "encoder.layout (torchvision -> original)"),
     ):
         error = refused(f"--init_from={first}", option)
         assert f"its weights do not fit these options: {shown}. Leave them out" in error
+
+
+def test_only_the_command_line_names_other_weights_for_the_encoder(first: Path) -> None:
+    """The recipes do, too, but those weights would be replaced."""
+    values = {"init_from": str(first), "encoder": {"weights": "imagenet"}}
+    assert inherit(values, {}, None)["encoder"]["weights"] == "none"
+    assert inherit(values, {"encoder": {"weights": "imagenet"}}, None)["encoder"]["weights"] == "imagenet"
 
 
 def test_a_run_begun_from_a_checkpoint_is_resumed_by_the_same_command(
