@@ -21,7 +21,7 @@ def add_captioner_options(parser: OptionParser, *, several: bool) -> None:
     compared = ", or several to compare" if several else ""
     parser.add_argument(
         "--checkpoint",
-        type=checkpoint_file,
+        type=Path,  # ``find_checkpoint`` looks into a folder
         metavar="FILE",
         help=f"trained model{compared}: a file, or the folder of its run (default: {DEFAULT_CHECKPOINT}, or the "
         "pretrained captioner)",

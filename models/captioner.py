@@ -181,7 +181,7 @@ class Captioner(nn.Module):
 
         Raises:
             ImageError: an image cannot be used; the message names the file.
-            TypeError: something else than an image.
+            TypeError: something other than an image.
         """
         if not isinstance(images, list):
             return self.describe([images], beam_size)[0]

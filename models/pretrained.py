@@ -32,7 +32,10 @@ def find_checkpoint(named: str | Path | None, *, photos: bool) -> tuple[Path, di
         checkpoint = load_checkpoint(path)
         if photos and checkpoint.get("learned_from") == "drawings":
             advice = "If you name none, the pretrained captioner is used"
-            print(f"warning: {path} was trained on drawings and captions photos wrongly. {advice}", file=sys.stderr)
+            print(
+                f"warning: {path} was trained on drawings and its captions of photos will be wrong. {advice}",
+                file=sys.stderr,
+            )
         return path, checkpoint
     reason = f"there is no {DEFAULT_CHECKPOINT} here"
     if DEFAULT_CHECKPOINT.exists():

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from cli import OptionParser
-from evaluation.options import add_cache_option, add_captioner_options, add_split_options
+from evaluation.options import add_cache_option, add_captioner_options, add_split_options, checkpoint_file
 
 
 def test_options_are_known_by_both_of_their_names() -> None:
@@ -19,7 +19,5 @@ def test_options_are_known_by_both_of_their_names() -> None:
 
 
 def test_the_folder_of_a_run_means_its_best_checkpoint(tmp_path: Path) -> None:
-    parser = OptionParser("script.py")
-    add_captioner_options(parser, several=False)
-    assert parser.parse_args(["--checkpoint", str(tmp_path)]).checkpoint == tmp_path / "checkpoints.pth"
-    assert parser.parse_args(["--checkpoint", "a.pth"]).checkpoint == Path("a.pth")
+    assert checkpoint_file(str(tmp_path)) == tmp_path / "checkpoints.pth"
+    assert checkpoint_file("a.pth") == Path("a.pth")
