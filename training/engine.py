@@ -90,7 +90,7 @@ def train_and_validate(stage: Stage, progress: Progress, saver: Saver, stop: Sto
         option = "--train.stages.lr" if is_last else "its lr in the YAML"
         raise UserError(
             f"{error}. Try a lower lr for stage '{progress.stage}' ({option}), a longer warmup, "
-            "or --train.precision fp32, and continue with --resume auto"
+            "or --train.precision fp32"
         ) from error
     report(stage, progress, trained, validated, better)
     for name in list(captions)[:3]:

@@ -78,7 +78,7 @@ def load_resume(path: Path, config: Config, data: str, argv: Sequence[str]) -> R
         own = shlex.quote(str(last)) if last.is_file() else f"the {LAST} of its run"
         new = with_options(argv, {"init_from": path}, without=("resume",))
         raise UserError(
-            f"--resume {path}: this checkpoint can generate captions, but holds no optimizer to go on with. "
+            f"--resume {path}: this checkpoint can generate captions, but holds no optimizer to continue with. "
             f"To begin a new run with its weights: {new}; to continue its own run: --resume {own}"
         )
     if checkpoint["training"]["data"] != data:
@@ -92,15 +92,15 @@ def load_resume(path: Path, config: Config, data: str, argv: Sequence[str]) -> R
     names = [stage.name for stage in before.train.stages]
     progress = Progress.from_dict(checkpoint["training"]["progress"], names)
     _check_stages(progress, names, [stage.name for stage in config.train.stages])
-    changes = _changes(before, config)
+    changes = _changes(before, config, progress)
     _check_options(before, config, changes)
     if progress.stage is None and len(config.train.stages) > len(names):
         progress.stage = config.train.stages[len(names)].name
     return Resumed(checkpoint, progress, changes)
 
 
-def how_to_go_on(source: Path, progress: Progress, stage: StageConfig, argv: Sequence[str]) -> str:
-    """Why the finished run of the checkpoint ``source`` has nothing to do, and the command with which it goes on.
+def how_to_continue(source: Path, progress: Progress, stage: StageConfig, argv: Sequence[str]) -> str:
+    """Why the finished run of the checkpoint ``source`` has nothing to do, and the command with which it continues.
 
     Args:
         stage: the last one.
@@ -111,8 +111,8 @@ def how_to_go_on(source: Path, progress: Progress, stage: StageConfig, argv: Seq
         return f"its run was finished by an earlier version. To train longer, begin a new run with its weights: {new}"
     options, reasons = dict[str, object](), []
     if progress.epoch >= stage.epochs:
-        options["train.stages.epochs"] = 2 * stage.epochs
-        reasons.append(f"its {stage.epochs} epochs are done")
+        options["train.stages.epochs"] = progress.epoch + stage.epochs
+        reasons.append(f"its {progress.epoch} epochs are done")
     if progress.stopped_early(stage):
         options["train.stages.patience"] = progress.epochs_without_better + stage.patience
         reasons.append(f"no better validation CIDEr for {progress.epochs_without_better} epochs")
@@ -136,7 +136,7 @@ def _check_options(before: Config, now: Config, changes: dict[str, str]) -> None
     if now.init_from != before.init_from:
         began = f"the run began with --init_from {before.init_from}" if before.init_from else "the run began without it"
         raise UserError(
-            f"--init_from {now.init_from}: {began}. With --resume a run goes on with its own weights: "
+            f"--init_from {now.init_from or 'null'}: {began}. With --resume a run continues with its own weights: "
             "leave --init_from as it was; or start a new run, without --resume"
         )
     fixed = [name for name in changes if any(name == key or name.startswith(f"{key}.") for key in FIXED)]
@@ -148,8 +148,9 @@ def _check_options(before: Config, now: Config, changes: dict[str, str]) -> None
         )
 
 
-def _changes(before: Config, now: Config) -> dict[str, str]:
+def _changes(before: Config, now: Config, progress: Progress) -> dict[str, str]:
     """Option -> how it has changed; stages are compared by name and called by their number, as in a YAML file."""
+    ended = _ended_stages(progress, now.train.stages)
     old, new = config_to_dict(before), config_to_dict(now)
     old_stages, new_stages = (
         {stage["name"]: (number, stage) for number, stage in enumerate(values["train"].pop("stages"))}
@@ -159,10 +160,21 @@ def _changes(before: Config, now: Config) -> dict[str, str]:
     for name in {**old_stages, **new_stages}:
         number, _ = new_stages.get(name) or old_stages[name]
         if name in old_stages and name in new_stages:
-            changes |= differences(old_stages[name][1], new_stages[name][1], f"train.stages[{number}]")
+            note = " (no effect: the stage has ended)" if name in ended else ""
+            of_stage = differences(old_stages[name][1], new_stages[name][1], f"train.stages[{number}]")
+            changes |= {option: change + note for option, change in of_stage}
         else:
             changes[f"train.stages[{number}] ({name})"] = "added" if name in new_stages else "removed"
     return changes
+
+
+def _ended_stages(progress: Progress, stages: Sequence[StageConfig]) -> set[str]:
+    """The names of the stages that a resumed run does not train any more; of a finished run, maybe of added ones."""
+    names = [stage.name for stage in stages]
+    if progress.stage is None:
+        return set(names)
+    current = names.index(progress.stage)
+    return set(names[: current + progress.stage_finished(stages[current])])
 
 
 def differences(old: Any, new: Any, name: str = "") -> Iterator[tuple[str, str]]:

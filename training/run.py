@@ -19,7 +19,7 @@ from training.initial import initial_captioner
 from training.interrupt import Interrupted
 from training.optim import absurd_rates, lr_factor
 from training.progress import Progress
-from training.resume import Resumed, find_resume, fingerprint, how_to_go_on, load_resume
+from training.resume import Resumed, find_resume, fingerprint, how_to_continue, load_resume
 from training.run_folder import BEST, LAST, Saver, prepare_folder
 from training.stage_setup import Stage, restore, set_up_stage
 from utils import peak_memory, pick_precision, seed_everything, use_device
@@ -54,16 +54,19 @@ def run_training(config: Config, resume: str | None, argv: Sequence[str]) -> Non
         resumed = load_resume(source, config, data, argv)
         if resumed.progress.run_finished(config.train.stages):
             last = config.train.stages[-1]
-            print(f"nothing to do for {source}: {how_to_go_on(source, resumed.progress, last, argv)}")
+            print(f"nothing to do for {source}: {how_to_continue(source, resumed.progress, last, argv)}")
             return
         stage, progress = resume_run(config, table, learned_from, device, resumed)
         del resumed  # the checkpoint holds the model up to four times
     prepare_folder(folder, source, config, progress)
+    command = with_options(argv, {"resume": "auto"})
     try:
         progress = train(stage, progress, table, Saver(folder, data, config.train.save_every))
     except Interrupted:
-        print(f"stopped. Continue with: {with_options(argv, {'resume': 'auto'})}", file=sys.stderr)
+        print(f"stopped. Continue with: {command}", file=sys.stderr)
         sys.exit(130)
+    except UserError as error:
+        raise UserError(f"{error}. Then continue with: {command}") from error
     best = f"best: epoch {progress.best_epoch}, validation CIDEr {100 * progress.best_cider:.1f}"
     print(f"{best}, in {folder / BEST}{peak_memory()}")
 
@@ -116,7 +119,7 @@ def resume_run(
         steps = stage.data.steps_per_epoch
         rate = current.lr * lr_factor(current, progress.epoch * steps + progress.step, steps)
         schedule = f"its schedule is now that of {current.epochs} epochs"
-        print(f"stage {current.name}: {schedule}, and the learning rate goes on at {rate:.2g}")
+        print(f"stage {current.name}: {schedule}, and the learning rate continues at {rate:.2g}")
     return stage, progress
 
 

@@ -15,7 +15,7 @@ Every file but the log is written whole or not at all (``cli.atomic_open``); a r
 4. A stage ends. The weights of checkpoints.pth are loaded, the next stage is set up, and only then is
    checkpoints_last.pth written, with the optimizer of the stage that it names. Killed before: the checkpoint is the one
    from the end of the last epoch, and the change of stage is repeated. After the last stage nothing is written: the
-   checkpoint of its last epoch is also the point from which a longer stage, or one added later, goes on.
+   checkpoint of its last epoch is also the point from which a longer stage, or one added later, continues.
 
 Weights that have diverged are never written: a resumed run could only fail again.
 """

@@ -64,16 +64,13 @@ class StageData:
         """
         for name, reason in missing.items():
             if name not in self.references:  # without it, scores would not be comparable with those before
-                raise UserError(f"{reason}. It is a validation image: restore it, and continue with --resume auto")
+                raise UserError(f"{reason}. It is a validation image: restore it")
             if name in self.missing:
                 continue
             self.missing.add(name)
             count = f"{len(self.missing)} of {len(self.references)} training images can no longer be read"
             if len(self.missing) > MAX_BAD_SHARE * len(self.references):
-                raise UserError(
-                    f"{count} (more than {MAX_BAD_SHARE:.0%}); the last: {reason}. "
-                    "Restore them, and continue with --resume auto"
-                )
+                raise UserError(f"{count} (more than {MAX_BAD_SHARE:.0%}); the last: {reason}. Restore them")
             tqdm.write(f"skipped: {reason} ({count})")
 
 

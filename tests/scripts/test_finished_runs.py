@@ -19,19 +19,21 @@ def test_resuming_a_finished_run_changes_nothing(learn: Learn, capsys: pytest.Ca
     assert "To train longer: python train.py --config=" in out and "resuming with changes" not in out
 
 
+@pytest.mark.parametrize(("typed", "epochs", "rate"), [((), 4, 0.0062), (("--train.stages.epochs=1",), 3, 0.0035)])
 def test_the_command_that_a_finished_run_suggests_trains_longer(
-    learn: Learn, capsys: pytest.CaptureFixture[str]
+    learn: Learn, capsys: pytest.CaptureFixture[str], typed: tuple[str, ...], epochs: int, rate: float
 ) -> None:
     learn()
     capsys.readouterr()
-    folder = learn("--resume=auto")
+    folder = learn("--resume=auto", *typed)
     command = shlex.split(capsys.readouterr().out.split("To train longer: ")[1])
     assert command[:2] == ["python", "train.py"]
     train.main(command[2:])
-    assert len(read_log(folder)) == 4
+    assert len(read_log(folder)) == epochs
     out = capsys.readouterr().out
-    assert "    train.stages[0].epochs: 2 -> 4\n" in out
-    assert "stage frozen: its schedule is now that of 4 epochs, and the learning rate goes on at 0.0062" in out
+    assert f"    train.stages[0].epochs: 2 -> {epochs}\n" in out
+    schedule = f"its schedule is now that of {epochs} epochs"
+    assert f"stage frozen: {schedule}, and the learning rate continues at {rate}" in out
 
 
 def test_a_stage_that_stopped_early_goes_on_with_more_patience(

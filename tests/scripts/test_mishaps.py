@@ -35,7 +35,8 @@ def test_diverged_weights_are_never_saved(learn: Learn, refused: Refused, batch_
     options = ("--train.save_every=1e-9", f"--train.batch_size={batch_size}")
     learn(*options)
     for _ in range(2):
-        assert "--resume auto" in refused(*options, f"--train.stages=[{FROZEN}, {EXPLODING}]", "--resume=auto")
+        error = refused(*options, f"--train.stages=[{FROZEN}, {EXPLODING}]", "--resume=auto")
+        assert ". Then continue with: python train.py --config=" in error and error.endswith(" --resume auto")
     folder = learn(*options, f"--train.stages=[{FROZEN}, {EXPLODING.replace('1e30', '1e-3')}]", "--resume=auto")
     assert read_log(folder)["stage"].tolist() == ["frozen", "frozen", "exploding"]
 

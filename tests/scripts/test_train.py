@@ -231,7 +231,7 @@ def test_resume_refuses(learn: Learn, refused: Refused, tiny_data: Path, tmp_pat
     other.write_text((tiny_data / "captions.csv").read_text().replace("There is", "Here is"))
     assert "missing.pth: no such file" in refused("--resume=missing.pth")
     error = refused(f"--resume={folder / 'checkpoints.pth'}")
-    assert "holds no optimizer to go on with" in error and f"--resume {folder / 'checkpoints_last.pth'}" in error
+    assert "holds no optimizer to continue with" in error and f"--resume {folder / 'checkpoints_last.pth'}" in error
     assert "python train.py" in error and f"--init_from {folder / 'checkpoints.pth'};" in error
     assert "other.csv has changed since the run began" in refused("--resume=auto", f"--data.captions_file={other}")
     error = refused("--resume=auto", "--decoder.hidden_size=9", "--train.seed=1")

@@ -105,6 +105,18 @@ def test_changes_are_listed_option_by_option(
     assert load_resume(path, tiny_config(f"--train.stages={[A, B]}"), "hash", []).changes == {}
 
 
+@pytest.mark.parametrize(("progress", "ended"), [({"stage": "b"}, "a"), ({"stage": "b", "epoch": 3}, "ab")])
+def test_changes_of_stages_that_have_ended_are_said_to_have_no_effect(
+    checkpoint_of: Callable[..., Path], tiny_config: Callable[..., Config], progress: dict[str, Any], ended: str
+) -> None:
+    path = checkpoint_of([A, B], **progress)
+    stages = [{**A, "lr": 0.5}, {**B, "lr": 0.5}, X]
+    changes = load_resume(path, tiny_config(f"--train.stages={stages}"), "hash", []).changes
+    for number, name in enumerate("ab"):
+        note = " (no effect: the stage has ended)" if name in ended else ""
+        assert changes[f"train.stages[{number}].lr"] == f"0.001 -> 0.5{note}"
+
+
 @pytest.mark.parametrize(
     "option", ["decoder.hidden_size", "data.min_count", "train.seed", "train.batch_size", "generate.beam_size"]
 )
