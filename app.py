@@ -177,7 +177,7 @@ def choose_images(captioner: Captioner) -> list[Upload]:
     """Let the visitor upload photos, take one, or choose a drawing."""
     ways = ["Upload", "Camera", "Drawings"]
     if drawings_only := captioner.learned_from == "drawings":
-        st.warning("This model was trained on drawings only and captions photos wrongly. Choose another for photos.")
+        st.warning("This model was trained on drawings only: its captions of photos will be wrong. Choose another one.")
     way = st.segmented_control("Image source", ways, default="Drawings" if drawings_only else "Upload", required=True)
     if way == "Drawings":
         if not drawings_only:

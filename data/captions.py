@@ -9,7 +9,7 @@ import pandas as pd
 
 from cli import ROOT, UserError
 from config import ALL, SPLITS
-from data.formats import COMMAS, SPLIT_NAMES, conversion, is_image_name, metadata_files, recognise
+from data.formats import COMMAS, SPLIT_NAMES, conversion, is_binary, is_image_name, metadata_files, recognise
 from data.tables import as_table, read_rows
 
 LEFT_RIGHT = re.compile(r"\b(left|right)\b|[左右]|ซ้าย|ขวา")  # English, Chinese and Japanese, Thai
@@ -80,9 +80,17 @@ def _read_rows(path: Path, seed: int | None) -> pd.DataFrame:
 
 def _read_table(path: Path) -> pd.DataFrame:
     """The cells as stripped text, all columns of the file."""
+    if is_binary(path):
+        raise UserError(
+            f"{path}: an image, a spreadsheet or another file that is not text. Name a CSV with the columns "
+            "image,caption; save a spreadsheet as CSV UTF-8"
+        )
     found = recognise(path)
     if found != COMMAS:
-        raise UserError(f"{path}: {found.text}, not a CSV with the columns image,caption. Run: {conversion(path)}")
+        raise UserError(
+            f"{path}: {found.text}, not a CSV with the columns image,caption. Run (with --image_dir FOLDER if the "
+            f"images are elsewhere): {conversion(path)}"
+        )
     rows = read_rows(path)
     header = [name.lower() for name in rows.pop(min(rows))]
     _check_header(path, header)
@@ -93,14 +101,15 @@ def _read_table(path: Path) -> pd.DataFrame:
 
 def _check_header(path: Path, header: list[str]) -> None:
     """Refuse a header without one column each for images and captions, or with two for splits or media."""
-    for column, least in (("image", 1), ("caption", 1), ("split", 0), ("medium", 0)):
-        if least <= header.count(column) <= 1:
-            continue
-        problem = f"{path}: {header.count(column) or 'no'} columns named {column} in the header ({', '.join(header)})"
-        advice = "The first line must read image,caption"
-        if not (column in header or any(map(is_image_name, header))):  # a table with other names for its columns
-            advice += f". Or run: {conversion(path, header)}"
-        raise UserError(f"{problem}. {advice}")
+    twice = [column for column in ("image", "caption", "split", "medium") if header.count(column) > 1]
+    missing = [column for column in ("image", "caption") if column not in header]
+    if not twice and not missing:
+        return
+    problem = f"{header.count(twice[0]) if twice else 'no'} columns named {' and '.join(twice or missing)}"
+    advice = "The first line must read image,caption"
+    if missing and not any(map(is_image_name, header)):  # a table with other names for its columns
+        advice += f". Or run: {conversion(path, header)}"
+    raise UserError(f"{path}: {problem} in the header ({', '.join(header)}). {advice}")
 
 
 def _no_such_file(path: Path) -> str:

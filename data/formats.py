@@ -51,6 +51,12 @@ TOKEN = Format("table", "lines of the form 'name.jpg#0<TAB>caption'")
 COMMAS = Format("table", "a CSV", ",")
 
 
+def is_binary(path: Path) -> bool:
+    """Whether a file begins like an image, a zip archive (as spreadsheets are) or a PDF."""
+    with path.open("rb") as file:
+        return file.read(8).startswith((b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"RIFF", b"PK\x03\x04", b"%PDF"))
+
+
 def recognise(path: Path) -> Format:
     """The format of a file. One that looks like nothing else is a CSV."""
     with path.open("rb") as file:

@@ -111,9 +111,10 @@ class Records:
         self._note(line)
 
     def finish(self, files: Iterable[str]) -> int:
-        """Make the folder hold one gallery: remove the other files that earlier runs have written.
+        """Make the folder hold one gallery: remove the other JPGs that earlier runs have written.
 
-        All captions are kept: a photo that is missing today, or belongs to another gallery, may be wanted again.
+        All captions are kept: a photo that is missing today, or belongs to another gallery, may be wanted again. So are
+        tables and sidecars, which the user may have edited.
         Files are removed before the lines that name them, or a killed run would leave files that nobody owns.
 
         Args:
@@ -126,7 +127,10 @@ class Records:
         for file in dict.fromkeys(files):
             own.setdefault(self._owners.get(file), []).append(file)
         current = {file for owned in own.values() for file in owned}
-        stale = [file for file in sorted(self._owners.keys() - current) if (self.folder / file).is_file()]
+        earlier = [file for file in sorted(self._owners.keys() - current) if (self.folder / file).is_file()]
+        stale = [file for file in earlier if file.endswith(".jpg")]
+        for file in set(earlier).difference(stale):
+            own.setdefault(self._owners[file], []).append(file)
         for file in [*stale, *self._unfinished_files()]:
             (self.folder / file).unlink(missing_ok=True)
         for folder in {(self.folder / file).parent for file in stale} - {self.folder}:

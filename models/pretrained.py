@@ -33,7 +33,7 @@ def find_checkpoint(named: str | Path | None, *, photos: bool) -> tuple[Path, di
         if photos and checkpoint.get("learned_from") == "drawings":
             advice = "If you name none, the pretrained captioner is used"
             print(
-                f"warning: {path} was trained on drawings and its captions of photos will be wrong. {advice}",
+                f"warning: {path} was trained on drawings: its captions of photos will be wrong. {advice}",
                 file=sys.stderr,
             )
         return path, checkpoint

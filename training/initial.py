@@ -11,7 +11,7 @@ from cli import UserError, in_run_folder
 from config import Config, config_from_dict, config_to_dict
 from config_parser import merge
 from data.captions import LearnedFrom
-from data.tokenizer import TOKENIZERS
+from data.tokenizer import CHARACTERS, TOKENIZERS, WORDS, tokenizer_of
 from data.vocab import SPECIAL, Vocabulary
 from models.captioner import Captioner
 from training.resume import differences, find_resume
@@ -81,6 +81,12 @@ def initial_captioner(config: Config, captions: Iterable[str], learned_from: Lea
     before = Captioner.from_checkpoint(load_checkpoint(source), source)
     _check_architecture(before.config, config)
     tokenizer = TOKENIZERS[config.data.tokenizer]
+    captions = list(captions)
+    if tokenizer is CHARACTERS and tokenizer_of(captions) is WORDS:
+        raise UserError(
+            f"--init_from {source}: it generates characters, but these captions consist of words. Name a checkpoint "
+            "that generates words, such as pretrained/flickr8k.pth, or train from the start, without --init_from"
+        )
     frequent = Vocabulary.build(captions, config.data.min_count, tokenizer).words
     known = dict.fromkeys(before.vocabulary.words)
     vocabulary = Vocabulary([*known, *(word for word in frequent if word not in known)], tokenizer)

@@ -134,6 +134,8 @@ def _check_stages(progress: Progress, before: list[str], now: list[str]) -> None
 def _check_options(before: Config, now: Config, changes: dict[str, str]) -> None:
     """Refuse changes of ``FIXED`` options."""
     if now.init_from != before.init_from:
+        if now.init_from is None:
+            raise UserError(f"--resume: the run began with an option that is missing: --init_from {before.init_from}")
         began = f"the run began with --init_from {before.init_from}" if before.init_from else "the run began without it"
         raise UserError(
             f"--init_from {now.init_from or 'null'}: {began}. With --resume a run continues with its own weights: "

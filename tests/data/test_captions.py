@@ -94,7 +94,10 @@ def test_errors_name_file_and_row(tmp_path: Path, content: str | bytes, message:
         ("image;caption\na.jpg;a dog\n", "a table with ';' between the columns, .*prepare table "),
         ("image_name| comment_number| comment\na.jpg| 0| a dog\n", r"a table with '\|' between .*prepare table "),
         ("a.jpg#0\ta dog\n", "lines of the form 'name.jpg#0<TAB>caption', .*prepare table "),
-        ("file_name,text\na.jpg,a dog\n", r"no columns named image in .*\(file_name, text\)\..*prepare table "),
+        (
+            "file_name,text\na.jpg,a dog\n",
+            r"no columns named image and caption in .*\(file_name, text\)\..*prepare table ",
+        ),
     ],
 )
 def test_other_formats_are_answered_with_the_command_that_converts_them(
@@ -106,7 +109,9 @@ def test_other_formats_are_answered_with_the_command_that_converts_them(
 
 def test_other_names_of_columns_have_to_be_told(tmp_path: Path) -> None:
     message = r"captions\.csv --image_column COLUMN --caption_column COLUMN$"
-    with pytest.raises(UserError, match=r"no columns named image in the header \(foto, titel\)\." rf".*{message}"):
+    with pytest.raises(
+        UserError, match=r"no columns named image and caption in the header \(foto, titel\)\." rf".*{message}"
+    ):
         read(tmp_path, "Foto,Titel\na.jpg,a dog\n")
 
 
@@ -219,3 +224,9 @@ def test_the_column_medium_tells_what_a_model_learns_from(
     assert found == learned_from
     for same in (table, read_captions(path, seed=0)):  # the column changes neither the table nor its fingerprint
         pd.testing.assert_frame_equal(same, read_captions(plain, seed=0))
+
+
+@pytest.mark.parametrize("content", [b"\xff\xd8\xff\xe0" + bytes(9), b"PK\x03\x04" + bytes(9)])
+def test_an_image_or_a_spreadsheet_is_no_captions_file(tmp_path: Path, content: bytes) -> None:
+    with pytest.raises(UserError, match="an image, a spreadsheet or another file that is not text"):
+        read(tmp_path, content)

@@ -81,13 +81,13 @@ def test_a_finished_gallery_replaces_the_one_before_but_not_the_users_files(tmp_
     records.add("three", ["three.jpg"], ENTRY)
     write(tmp_path, "three.jpg")
     records.add(WHOLE_GALLERY, ["page.html"])
-    assert records.finish(["three.jpg", "page.html"]) == 4
-    left = {"three.jpg", "page.html", "mine one.jpg", "mine two.jpg", ".mine.txt.17.tmp", RECORDS}
+    assert records.finish(["three.jpg", "page.html"]) == 3
+    left = {"three.jpg", "page.html", "captions.csv", "mine one.jpg", "mine two.jpg", ".mine.txt.17.tmp", RECORDS}
     assert {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*")} == left
     lines = map(json.loads, (tmp_path / RECORDS).read_text("utf-8").splitlines())
     assert {line["key"]: line["files"] for line in lines} == {
         **{"one": [], "two": [], "three": ["three.jpg"]},
-        WHOLE_GALLERY: ["page.html"],
+        WHOLE_GALLERY: ["page.html", "captions.csv"],
     }
 
 

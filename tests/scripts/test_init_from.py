@@ -8,6 +8,7 @@ import torch
 import yaml
 
 from data.vocab import SPECIAL
+from tests.support.helpers import draw, write_csv
 from tests.support.training import FILES, Interrupted, Learn, Refused, contents, last, read_log, weights
 from training.initial import inherit
 from utils import load_checkpoint
@@ -108,7 +109,7 @@ def test_resuming_and_beginning_are_told_apart(learn: Learn, refused: Refused, f
     folder = learn()
     assert "the run began without it" in refused("--resume=auto", f"--init_from={first}")
     learn(f"--init_from={first}")
-    assert f"the run began with --init_from {first}" in refused("--resume=auto")
+    assert f"an option that is missing: --init_from {first}" in refused("--resume=auto")
     assert f"the run began with --init_from {first}" in refused("--resume=auto", f"--init_from={folder}")
 
 
@@ -125,3 +126,13 @@ def test_the_encoder_alone_can_come_from_a_checkpoint(learn: Learn, first: Path,
     one, other = weights(first), weights(folder)
     assert all(torch.equal(tensor, one[name]) for name, tensor in other.items() if name.startswith("encoder"))
     assert not torch.equal(one["decoder.output.weight"], other["decoder.output.weight"])
+
+
+def test_a_checkpoint_of_characters_is_refused_for_words(learn: Learn, refused: Refused, tmp_path: Path) -> None:
+    rows = [(f"{number}.jpg", "一个红色的圆形", split) for number, split in enumerate(["train", "train", "val"])]
+    for name, _, _ in rows:
+        draw(tmp_path / name, "circle", "red")
+    write_csv(tmp_path / "zh.csv", rows)
+    data = (f"--data.captions_file={tmp_path / 'zh.csv'}", f"--data.image_dir={tmp_path}")
+    learned = learn(*data, "--data.tokenizer=characters", "--train.batch_size=2", to=tmp_path / "zh")
+    assert "generates characters, but these captions consist of words" in refused(f"--init_from={learned}")
