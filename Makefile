@@ -1,8 +1,8 @@
 # Each target is a few plain commands; without make (Windows), see docs/install.md.
 PYTHON ?= python3
 BIN := .venv/bin
-# Tests in as many processes as there are cores; those of one file stay together, for they share fixtures.
-PARALLEL := -n auto --dist loadfile
+# Tests in one process more than there are cores: some wait for browsers, servers and killed runs.
+PARALLEL = -n $(shell $(PYTHON) -c "import os; print(1 + os.cpu_count())") --dist worksteal
 CPU_WHEELS := --index-url https://download.pytorch.org/whl/cpu
 
 .PHONY: help demo app test test-fast test-lowest lint screenshots

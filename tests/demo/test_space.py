@@ -109,7 +109,7 @@ def test_a_folder_that_is_not_empty_and_an_unusable_checkpoint_are_refused(tmp_p
     for words, reason in (
         ([str(tmp_path / "full")], "already exists"),
         ([new, "--checkpoint", "missing.pth"], "no such checkpoint"),
-        ([new, "--checkpoint", str(ROOT / "README.md")], "not a readable checkpoint"),
+        ([new, "--checkpoint", str(ROOT / "README.md")], "not a checkpoint"),
     ):
         with pytest.raises(UserError, match=reason):
             main(words)
