@@ -114,7 +114,10 @@ def test_resuming_and_beginning_are_told_apart(learn: Learn, refused: Refused, f
 
 
 @pytest.mark.parametrize("name", ["nowhere.pth", "."])
-def test_what_is_no_checkpoint_is_refused(refused: Refused, name: str, folder: Path) -> None:
+def test_what_is_no_checkpoint_is_refused(
+    refused: Refused, name: str, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # the repository may hold a checkpoints.pth
     assert f"--init_from {name}: no such checkpoint. Name a .pth file, or the output folder" in refused(
         f"--init_from={name}"
     )
