@@ -9,7 +9,7 @@ import pandas as pd
 
 from cli import ROOT, UserError
 from config import ALL, SPLITS
-from data.formats import COMMAS, SPLIT_NAMES, conversion, is_binary, is_image_name, metadata_files, recognise
+from data.formats import COMMAS, SPLIT_NAMES, conversion, is_image_name, metadata_files, recognise
 from data.tables import as_table, read_rows
 
 LEFT_RIGHT = re.compile(r"\b(left|right)\b|[左右]|ซ้าย|ขวา")  # English, Chinese and Japanese, Thai
@@ -80,11 +80,6 @@ def _read_rows(path: Path, seed: int | None) -> pd.DataFrame:
 
 def _read_table(path: Path) -> pd.DataFrame:
     """The cells as stripped text, all columns of the file."""
-    if is_binary(path):
-        raise UserError(
-            f"{path}: an image, a spreadsheet or another file that is not text. Name a CSV with the columns "
-            "image,caption; save a spreadsheet as CSV UTF-8"
-        )
     found = recognise(path)
     if found != COMMAS:
         raise UserError(

@@ -7,7 +7,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from cli import UserError
+
 HEAD = 1 << 16  # bytes to look at
+NOT_TEXT = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"RIFF", b"PK\x03\x04", b"%PDF")  # how such files begin
 SEPARATORS = "\t;|,"
 IMAGE_COLUMNS = (  # of other people's tables, the likeliest first
     *("image", "file_name", "filename", "image_name", "image_file", "image_filename", "image_path", "img", "img_path"),
@@ -51,16 +54,19 @@ TOKEN = Format("table", "lines of the form 'name.jpg#0<TAB>caption'")
 COMMAS = Format("table", "a CSV", ",")
 
 
-def is_binary(path: Path) -> bool:
-    """Whether a file begins like an image, a zip archive (as spreadsheets are) or a PDF."""
-    with path.open("rb") as file:
-        return file.read(8).startswith((b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"RIFF", b"PK\x03\x04", b"%PDF"))
-
-
 def recognise(path: Path) -> Format:
-    """The format of a file. One that looks like nothing else is a CSV."""
+    """The format of a file. One that looks like nothing else is a CSV.
+
+    Raises:
+        UserError: it begins like an image, a zip archive (as spreadsheets are) or a PDF.
+    """
     with path.open("rb") as file:
         head = file.read(HEAD)
+    if head.startswith(NOT_TEXT):
+        raise UserError(
+            f"{path}: an image, a spreadsheet or another file that is not text. Name a CSV with the columns "
+            "image,caption; save a spreadsheet as CSV UTF-8"
+        )
     if head.startswith(b"PAR1"):
         return PARQUET
     text = head.decode("utf-8-sig", "replace").lstrip("\r\n ")

@@ -8,7 +8,8 @@ A line per captioned image::
 The key is a hash of the image's path, size and modification time and of the captioner, so a changed image, checkpoint
 or beam size is captioned anew, and the file reveals no folders. ``files`` are the files that were written for the
 image; nothing else in the folder is ever overwritten or removed. Lines are only added; of several with the same key
-the last one counts. When a gallery is finished, the files of earlier galleries are removed, but no caption is.
+the last one counts. When a gallery is finished, the JPGs of earlier galleries are removed, but no table, sidecar or
+caption is.
 """
 
 import contextlib

@@ -4,10 +4,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from cli import in_run_folder
+from cli import ROOT, in_run_folder
 
 DEFAULT_CHECKPOINT = Path("checkpoints.pth")  # the best epoch of the default run of train.py, in the current folder
-FOLDER = Path(__file__).resolve().parents[1] / "pretrained"
+FOLDER = ROOT / "pretrained"
 PRETRAINED = FOLDER / "flickr8k.pth"  # the captioner of MODEL_CARD.md
 IMAGENET = FOLDER / "resnet50_imagenet.pth"  # the encoder of all recipes; see pretrained/README.md
 

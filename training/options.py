@@ -4,14 +4,12 @@ import dataclasses
 import sys
 from argparse import Namespace
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
-from cli import OptionParser, UserError
+from cli import ROOT, OptionParser, UserError
 from config import Config, check, config_to_dict
 from config_parser import add_options, build, leaves, merge, nested, read_yaml
 
-ROOT = Path(__file__).parents[1]
 DEFAULT_CONFIG = ROOT / "config.yaml"
 FINETUNE_CONFIG = ROOT / "configs" / "finetune.yaml"  # the default with --init_from
 
