@@ -115,12 +115,24 @@ def resume_run(
     number, current = next((n, s) for n, s in enumerate(config.train.stages) if s.name == progress.stage)
     stage = set_up_stage(captioner, table, current)
     restore(stage, checkpoint["training"])
+    _warn_of_threads(checkpoint["training"].get("threads"))
     if f"train.stages[{number}].epochs" in resumed.changes and current.schedule == "cosine":
         steps = stage.data.steps_per_epoch
         rate = current.lr * lr_factor(current, progress.epoch * steps + progress.step, steps)
         schedule = f"its schedule is now that of {current.epochs} epochs"
         print(f"stage {current.name}: {schedule}, and the learning rate continues at {rate:.2g}")
     return stage, progress
+
+
+def _warn_of_threads(before: int | None) -> None:
+    """Sums over more or fewer threads are rounded differently. Older checkpoints do not record them."""
+    now = torch.get_num_threads()
+    if before not in (None, now):
+        print(
+            f"warning: resumed with {now} CPU threads instead of {before}, so the result may differ in its last bits "
+            f"from that of an uninterrupted run. For the same bits, set OMP_NUM_THREADS={before}",
+            file=sys.stderr,
+        )
 
 
 def _warn_of_length(vocabulary: Vocabulary, captions: Collection[str], longest: int) -> None:

@@ -61,6 +61,7 @@ def training_state(stage: Stage) -> dict[str, Any]:
         "optimizer": stage.optimizer.state_dict(),
         "scaler": stage.scaler.state_dict(),
         "rng": random_state(stage.captioner.device),
+        "threads": torch.get_num_threads(),
     }
 
 

@@ -57,6 +57,20 @@ def test_a_run_from_before_an_option_existed_can_be_resumed(
     assert read_log(folder)["epoch"].tolist() == [1, 2]
 
 
+def test_another_number_of_threads_is_told_in_one_line(
+    learn: Learn, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The bits of a sum depend on how many threads share it."""
+    learn()
+    checkpoint = last(learn(f"--train.stages=[{FROZEN}, {MORE}]", "--resume=auto"))
+    assert checkpoint["training"]["threads"] == 1 and "threads" not in capsys.readouterr().err
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
+    learn(f"--train.stages=[{FROZEN}, {MORE}, {LEARNING}]", "--resume=auto")
+    lines = [line for line in capsys.readouterr().err.splitlines() if "threads" in line]
+    assert len(lines) == 1 and lines[0].startswith("warning: resumed with 3 CPU threads instead of 1, ")
+    assert lines[0].endswith("set OMP_NUM_THREADS=1")
+
+
 OVERDONE = '{"name": "overdone", "epochs": 3, "lr": 0.003, "encoder_lr": 0.1, "encoder_from": 3}'
 
 
