@@ -288,7 +288,7 @@ class Captioner(nn.Module):
             device: see ``utils.pick_device``.
 
         Raises:
-            UserError: the file cannot be read (``utils.load_checkpoint``), or the device is not available.
+            UserError: the file cannot be read (``models.checkpoint.load_checkpoint``), or the device is not available.
         """
         path, checkpoint = find_checkpoint(path, photos=path is None)
         return cls.from_checkpoint(checkpoint, path).to(pick_device(str(device))).eval()

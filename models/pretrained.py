@@ -23,9 +23,11 @@ def find_checkpoint(named: str | Path | None, *, photos: bool) -> tuple[Path, di
         photos: it shall caption the user's own photos, not a split of its data set.
 
     Raises:
-        UserError: it cannot be read; see ``utils.load_checkpoint``.
+        UserError: it cannot be read; see ``models.checkpoint.load_checkpoint``.
     """
-    from utils import load_checkpoint  # torch takes seconds to import, and scripts need the constants for --help
+    from models.checkpoint import (
+        load_checkpoint,  # torch takes seconds to import, and scripts need the constants for --help
+    )
 
     if named is not None:
         path = in_run_folder(Path(named), DEFAULT_CHECKPOINT.name)

@@ -1,7 +1,7 @@
 """Quantize weights to 8 bits, for small files. What it costs in CIDEr is in docs/experiments.md.
 
 Neighbouring weights of a matrix become integers from -127 to 127 that share a scale. Computation stays in floating
-point: ``utils.load_checkpoint`` dequantizes.
+point: ``models.checkpoint.load_checkpoint`` dequantizes.
 """
 
 from pathlib import Path
@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from utils import GROUP
+from models.checkpoint import GROUP
 
 
 def quantize_state(state: dict[str, torch.Tensor]) -> dict[str, dict[str, torch.Tensor]]:

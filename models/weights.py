@@ -15,8 +15,8 @@ from torchvision.models import ResNet, ResNet50_Weights
 
 from cli import UserError
 from config import ResNet50Config, config_from_dict
+from models.checkpoint import dequantize, load_checkpoint
 from models.pretrained import IMAGENET, PRETRAINED
-from utils import dequantize, load_checkpoint
 
 TORCHVISION_WEIGHTS = {weights.name: weights for weights in ResNet50_Weights}
 TORCHVISION_FILES = {Path(weights.url).name for weights in ResNet50_Weights}

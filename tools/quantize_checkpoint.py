@@ -17,8 +17,8 @@ def quantized_checkpoint(path: Path) -> dict[str, Any]:
     Raises:
         UserError: it is quantized already, or holds the state of training.
     """
+    from models.checkpoint import load_checkpoint
     from models.quantize import quantize  # torch takes seconds to import
-    from utils import load_checkpoint
 
     checkpoint = load_checkpoint(path, keep_quantized=True)
     if "training" in checkpoint or "scales" in checkpoint:
@@ -70,7 +70,7 @@ def main(argv: list[str]) -> None:
     if output.resolve() == source.resolve():
         raise UserError(f"{output}: would overwrite the source. Name another output file")
     content = quantized_weights(source, arguments.layout) if arguments.layout else quantized_checkpoint(source)
-    from utils import save_checkpoint
+    from models.checkpoint import save_checkpoint
 
     save_checkpoint(output, content)
     before, after = (path.stat().st_size / 1e6 for path in (source, output))

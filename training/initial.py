@@ -14,9 +14,9 @@ from data.captions import LearnedFrom
 from data.tokenizer import CHARACTERS, TOKENIZERS, WORDS, tokenizer_of
 from data.vocab import SPECIAL, Vocabulary
 from models.captioner import Captioner
+from models.checkpoint import load_checkpoint
 from training.resume import differences, find_resume
 from training.run_folder import BEST
-from utils import load_checkpoint
 
 FIXED = ("encoder.", "decoder.", "data.tokenizer")  # options that the weights and words of a checkpoint determine ...
 FREE = ("decoder.dropout",)  # ... but for these

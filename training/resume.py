@@ -11,11 +11,11 @@ import pandas as pd
 
 from cli import UserError, in_run_folder
 from config import Config, StageConfig, config_from_dict, config_to_dict
+from models.checkpoint import load_checkpoint
 from training.command import with_options
 from training.loss_log import read_log
 from training.progress import Progress
 from training.run_folder import LAST, LOG
-from utils import load_checkpoint
 
 # Options, or groups of them, that a resumed run must not change: they determine the weights' shapes, the images and
 # vocabulary, the order of the batches, or (generate) the validation CIDEr by which epochs are compared.

@@ -32,10 +32,10 @@ import yaml
 
 from cli import atomic_open, lock_folder
 from config import Config, config_to_dict
+from models.checkpoint import load_checkpoint, save_checkpoint
 from training.loss_log import trim_log
 from training.progress import Progress
 from training.stage_setup import Stage, training_state
-from utils import load_checkpoint, save_checkpoint
 
 BEST, LAST, LOG, RESOLVED = "checkpoints.pth", "checkpoints_last.pth", "loss_log.txt", "resolved_config.yaml"
 LOCK = ".train.lock"

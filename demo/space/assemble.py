@@ -35,7 +35,7 @@ def assemble(folder: Path, checkpoint: Path = PRETRAINED) -> list[Path]:
         raise UserError(
             f"{checkpoint}: no such checkpoint. Name one with --checkpoint, such as the checkpoints.pth of train.py"
         )
-    from utils import load_checkpoint, save_checkpoint  # torch takes seconds to import
+    from models.checkpoint import load_checkpoint, save_checkpoint  # torch takes seconds to import
 
     paths = [path for pattern in NEEDED for path in ROOT.glob(pattern) if path.is_file()]
     own = None

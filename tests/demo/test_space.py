@@ -14,11 +14,11 @@ from playwright.sync_api import expect
 
 from cli import UserError
 from demo.space.assemble import main
+from models.checkpoint import load_checkpoint
 from tests.support.browser import Visit
 from tests.support.demo_folder import save_photo
 from tests.support.helpers import ROOT
 from tests.support.streamlit_server import serve
-from utils import load_checkpoint
 
 NOBODY = 65534
 # The interpreter may be in a home folder, so this user may read everything, but write nothing.

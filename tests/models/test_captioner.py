@@ -16,10 +16,11 @@ from data.images import ImageError, load_image
 from data.packing import pack
 from data.vocab import SPECIAL, Vocabulary
 from models.captioner import Candidate, Captioner, unmirror
+from models.checkpoint import load_checkpoint, save_checkpoint
 from models.decoding import Hypothesis, attention_per_word
 from models.model import EncoderCNN
 from tests.support.helpers import DECODERS, tiny_decoder
-from utils import load_checkpoint, pick_precision, save_checkpoint
+from utils import pick_precision
 
 CPU = torch.device("cpu")
 

@@ -12,12 +12,12 @@ from cli import UserError
 from config import Config, ResNet50Config
 from data.images import load_image
 from models.captioner import Captioner
+from models.checkpoint import GROUP, dequantize, load_checkpoint
 from models.model import EncoderCNN
 from models.pretrained import IMAGENET, PRETRAINED
 from models.quantize import quantize
 from tests.support.helpers import ROOT
 from tools.quantize_checkpoint import main
-from utils import GROUP, dequantize, load_checkpoint
 
 CPU = torch.device("cpu")
 

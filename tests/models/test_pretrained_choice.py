@@ -12,8 +12,8 @@ import torch
 import inference_visualize
 from cli import UserError
 from models.captioner import Captioner
+from models.checkpoint import load_checkpoint, save_checkpoint
 from models.pretrained import DEFAULT_CHECKPOINT, PRETRAINED, find_checkpoint
-from utils import load_checkpoint, save_checkpoint
 
 Train = Callable[[str | None], Path]
 

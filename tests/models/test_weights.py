@@ -7,10 +7,10 @@ import torch
 
 from cli import UserError
 from config import ResNet50Config
+from models.checkpoint import load_checkpoint
 from models.model import EncoderCNN
 from models.weights import TORCHVISION_FILES
 from tests.support.training import Learn, thin_resnet50, weights
-from utils import load_checkpoint
 
 
 def encoder_of(path: Path, layout: str = "auto") -> EncoderCNN:

@@ -13,11 +13,11 @@ import train
 from cli import UserError
 from gallery import fonts
 from gallery.fonts import find_font
+from models.checkpoint import load_checkpoint
 from tests.support.helpers import COLOURS, SHAPES, SPLITS, draw, tiny_decoder, write_csv
 from tests.support.html_page import HtmlPage
 from tests.support.training import FROZEN, Learn, Refused
 from training.initial import inherit
-from utils import load_checkpoint
 
 CHINESE = dict(zip((*COLOURS, *SHAPES), "红蓝绿黄圆方", strict=True))
 STAGES = (

@@ -8,10 +8,10 @@ import torch
 import yaml
 
 from data.vocab import SPECIAL
+from models.checkpoint import load_checkpoint
 from tests.support.helpers import draw, write_csv
 from tests.support.training import FILES, Interrupted, Learn, Refused, contents, last, read_log, weights
 from training.initial import inherit
-from utils import load_checkpoint
 
 STILL = "--train.stages=[{name: still, epochs: 1, lr: 1e-12}]"
 NEW_WORDS = {"disc", "shown"}

@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from data.images import load_image
+from models.checkpoint import load_checkpoint
 from tests.support.training import FROZEN, LEARNING, Interrupted, Learn, Refused, contents, last, read_log, weights
 from training import engine
 from training.resume import fingerprint, load_resume
-from utils import load_checkpoint
 
 MORE = FROZEN.replace("frozen", "more")
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from models.checkpoint import load_checkpoint
 from tests.support.helpers import ROOT, assert_same, tiny_decoder
 from tests.support.process_runs import (
     CALLS_PER_EPOCH,
@@ -22,7 +23,6 @@ from tests.support.process_runs import (
     ProcessRun,
     result_of,
 )  # fmt: skip
-from utils import load_checkpoint
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork and POSIX signals")
 

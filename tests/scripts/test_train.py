@@ -12,6 +12,7 @@ import yaml
 
 import train
 from cli import UserError
+from models.checkpoint import load_checkpoint
 from tests.support.helpers import write_csv
 from tests.support.training import (
     CLOCK,
@@ -28,7 +29,7 @@ from tests.support.training import (
     read_log,
     weights,
 )  # fmt: skip
-from utils import load_checkpoint, pick_precision
+from utils import pick_precision
 
 # --- what is written
 

@@ -11,9 +11,9 @@ from config import Config
 from data.captions import LearnedFrom
 from data.vocab import SPECIAL, Vocabulary
 from models.captioner import Captioner
+from models.checkpoint import save_checkpoint
 from models.quantize import quantize
 from tests.support.helpers import tiny_decoder
-from utils import save_checkpoint
 
 WORDS = ["a", "red", "circle", "two", "blue", "squares", "near", "yellow", "ball"]
 HOSTILE_WORDS = [

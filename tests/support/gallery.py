@@ -14,9 +14,9 @@ from gallery.jpegs import file_name, prepare, save_images
 from gallery.page import Entry
 from inference_visualize import main
 from models.captioner import Captioner
+from models.checkpoint import save_checkpoint
 from tests.support.helpers import tiny_decoder
 from tests.support.html_page import HtmlPage
-from utils import save_checkpoint
 
 
 def save_entry(image: Image.Image, entry: Entry, folder: Path, taken: set[str], strip: bool = False) -> Entry:

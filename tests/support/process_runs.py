@@ -23,9 +23,9 @@ import torch
 import models.model
 import train
 from cli import run_script
+from models.checkpoint import load_checkpoint
 from tests.support.helpers import ROOT
 from tests.support.training import thin_resnet50
-from utils import load_checkpoint
 
 # 8 images in steps of 2: an epoch is 4 steps and 1 batch of validation, each of which calls caption_loss once
 CALLS_PER_EPOCH = 5

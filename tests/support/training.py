@@ -15,9 +15,9 @@ from torchvision.models.resnet import Bottleneck, ResNet
 
 import train
 from cli import run_script
+from models.checkpoint import load_checkpoint
 from tests.support.helpers import draw, write_csv
 from training import engine, objectives
-from utils import load_checkpoint
 
 FILES = {"checkpoints.pth", "checkpoints_last.pth", "loss_log.txt", "resolved_config.yaml"}
 COLUMNS = [

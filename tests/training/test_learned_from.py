@@ -5,8 +5,8 @@ from pathlib import Path
 import torch
 
 from data.captions import read_captions
+from models.checkpoint import load_checkpoint
 from tests.support.training import FROZEN, Learn, last
-from utils import load_checkpoint
 
 
 def test_checkpoints_record_what_their_model_has_learnt_from(learn: Learn, tiny_data: Path, folder: Path) -> None:

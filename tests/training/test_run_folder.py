@@ -9,11 +9,11 @@ import torch
 
 from cli import UserError
 from config import Config
+from models.checkpoint import load_checkpoint, save_checkpoint
 from models.quantize import quantize
 from tests.support.helpers import ROOT
 from training.progress import Progress
 from training.run_folder import BEST, LAST, LOCK, LOG, RESOLVED, claim, keep_previous, load_best, prepare_folder
-from utils import load_checkpoint, save_checkpoint
 
 
 def test_temporary_files_of_killed_runs_are_removed(tmp_path: Path, tiny_config: Callable[..., Config]) -> None:

@@ -24,8 +24,8 @@ def main(argv: list[str]) -> None:
     args = parser.parse_args(argv)
     if args.output.suffix != ".pth" or args.output.exists():  # it could be a model of the user's, or a shard
         raise UserError(f"{args.output}: the output must end in .pth and not exist yet. Choose another name")
+    from models.checkpoint import save_torch
     from tools.convert_keras.convert import convert, find_model, read_model  # torch takes seconds to import
-    from utils import save_torch
 
     state = convert(read_model(find_model(args.folder)))
     save_torch(args.output, state)
