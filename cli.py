@@ -1,4 +1,4 @@
-"""What every command line needs, without torch: clear errors, options, and atomic files.
+"""What every command line needs, without torch: clear errors, options, and output that nothing breaks.
 
 Python 3.8 must be able to read this file: a script that imports it is then refused in one line by older versions.
 """
@@ -6,9 +6,9 @@ Python 3.8 must be able to read this file: a script that imports it is then refu
 from __future__ import annotations
 
 import argparse
-import contextlib
 import difflib
-import json
+import errno
+import io
 import os
 import re
 import shutil
@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, NoReturn
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
 ROOT = Path(__file__).resolve().parent
 OLDEST_PYTHON = (3, 11)
@@ -30,12 +30,24 @@ if sys.version_info[:2] < OLDEST_PYTHON:
 
 IMPORTED_AS = {"PIL": "pillow", "yaml": "pyyaml"}  # the names of packages that differ from those of their modules
 OS_ERRORS = {
-    FileNotFoundError: "no such file or folder",
-    FileExistsError: "exists, but is not a folder. Choose another name",
-    NotADirectoryError: "part of this path is a file, not a folder. Choose another path",
-    IsADirectoryError: "is a folder, not a file. Name a file",
-    PermissionError: "permission denied. Choose another place, or change its permissions",
+    errno.ENOENT: "no such file or folder",
+    errno.EEXIST: "exists, but is not a folder. Choose another name",
+    errno.ENOTDIR: "part of this path is a file, not a folder. Choose another path",
+    errno.EISDIR: "is a folder, not a file. Name a file",
+    errno.EACCES: "permission denied. Choose another place, or change its permissions",
+    errno.EPERM: "permission denied. Choose another place, or change its permissions",
+    errno.ENOSPC: "no space left on the disk. Make room, then run the same command again",
+    errno.EDQUOT: "your quota of the disk is used up. Make room, then run the same command again",
+    errno.EROFS: "the disk is read-only. Choose another place",
+    errno.ENAMETOOLONG: "this name is too long. Choose a shorter one",
 }
+MAX_ERROR_LINE = 300  # characters, four rows of a terminal: names in damaged files may have thousands
+MAX_ADVICE = 220  # of them, at the end of the line: what to do now, often a command to copy; the rest is for the cause
+LISTED = 3  # names in a message; the others are counted
+
+# What moves the cursor, reorders text or ends the line: C0 and C1 control characters, U+2028 and U+2029, embeddings,
+# overrides and isolates of bidirectional text. And lone surrogates, which no encoding has.
+_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 class UserError(ValueError):
@@ -146,14 +158,76 @@ def in_run_folder(path: Path, name: str) -> Path:
     return path / name if path.is_dir() else path
 
 
+def printable(text: str) -> str:
+    r"""``text`` in one line that is safe to show: control characters as escapes such as ``\x1b`` and ``\n``.
+
+    A byte of a file name that is not UTF-8 (a lone surrogate, see ``os.fsdecode``) is shown as ``\xe9`` too.
+    """
+    return _UNPRINTABLE.sub(_escape, text)
+
+
+def _escape(match: re.Match[str]) -> str:
+    code = ord(match.group())
+    byte = code - 0xDC00 if 0xDC80 <= code <= 0xDCFF else code
+    return f"\\u{byte:04x}" if byte > 0xFF else {9: "\\t", 10: "\\n", 13: "\\r"}.get(byte, f"\\x{byte:02x}")
+
+
+def say(*lines: str, file: IO[str] | None = None) -> None:
+    """Print ``printable`` lines to stdout or to ``file``, above any progress bar. Nothing else prints.
+
+    A reader that has read enough, such as ``head``, ends the output and not the program.
+
+    Raises:
+        OSError: stdout is a file that cannot be written, as on a full disk; it is named.
+    """
+    stream = sys.stdout if file is None else file
+    text = "".join(f"{printable(line)}\n" for line in lines)
+    try:
+        if tqdm := sys.modules.get("tqdm"):  # not imported: there is no bar
+            tqdm.tqdm.write(text, file=stream, end="")
+        else:
+            stream.write(text)
+        stream.flush()
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())  # Python flushes once more when it ends
+        if stream is sys.stdout and not isinstance(error, BrokenPipeError):
+            error.filename = "standard output"
+            raise
+
+
+def note(*lines: str) -> None:
+    """``say`` on stderr, which is for notes, warnings and errors; results go to stdout."""
+    say(*lines, file=sys.stderr)
+
+
+def listed(names: Sequence[object]) -> str:
+    """The first of many names and how many there are: "a, b, c and 39 more"."""
+    more = len(names) - LISTED
+    return ", ".join(map(str, names[:LISTED])) + (f" and {more} more" if more > 0 else "")
+
+
+def shorten(line: str, limit: int = MAX_ERROR_LINE) -> str:
+    """``line`` with at most ``limit`` characters, cut before its last sentences, which say what to do now."""
+    if len(line) <= limit:
+        return line
+    sentences = (match.end() for match in re.finditer(r"[.:;] ", line))
+    advice = next((start for start in sentences if len(line) - start <= MAX_ADVICE), len(line) - MAX_ADVICE // 2)
+    room = limit - (len(line) - advice) - len(" ... ")
+    return f"{line[: room - room // 3]} ... {line[advice - room // 3 :]}"
+
+
 def run_script(main: Callable[[list[str]], None]) -> None:
     """Run a script's ``main(argv)``; report an error the user can fix as one line on stderr with exit status 2.
 
-    ``--debug`` anywhere on the command line prints the traceback instead. Ctrl-C exits with status 130.
+    ``--debug`` anywhere on the command line prints the traceback instead. Ctrl-C exits with status 130. Letters that
+    the encoding of the terminal, or of the file that output is redirected to, does not have are printed as escapes.
 
     Raises:
         ModuleNotFoundError: of a module that is not in a package of requirements*.txt.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     argv = sys.argv[1:]
     debug = "--debug" in argv
     try:
@@ -165,10 +239,10 @@ def run_script(main: Callable[[list[str]], None]) -> None:
         if debug:
             traceback.print_exc()
         else:
-            print(f"error: {' '.join(message.split())}", file=sys.stderr)
+            note(_error_line(message))
         sys.exit(2)
     except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
+        note("interrupted")
         sys.exit(130)
 
 
@@ -176,10 +250,20 @@ def _message(error: Exception) -> str | None:
     """What to tell the user; None if the error is a bug."""
     if isinstance(error, ModuleNotFoundError):
         return missing_package(error)
-    if isinstance(error, OSError):
-        reason = OS_ERRORS.get(type(error), error.strerror) or str(error)
-        return f"{error.filename}: {reason}" if error.filename else reason
-    return str(error)
+    return describe(error) if isinstance(error, OSError) else str(error)
+
+
+def describe(error: OSError) -> str:
+    """The file, what is wrong with it, and what to do."""
+    reason = OS_ERRORS.get(error.errno or 0, error.strerror) or str(error)
+    return f"{os.fsdecode(error.filename)}: {reason}" if error.filename else reason
+
+
+def _error_line(message: str) -> str:
+    """One line of at most MAX_ERROR_LINE characters, as many as the terminal's encoding makes of them."""
+    line = printable(re.sub(r"\s*[\r\n]\s*", " ", f"error: {message.strip()}"))
+    encoding = sys.stderr.encoding or "utf-8"
+    return shorten(line.encode(encoding, "backslashreplace").decode(encoding))
 
 
 def missing_package(error: ModuleNotFoundError) -> str | None:
@@ -203,68 +287,3 @@ def missing_package(error: ModuleNotFoundError) -> str | None:
 
 def _seen_from(folder: Path, path: Path) -> Path:
     return path.relative_to(folder) if folder in path.parents else path
-
-
-@contextlib.contextmanager
-def atomic_open(path: str | Path, mode: str = "w") -> Iterator[IO[Any]]:
-    """Open a temporary file that replaces ``path`` when the block ends without an exception: written, fsynced, renamed.
-
-    Missing parent folders are created. After a crash, a full disk or an exception, an existing file at ``path`` is
-    unchanged.
-    """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open(mode) if "b" in mode else temporary.open(mode, encoding="utf-8", newline="") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError as error:
-        if error.filename == str(temporary):
-            error.filename = str(path)
-        raise
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-@contextlib.contextmanager
-def lock_folder(folder: Path, lock_name: str) -> Iterator[None]:
-    """Lock ``folder`` for one run, with a file ``lock_name`` in it: a second one would move the first one's files away.
-
-    The operating system releases the lock of a run that is killed. Folders created here that stay empty are removed.
-
-    Raises:
-        UserError: another run holds the lock.
-    """
-    from filelock import FileLock, Timeout  # not needed by every command line
-
-    created = [path for path in (folder, *folder.parents) if not path.exists()]
-    folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / lock_name)
-    try:
-        lock.acquire(blocking=False)
-    except Timeout:
-        raise UserError(
-            f"--output_dir {folder}: another run is writing there. Choose another folder, or wait until it has ended"
-        ) from None
-    try:
-        yield
-    finally:
-        with contextlib.suppress(OSError):  # Windows does not delete open files
-            (folder / lock_name).unlink()
-        lock.release()
-        with contextlib.suppress(OSError):
-            for path in created:
-                path.rmdir()
-
-
-def write_json(path: str | Path, values: Any) -> None:
-    """Write ``values`` atomically as indented UTF-8 JSON.
-
-    Characters that UTF-8 cannot encode (lone surrogates, from file names in another encoding) become question marks.
-    """
-    text = json.dumps(values, ensure_ascii=False, indent=2) + "\n"
-    with atomic_open(path, "wb") as file:
-        file.write(text.encode("utf-8", "replace"))

@@ -17,7 +17,8 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cli import OptionParser, UserError, atomic_open, in_run_folder, run_script
+from cli import OptionParser, UserError, in_run_folder, run_script
+from files import atomic_open
 from training.loss_log import LossLog, read_log
 
 if TYPE_CHECKING:  # matplotlib takes a second to import: only the functions that draw do, so that --help is fast

@@ -9,11 +9,12 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from cli import UserError, atomic_open
+from cli import UserError
 from config import SPLITS
 from data.annotations import Annotations
 from data.download import is_hidden
 from data.formats import split_in_name
+from files import atomic_open
 
 
 @dataclass

@@ -17,7 +17,8 @@ from pathlib import Path, PurePosixPath
 
 from tqdm import tqdm
 
-from cli import UserError, atomic_open
+from cli import UserError
+from files import atomic_open
 
 ATTEMPTS = 5  # connections per file before giving up; running the command again resumes there
 TIMEOUT = 30.0  # seconds without a byte before a connection counts as lost

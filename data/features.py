@@ -26,10 +26,11 @@ import torch
 from filelock import FileLock, Timeout
 from tqdm import tqdm
 
-from cli import UserError, atomic_open
+from cli import UserError
 from data.file_records import FileRecords
 from data.images import ImageError, load_image
 from data.transforms import Transform
+from files import atomic_open
 
 ENCODE_BATCH = 16  # images per forward pass; more is no faster on a CPU and needs more memory
 SAVE_EVERY = 20  # least number of batches between two writes of the index

@@ -4,7 +4,7 @@ import json
 import time
 from pathlib import Path
 
-from cli import atomic_open
+from files import atomic_open
 
 SETTLED = 2_000_000_000  # ns; a file this young may change again within one tick of a coarse clock (FAT: 2 s)
 

@@ -13,7 +13,7 @@ from typing import Any, Literal
 import pandas as pd
 from tqdm import tqdm
 
-from cli import UserError, atomic_open
+from cli import UserError
 from config import SPLITS
 from data.annotations import Annotations, parse_caption_file
 from data.formats import (
@@ -33,6 +33,7 @@ from data.formats import (
     is_image_name,
     recognise,
 )
+from files import atomic_open
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,8 @@ from pathlib import Path, PurePosixPath
 from types import MappingProxyType
 from typing import Any
 
-from cli import UserError, write_json
+from cli import UserError
+from files import write_json
 
 
 def write_predictions(path: Path, captions: Mapping[str, str]) -> None:

@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from cli import atomic_open
 from evaluation.metrics import METRICS, Scores
+from files import atomic_open
 
 Record = Mapping[str, Any]  # the entry of one system in metrics.json
 RESAMPLED = ("BLEU-4", "ROUGE-L", "CIDEr")  # the metrics with a bootstrap interval

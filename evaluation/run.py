@@ -8,12 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from cli import UserError, atomic_open, write_json
+from cli import UserError
 from evaluation import bootstrap
 from evaluation.metrics import METRICS, Scorer, Scores, caption_statistics
 from evaluation.predictions import write_predictions
 from evaluation.report import markdown, write_image_scores
 from evaluation.systems import Checkpoints, PredictionFiles, System, Task
+from files import atomic_open, write_json
 
 
 def run_evaluation(options: Namespace) -> str:

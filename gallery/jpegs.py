@@ -9,8 +9,8 @@ from pathlib import Path
 import torch
 from PIL import Image, ImageDraw, ImageFont
 
-from cli import atomic_open
 from data.tokenizer import CHARACTERS
+from files import atomic_open
 from gallery import heatmap
 from gallery.fonts import find_font
 from gallery.page import Entry

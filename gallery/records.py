@@ -21,7 +21,7 @@ from collections.abc import Iterable
 from pathlib import Path, PurePath
 from typing import Any
 
-from cli import atomic_open
+from files import atomic_open
 from gallery import heatmap
 from gallery.page import Entry
 
@@ -132,7 +132,7 @@ class Records:
         stale = [file for file in earlier if file.endswith(".jpg")]
         for file in set(earlier).difference(stale):
             own.setdefault(self._owners[file], []).append(file)
-        for file in [*stale, *self._unfinished_files()]:
+        for file in stale:
             (self.folder / file).unlink(missing_ok=True)
         for folder in {(self.folder / file).parent for file in stale} - {self.folder}:
             with contextlib.suppress(OSError):  # it holds other files
@@ -141,15 +141,6 @@ class Records:
             for key, line in self._lines.items():
                 output.write(json.dumps(json.loads(line) | {"files": own.get(key, [])}) + "\n")
         return len(stale)
-
-    def _unfinished_files(self) -> list[str]:
-        """The temporary files (see ``cli.atomic_open``) that killed runs have left of the gallery's own files."""
-        found = []
-        for path in [*self.folder.glob(".*.tmp"), *self.folder.glob("*/.*.tmp")]:
-            name = re.fullmatch(r"\.(.+)\.\d+\.tmp", path.name)
-            if name and (name[1] == RECORDS or self.owns(path.with_name(name[1]).relative_to(self.folder).as_posix())):
-                found.append(path.relative_to(self.folder).as_posix())
-        return found
 
 
 def _is_inside(file: str) -> bool:

@@ -8,8 +8,9 @@ from pathlib import Path
 from PIL import Image
 from tqdm import tqdm
 
-from cli import UserError, atomic_open, lock_folder
+from cli import UserError
 from data.images import ImageError, load_image
+from files import atomic_open, lock_folder
 from gallery.formats import captions_csv, captions_json, sidecar_text
 from gallery.jpegs import file_name, image_files, prepare, save_images
 from gallery.page import Entry, render_page

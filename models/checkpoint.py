@@ -5,7 +5,8 @@ from typing import Any
 
 import torch
 
-from cli import UserError, atomic_open
+from cli import UserError
+from files import atomic_open
 
 FORMAT_VERSION = 1
 GROUP = 32  # quantized weights that share a scale; one scale per row costs 0.6 CIDEr points, this 0.2

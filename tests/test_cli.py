@@ -1,8 +1,7 @@
-"""cli.py: clear errors, options, and atomic writing of files."""
+"""cli.py: clear errors and options."""
 
 import argparse
 import ast
-import json
 import re
 import runpy
 import subprocess
@@ -13,7 +12,8 @@ from pathlib import Path
 import pytest
 
 import cli
-from cli import OptionParser, UserError, atomic_open, did_you_mean, in_run_folder, positive_int, similar, write_json
+from cli import OptionParser, UserError, did_you_mean, in_run_folder, positive_int, similar
+from files import atomic_open
 from tests.support.helpers import ROOT, assert_refused
 
 SCRIPTS = sorted(
@@ -183,36 +183,6 @@ def test_numbers_below_one_are_refused(text: str) -> None:
         parser.parse_args([f"--limit={text}"])
 
 
-def test_atomic_open_writes_text_and_bytes_and_nothing_else(tmp_path: Path) -> None:
-    folder = tmp_path / "new folder"
-    with atomic_open(folder / "a.txt") as file:
-        file.write("größe\n")
-    with atomic_open(folder / "a.bin", "wb") as file:
-        file.write(b"\0\r\n")
-    assert (folder / "a.txt").read_bytes() == "größe\n".encode()  # UTF-8 and \n on every system
-    assert (folder / "a.bin").read_bytes() == b"\0\r\n"
-    assert sorted(path.name for path in folder.iterdir()) == ["a.bin", "a.txt"]
-
-
-@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt, OSError])
-def test_atomic_open_keeps_the_old_file_after_an_error(tmp_path: Path, error: type[BaseException]) -> None:
-    path = tmp_path / "file.txt"
-    path.write_text("old")
-    with pytest.raises(error), atomic_open(path) as file:
-        file.write("half of the new")
-        file.flush()
-        assert path.read_text() == "old"
-        raise error
-    assert path.read_text() == "old"
-    assert list(tmp_path.iterdir()) == [path]
-
-
-def test_json_is_utf8_and_survives_file_names_of_another_encoding(tmp_path: Path) -> None:
-    write_json(tmp_path / "a.json", {"größe": [1, None, b"caf\xe9.jpg".decode("utf-8", "surrogateescape")]})
-    text = (tmp_path / "a.json").read_bytes().decode("utf-8")
-    assert "größe" in text and text.endswith("\n") and json.loads(text) == {"größe": [1, None, "caf?.jpg"]}
-
-
 def run(monkeypatch: pytest.MonkeyPatch, error: BaseException | None, *argv: str) -> tuple[int, list[str]]:
     """Exit status of a script that raises ``error``, and the options it received."""
     received: list[str] = []
@@ -269,8 +239,10 @@ def test_errors_of_the_system_are_sentences(
         with pytest.raises(SystemExit):
             cli.run_script(main)
         assert capsys.readouterr().err == f"error: {reason}\n"
-    assert run(monkeypatch, OSError(28, "No space left on device"))[0] == 2
-    assert capsys.readouterr().err == "error: No space left on device\n"
+    assert run(monkeypatch, OSError(28, "No space left on device", "log.txt"))[0] == 2
+    assert capsys.readouterr().err == (
+        "error: log.txt: no space left on the disk. Make room, then run the same command again\n"
+    )
 
 
 def test_debug_shows_the_traceback(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

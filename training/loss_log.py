@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cli import UserError, atomic_open
+from cli import UserError
+from files import atomic_open
 
 COLUMNS = [
     "stage", "epoch", "step", "train_loss", "val_loss", "val_bleu4", "val_cider", "distinct", "lr", "seconds",

@@ -1,6 +1,6 @@
 """The files in a run's output folder, and why a run that is killed at any moment can be resumed without a difference.
 
-Every file but the log is written whole or not at all (``cli.atomic_open``); a row of the log may be torn. The order:
+Every file but the log is written whole or not at all (``files.atomic_open``); a row of the log may be torn. The order:
 
 1. A run starts. Files of an earlier run are moved to previous_runs/: nothing is ever deleted or overwritten. A resumed
    run from another place is copied in, its checkpoints_last.pth as the last file. Killed before that: the folder has no
@@ -30,8 +30,8 @@ from pathlib import Path
 import torch
 import yaml
 
-from cli import atomic_open, lock_folder
 from config import Config, config_to_dict
+from files import atomic_open, lock_folder
 from models.checkpoint import load_checkpoint, save_checkpoint
 from training.loss_log import trim_log
 from training.progress import Progress
@@ -42,13 +42,12 @@ LOCK = ".train.lock"
 
 
 def claim(folder: Path) -> contextlib.AbstractContextManager[None]:
-    """``cli.lock_folder`` for a run: a second one would move the first one's files away while they are written."""
+    """``files.lock_folder`` for a run: a second one would move the first one's files away while they are written."""
     return lock_folder(folder, LOCK)
 
 
 def prepare_folder(folder: Path, source: Path | None, config: Config, progress: Progress) -> None:
     """Make ``folder`` ready for a new run, or for the resumed run of the checkpoint ``source``; see step 1 above."""
-    _remove_unfinished(folder)
     if source is None:
         keep_previous(folder)
     else:
@@ -72,13 +71,6 @@ def keep_previous(folder: Path) -> Path | None:
     how = f" (to continue it: --resume {target / LAST})" if (target / LAST).exists() else ""
     print(f"an earlier run's files were moved to {target}{how}")
     return target
-
-
-def _remove_unfinished(folder: Path) -> None:
-    """Delete the temporary files of killed runs; those of other scripts may still be in use."""
-    for name in (BEST, LAST, LOG, RESOLVED):
-        for unfinished in folder.glob(f".{name}.*.tmp"):
-            unfinished.unlink()
 
 
 def _copy_run(source: Path, folder: Path, epochs: int) -> None:

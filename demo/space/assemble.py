@@ -9,9 +9,10 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from cli import ROOT, OptionParser, UserError, atomic_open, run_script
+from cli import ROOT, OptionParser, UserError, run_script
 from demo import DRAWINGS_DIR
 from evaluation.options import checkpoint_file
+from files import atomic_open
 from models.pretrained import PRETRAINED
 
 NEEDED = [  # patterns below ROOT; of a folder that the demo imports, all modules

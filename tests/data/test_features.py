@@ -12,13 +12,14 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader
 
-from cli import UserError, atomic_open
+from cli import UserError
 from config import ResNet50Config
 from data.dataset import Flickr8kDataset, collate
 from data.features import FeatureCache
 from data.images import load_image
 from data.transforms import Transform
 from data.vocab import Vocabulary
+from files import atomic_open
 from models.model import EncoderCNN
 from tests.support.features import MANY, CountingEncoder, assert_right
 from tests.support.helpers import draw

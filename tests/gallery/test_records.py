@@ -75,7 +75,7 @@ def test_a_finished_gallery_replaces_the_one_before_but_not_the_users_files(tmp_
         records.add(key, [f"{key}.jpg", f"attention/{key}.jpg"], ENTRY)
         write(tmp_path, f"{key}.jpg", f"attention/{key}.jpg", f"mine {key}.jpg")
     records.add(WHOLE_GALLERY, ["page.html", "captions.csv"])
-    write(tmp_path, "page.html", "captions.csv", ".one.jpg.17.tmp", "attention/.two.jpg.17.tmp", ".mine.txt.17.tmp")
+    write(tmp_path, "page.html", "captions.csv", ".mine.txt.17.tmp")
     assert records.finish(["one.jpg", "two.jpg", "attention/two.jpg", "page.html", "captions.csv"]) == 1
     records = Records(tmp_path)
     records.add("three", ["three.jpg"], ENTRY)

@@ -12,7 +12,8 @@ import pytest
 from PIL import Image
 
 import gallery.writing as gallery_writing
-from cli import UserError, lock_folder
+from cli import UserError
+from files import lock_folder
 from gallery.jpegs import save_images
 from gallery.writing import Report
 from inference_visualize import read_options, report_on

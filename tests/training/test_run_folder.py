@@ -1,27 +1,17 @@
 """The files of a run: locking, moving, and what killed runs leave. How train.py uses them is in tests/scripts."""
 
 import subprocess
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 
 from cli import UserError
-from config import Config
 from models.checkpoint import load_checkpoint, save_checkpoint
 from models.quantize import quantize
 from tests.support.helpers import ROOT
 from training.progress import Progress
-from training.run_folder import BEST, LAST, LOCK, LOG, RESOLVED, claim, keep_previous, load_best, prepare_folder
-
-
-def test_temporary_files_of_killed_runs_are_removed(tmp_path: Path, tiny_config: Callable[..., Config]) -> None:
-    others = {"mine.tmp", ".resnet50_keras.pth.4711.tmp"}  # tools.convert_keras may be writing the last one
-    for name in (".checkpoints_last.pth.4711.tmp", ".checkpoints.pth.4711.tmp", ".loss_log.txt.4711.tmp", *others):
-        (tmp_path / name).write_bytes(b"...")
-    prepare_folder(tmp_path, None, tiny_config(), Progress(stage="tiny"))
-    assert {path.name for path in tmp_path.iterdir()} == {*others, RESOLVED}
+from training.run_folder import BEST, LAST, LOCK, LOG, RESOLVED, claim, keep_previous, load_best
 
 
 def test_files_of_an_earlier_run_are_moved_and_nothing_else(tmp_path: Path) -> None:
