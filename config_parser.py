@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+import structured
 from cli import UserError, did_you_mean, similar
 
 KINDS = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
@@ -249,11 +250,9 @@ def _text_or_null(text: str) -> str | None:
 
 
 def _yaml(text: str) -> Any:
-    import yaml
-
     try:
-        return yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError):  # ValueError: what looks like a date, but is none
+        return structured.parse_yaml(text, "")
+    except UserError:
         return text  # not of the type that is wanted, which ``build`` reports by name
 
 
@@ -290,33 +289,15 @@ def read_yaml(file: str) -> dict[str, Any]:
     Raises:
         UserError: no such file, not YAML, or not a mapping.
     """
-    import yaml
-
-    path = Path(file)
-    if not path.is_file():
-        raise UserError(f"--config {file}: {'a folder, not a YAML file' if path.is_dir() else 'no such file'}")
-    content = path.read_bytes()
-    if content.startswith(b"PK"):  # a zip file, as torch writes it
-        raise UserError(
-            f"--config {file}: a checkpoint, not a YAML file. The options of its run are in the resolved_config.yaml "
-            "next to it; to continue its run, use --resume"
-        )
-    try:
-        values = yaml.safe_load(content.decode("utf-8"))
-    except UnicodeDecodeError as error:
-        raise UserError(f"--config {file}: not a text file in UTF-8. Name a YAML file, such as config.yaml") from error
-    except (yaml.YAMLError, ValueError) as error:  # ValueError: what looks like a date, but is none
-        raise UserError(f"--config {file}: not a YAML file: {_where(error)}") from error
+    path, place = Path(file), f"--config {file}"
+    if path.is_file():
+        with path.open("rb") as opened:
+            if opened.read(2) == b"PK":  # a zip file, as torch writes it
+                raise UserError(
+                    f"{place}: a checkpoint, not a YAML file. The options of its run are in the resolved_config.yaml "
+                    "next to it; to continue its run, use --resume"
+                )
+    values = structured.read_yaml(path, place)
     if not isinstance(values, dict):
-        raise UserError(f"--config {file}: not a mapping of options to values, such as 'train: {{seed: 3}}'")
+        raise UserError(f"{place}: not a mapping of options to values, such as 'train: {{seed: 3}}'")
     return values
-
-
-def _where(error: Exception) -> str:
-    """What YAML cannot read, and where."""
-    mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None)
-    if mark is None:
-        return str(error)
-    if mark.buffer and mark.buffer[mark.pointer : mark.pointer + 1] == "\t":
-        problem = "a tab. Indent with blanks"
-    return f"line {mark.line + 1}, column {mark.column + 1}: {problem}"

@@ -2,13 +2,13 @@
 
 import csv
 import io
-import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import structured
 from cli import UserError
 from data.formats import COCO, KARPATHY, SPLIT_NAMES, Format, conversion, recognise
 
@@ -162,10 +162,7 @@ def parse_coco(data: bytes, place: str) -> Annotations:
 def _lists(data: bytes, place: str, what: str, *names: str) -> dict[str, list[Any]]:
     """The lists of a JSON object with these names."""
     wanted = f"{what}, which is an object with {' and '.join(f'a list {name!r}' for name in names)}"
-    try:
-        content = json.loads(data)
-    except ValueError as error:
-        raise UserError(f"{place}: not {wanted} ({error})") from error
+    content = structured.parse_json(data, place)
     if not isinstance(content, dict) or not all(isinstance(content.get(name), list) for name in names):
         raise UserError(f"{place}: not {wanted}")
     return content
@@ -199,8 +196,7 @@ def read_json(path: Path, expected: Format | None = None) -> Annotations:
     Raises:
         UserError: no such file, or another format.
     """
-    if not path.is_file():
-        raise UserError(f"{path}: no such file")
+    structured.check_file(path, structured.MAX_JSON_BYTES)
     found = recognise(path)
     if found not in PARSERS or expected not in (None, found):
         wanted = expected.text if expected else " or ".join(parser.text for parser in PARSERS)

@@ -26,6 +26,7 @@ import torch
 from filelock import FileLock, Timeout
 from tqdm import tqdm
 
+import structured
 from cli import UserError
 from data.file_records import FileRecords
 from data.images import ImageError, load_image
@@ -221,7 +222,7 @@ class FeatureCache:
         index = self.folder / "index.json"
         self.rows, self.shards = {}, []
         try:
-            lists = json.loads(index.read_text())["shards"] if index.exists() else []
+            lists = structured.read_json(index)["shards"] if index.exists() else []
             self.shards = [np.load(self._shard_path(number), mmap_mode="r") for number in range(len(lists))]
             if any(len(digests) > len(shard) for digests, shard in zip(lists, self.shards, strict=True)):
                 raise ValueError("a shard has fewer rows than the index")

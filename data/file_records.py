@@ -4,6 +4,7 @@ import json
 import time
 from pathlib import Path
 
+import structured
 from files import atomic_open
 
 SETTLED = 2_000_000_000  # ns; a file this young may change again within one tick of a coarse clock (FAT: 2 s)
@@ -53,8 +54,6 @@ class FileRecords:
 
 def _read(path: Path) -> dict[str, tuple[int, int, str]]:
     try:
-        return {
-            file: (size, modified, value) for file, (size, modified, value) in json.loads(path.read_bytes()).items()
-        }
+        return {file: (size, modified, value) for file, (size, modified, value) in structured.read_json(path).items()}
     except (OSError, ValueError, TypeError, AttributeError):
         return {}

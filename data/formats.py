@@ -1,12 +1,12 @@
 """Recognise the format of a captions file by its first bytes, and name the command that converts it."""
 
-import json
 import re
 import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import structured
 from cli import UserError
 
 HEAD = 1 << 16  # bytes to look at
@@ -89,9 +89,9 @@ def _json_format(text: str) -> Format:
     if re.match(rf'\{{\s*"[^"]+{_SUFFIX}"\s*:', text, re.IGNORECASE):
         return BY_IMAGE
     try:
-        record = json.JSONDecoder().raw_decode(text)[0]
+        record = structured.parse_json(text.partition("\n")[0], "")
         whole = any(isinstance(record.get(key), list) for key in ("images", "annotations"))
-    except ValueError:  # cut off, as it is long
+    except UserError:  # it has several lines, or is cut off
         whole = '"images"' in text or '"annotations"' in text
     if not whole:
         return JSON_LINES

@@ -3,16 +3,17 @@
 import ast
 import csv
 import io
-import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
 import pandas as pd
 from tqdm import tqdm
 
+import structured
 from cli import UserError
 from config import SPLITS
 from data.annotations import Annotations, parse_caption_file
@@ -178,24 +179,10 @@ def read_rows(path: Path, separator: str = ",") -> dict[int, list[str]]:
 
 def _json_records(path: Path, *, lines: bool) -> Iterator[tuple[int, dict[str, Any]]]:
     """The objects of a JSON list or, with ``lines``, one of each line; numbered from 1."""
-    for number, entry in _json_lines(path) if lines else enumerate(_loads(path.read_bytes(), str(path)), start=1):
+    for number, entry in structured.read_json_lines(path) if lines else enumerate(structured.read_json(path), start=1):
         if not isinstance(entry, dict):
             raise UserError(f'{path}: entry {number}: must be an object such as {{"image": ..., "caption": ...}}')
         yield number, entry
-
-
-def _json_lines(path: Path) -> Iterator[tuple[int, Any]]:
-    with path.open("rb") as file:
-        for number, line in enumerate(file, start=1):
-            if line.strip():
-                yield number, _loads(line, f"{path}: line {number}")
-
-
-def _loads(data: bytes, place: str) -> Any:
-    try:
-        return json.loads(data.decode("utf-8-sig"))
-    except ValueError as error:
-        raise UserError(f"{place}: not JSON in UTF-8 ({error})") from error
 
 
 def _read_parquet(path: Path) -> pd.DataFrame:
@@ -237,7 +224,7 @@ def _texts(cell: Any) -> list[str]:
 
 def _as_list(text: str) -> list[str] | None:
     """The list of texts that a text stands for; None if it is no such list."""
-    for parse in (json.loads, ast.literal_eval):
+    for parse in (partial(structured.parse_json, place=""), ast.literal_eval):
         try:
             found = parse(text)
         except (ValueError, SyntaxError, RecursionError, MemoryError):

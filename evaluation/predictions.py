@@ -1,6 +1,5 @@
 """Captions of any system, in COCO results format: ``[{"image_id": ..., "caption": ...}, ...]``."""
 
-import json
 import re
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
@@ -8,6 +7,7 @@ from pathlib import Path, PurePosixPath
 from types import MappingProxyType
 from typing import Any
 
+import structured
 from cli import UserError
 from files import write_json
 
@@ -59,12 +59,7 @@ def read_predictions(
 
 
 def _read_list(path: Path) -> list[Any]:
-    try:
-        entries = json.loads(path.read_text(encoding="utf-8-sig"))
-    except FileNotFoundError as error:
-        raise UserError(f"--predictions {path}: no such file") from error
-    except ValueError as error:
-        raise UserError(f"{path}: not a JSON file ({error})") from error
+    entries = structured.read_json(path, f"--predictions {path}")
     if not isinstance(entries, list):
         raise UserError(
             f'{path}: not in COCO results format, which is a list [{{"image_id": ..., "caption": ...}}, ...]'

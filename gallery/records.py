@@ -21,6 +21,7 @@ from collections.abc import Iterable
 from pathlib import Path, PurePath
 from typing import Any
 
+import structured
 from files import atomic_open
 from gallery import heatmap
 from gallery.page import Entry
@@ -66,7 +67,7 @@ class Records:
 
     def _note(self, line: str) -> None:
         with contextlib.suppress(ValueError, TypeError, KeyError):  # a damaged line counts as absent
-            record = json.loads(line)
+            record = structured.parse_json(line, RECORDS)
             self._lines[str(record["key"])] = line
             self._owners |= {str(file): str(record["key"]) for file in record["files"] if _is_inside(str(file))}
             if "caption" in record:
@@ -83,7 +84,7 @@ class Records:
     def recall(self, key: str) -> Entry | None:
         """What was recorded of an image, without references; None if nothing was."""
         try:
-            return _entry(json.loads(self._lines[key]))
+            return _entry(structured.parse_json(self._lines[key], RECORDS))
         except (ValueError, TypeError, KeyError, AttributeError):
             return None
 
@@ -139,7 +140,7 @@ class Records:
                 folder.rmdir()
         with atomic_open(self.path) as output:
             for key, line in self._lines.items():
-                output.write(json.dumps(json.loads(line) | {"files": own.get(key, [])}) + "\n")
+                output.write(json.dumps(structured.parse_json(line, RECORDS) | {"files": own.get(key, [])}) + "\n")
         return len(stale)
 
 

@@ -22,6 +22,7 @@ ROOT_FILES = {
         "requirements-dev.txt",
         "requirements-heic.txt",
         "requirements-parquet.txt",
+        "structured.py",
         ".gitignore",
         ".pre-commit-config.yaml",
     ),
@@ -29,6 +30,7 @@ ROOT_FILES = {
 LAYERS = [  # a module imports only modules of its own folder and of the layers before its own
     ("cli",),
     ("files",),
+    ("structured",),
     ("config_parser",),
     ("utils", "config"),
     ("data",),

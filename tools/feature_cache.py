@@ -7,13 +7,13 @@ There is one folder per encoder that was trained with or evaluated: 200 KB per i
 mirror images. Deleting one is safe: its features are computed again when a run needs them.
 """
 
-import json
 import re
 import shutil
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
+import structured
 from cli import OptionParser, UserError, run_script
 from config import DataConfig
 
@@ -49,7 +49,7 @@ def list_caches(root: Path) -> list[CacheFolder]:
 def _count_images(folder: Path) -> int:
     """Images in the index; 0 if there is none yet, or if it is damaged."""
     try:
-        return sum(map(len, json.loads((folder / "index.json").read_bytes())["shards"]))
+        return sum(map(len, structured.read_json(folder / "index.json")["shards"]))
     except (OSError, ValueError, KeyError, TypeError):
         return 0
 

@@ -133,7 +133,7 @@ def test_without_any_split_list_the_column_is_left_to_training(tmp_path: Path) -
             {"captions.txt": "image,caption\na.jpg,A\n", "broken.zip": "PK but cut short"},
             "broken.zip: not a complete zip",
         ),
-        ({"dataset_flickr8k.json": "{"}, "dataset_flickr8k.json: not a Karpathy JSON"),
+        ({"dataset_flickr8k.json": "{"}, "dataset_flickr8k.json: not JSON: line 1"),
         ({"dataset_flickr8k.json": '{"images": 5}'}, "not a Karpathy JSON"),
         (
             {"dataset_flickr8k.json": '{"images": [{"filename": "a.jpg", "split": "val"}]}'},

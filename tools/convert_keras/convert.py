@@ -12,7 +12,6 @@ Both frameworks compute the same layers, with four differences. Each is absorbed
 The position of the stride in a block cannot be absorbed: that is what ``--encoder.layout original`` is for.
 """
 
-import json
 import math
 import re
 from collections.abc import Iterator
@@ -25,6 +24,7 @@ import numpy.typing as npt
 import torch
 from torchvision.models import resnet50
 
+import structured
 from cli import UserError
 from data.transforms import Transform
 
@@ -94,7 +94,7 @@ def read_model(path: Path) -> KerasModel:
         UserError: not the model.json of a layers model, or a shard is missing, truncated or too long.
     """
     try:
-        content = json.loads(path.read_bytes())
+        content = structured.read_json(path)
         configs = [layer["config"] for layer in content["modelTopology"]["model_config"]["config"]["layers"]]
         weights: dict[str, Array] = {}
         for group in content["weightsManifest"]:
