@@ -4,8 +4,9 @@ BIN := .venv/bin
 # Tests in one process more than there are cores: some wait for browsers, servers and killed runs.
 PARALLEL = -n $(shell $(PYTHON) -c "import os; print(1 + os.cpu_count())") --dist worksteal
 CPU_WHEELS := --index-url https://download.pytorch.org/whl/cpu
+MINUTES ?= 10
 
-.PHONY: help demo app test test-fast test-lowest lint screenshots
+.PHONY: help demo app test test-fast test-lowest campaign lint screenshots
 
 help:  ## list the targets (the default)
 	@sed -n 's/^\([a-z-]*\):.*  ## \(.*\)/make \1\t\2/p' Makefile | expand -t 20
@@ -24,13 +25,16 @@ test: .venv/dev  ## all tests except the slow ones
 	$(BIN)/python -m pytest $(PARALLEL) --durations=10
 
 test-fast: .venv/dev  ## unit tests only: no browser, no processes, no scripts from end to end
-	$(BIN)/python -m pytest $(PARALLEL) -m "not slow and not browser and not process"
+	$(BIN)/python -m pytest $(PARALLEL) -m "not slow and not browser and not process and not campaign"
 
 test-lowest:  ## all tests except the slow ones, on the lowest versions that requirements*.txt allow
 	test -x .venv-lowest/bin/python || $(PYTHON) -m venv .venv-lowest
 	.venv-lowest/bin/python -m pip install --quiet uv
 	.venv-lowest/bin/uv pip install --quiet --python .venv-lowest/bin/python --resolution lowest-direct -r requirements-dev.txt
 	.venv-lowest/bin/python -m pytest $(PARALLEL)
+
+campaign: .venv/dev  ## kill, fill disks and attack for about MINUTES=10; SEED=N repeats the random choices
+	$(BIN)/python -m pytest $(PARALLEL) -m campaign --campaign_minutes=$(MINUTES) $(if $(SEED),--campaign_seed=$(SEED)) tests/campaign
 
 lint: .venv/dev  ## style and types
 	$(BIN)/ruff check .

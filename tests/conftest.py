@@ -1,20 +1,18 @@
 """For all tests: a tiny data set of real images, the options of a tiny run, and a checkpoint trained with them."""
 
-import os
-import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
-from filelock import FileLock
 
 from config import Config
-from tests.support.helpers import COLOURS, SHAPES, SPLITS, draw, read, run_script, tiny_decoder, write_csv
+from tests.support.helpers import COLOURS, SHAPES, SPLITS, draw, made_once, read, run_script, tiny_decoder, write_csv
 from training.options import build_parser, read_config
 
 pytest_plugins = [
+    "tests.campaign.plugin",
     "tests.support.archives",
     "tests.support.browser",
     "tests.support.demo_folder",
@@ -39,21 +37,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             or any(value is run_script or value is subprocess for value in used)
         ):
             item.add_marker("process")
-
-
-def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Path:
-    """A folder that ``make`` fills, once for all the processes of a test run with pytest-xdist."""
-    base = factory.getbasetemp()
-    if "PYTEST_XDIST_WORKER" in os.environ:
-        base = base.parent  # a worker's own folder is inside that of the test run
-    folder, complete = base / name, base / f"{name}.complete"
-    with FileLock(base / f"{name}.lock"):
-        if not complete.exists():
-            shutil.rmtree(folder, ignore_errors=True)  # what a worker that failed has left
-            folder.mkdir()
-            make(folder)
-            complete.touch()
-    return folder
 
 
 @pytest.fixture(scope="session")

@@ -4,12 +4,16 @@ import csv
 import dataclasses
 import json
 import os
+import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
+from filelock import FileLock
 from PIL import Image, ImageDraw
 
 import config
@@ -32,6 +36,21 @@ def tiny_decoder(name: str, **options: Any) -> str:
     own = {f.name for f in dataclasses.fields(config.DECODERS[name])}
     sizes = {"embed_size": 8, "hidden_size": 8, "heads": 2, "layers": 2, **options}
     return f"--decoder={json.dumps({'name': name, **{key: size for key, size in sizes.items() if key in own}})}"
+
+
+def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Path:
+    """A folder that ``make`` fills, once for all the processes of a test run with pytest-xdist."""
+    base = factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        base = base.parent  # a worker's own folder is inside that of the test run
+    folder, complete = base / name, base / f"{name}.complete"
+    with FileLock(base / f"{name}.lock"):
+        if not complete.exists():
+            shutil.rmtree(folder, ignore_errors=True)  # what a worker that failed has left
+            folder.mkdir()
+            make(folder)
+            complete.touch()
+    return folder
 
 
 def run_script(*args: str | Path, cwd: Path = ROOT, timeout: float = 120) -> subprocess.CompletedProcess[str]:

@@ -110,12 +110,17 @@ def _happen(what: str, args: tuple[Any, ...]) -> None:
 @pytest.fixture(scope="session")
 def forkserver() -> Any:
     """The multiprocessing context that starts the runs' processes."""
+    return start_forkserver([__name__])
+
+
+def start_forkserver(modules: list[str]) -> Any:
+    """Start the server of a multiprocessing context, with these modules imported; skip the test where there is none."""
     if not hasattr(os, "fork"):
         pytest.skip("needs fork and POSIX signals")
     import multiprocessing.forkserver
 
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([__name__])
+    context.set_forkserver_preload(modules)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", str(ROOT))  # before Python 3.13 it does not take over sys.path
         multiprocessing.forkserver.ensure_running()

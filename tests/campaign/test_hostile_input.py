@@ -1,0 +1,63 @@
+"""Inputs made to harm: each ends in one line, soon, in little memory, and nothing is written elsewhere."""
+
+import random
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.campaign import hostile_archives, hostile_checkpoints, hostile_files, hostile_tables, hostile_texts
+from tests.campaign.attack import CANARY, Attack
+from tests.campaign.conftest import Count
+from tests.support.forked import Finished, Limits, run_forked
+
+pytestmark = pytest.mark.campaign
+ATTACKS = [
+    attack
+    for module in (hostile_archives, hostile_checkpoints, hostile_files, hostile_tables, hostile_texts)
+    for attack in module.attacks()
+]
+CASES = len(ATTACKS)
+LIMITS = Limits(cpu=5, memory=2**30)
+MAX_ERROR = 300  # letters
+CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")  # all but tabs and the ends of lines
+
+
+@pytest.fixture
+def attack(case: int, request: pytest.FixtureRequest) -> Attack:
+    """Each once, in an order that depends on the seed."""
+    order = random.Random(request.config.option.campaign_seed).sample(range(len(ATTACKS)), len(ATTACKS))
+    return ATTACKS[order[case % len(ATTACKS)]]
+
+
+def test_is_refused_or_harmless(
+    attack: Attack, rng: random.Random, count: Count, forkserver: Any, world: Path, tmp_path: Path
+) -> None:
+    count(f"hostile {attack.name.partition(':')[0]}", 1)
+    (tmp_path / "world").symlink_to(world)
+    here = tmp_path / "here"
+    here.mkdir()
+    attack.make(here, rng)
+    before = {path.name for path in tmp_path.iterdir()}
+    try:
+        finished = run_forked(forkserver, attack.script, attack.argv, here, limits=LIMITS)
+        assert not finished.exceeded, f"{attack}: {finished}"
+        assert finished.status in ((0, 2) if attack.accepted else (2,)), f"{attack}: {finished}"
+        assert_clean(finished)
+        assert {path.name for path in tmp_path.iterdir()} == before, "written outside of the folder"
+        assert not list(tmp_path.rglob(CANARY)), "code was run"
+    finally:
+        for path in here.iterdir():
+            if path.suffix in {".pth", ".zip"}:
+                path.unlink()  # large
+
+
+def assert_clean(finished: Finished) -> None:
+    """No traceback, no control character, no endless line; an error is the last line."""
+    assert "Traceback" not in finished.output + finished.errors, finished
+    assert not CONTROL.search(finished.output + finished.errors), finished
+    lines = re.split("[\r\n]", finished.errors.strip())
+    if finished.status == 2:
+        assert lines[-1].startswith("error: "), finished
+    assert max(map(len, lines)) <= MAX_ERROR, finished
