@@ -15,13 +15,13 @@ from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
-from cli import ROOT, UserError, missing_package
+from cli import ROOT, UserError, missing_package, note
 
 if find_spec("streamlit") is None:
-    print(f"error: {missing_package(ModuleNotFoundError(name='streamlit'))}", file=sys.stderr)
+    note(f"error: {missing_package(ModuleNotFoundError(name='streamlit'))}")
     sys.exit(2)
 if __name__ == "__main__" and "streamlit" not in sys.modules:  # started by Python: each call below would warn
-    print(f"error: app.py is a page that streamlit serves: streamlit run {sys.argv[0]}", file=sys.stderr)
+    note(f"error: app.py is a page that streamlit serves: streamlit run {sys.argv[0]}")
     sys.exit(2)
 
 import streamlit as st

@@ -111,7 +111,7 @@ class _PrintVersion(argparse.Action):
 
     def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> NoReturn:
         (version,) = re.findall(r'^version: "(.*)"', (ROOT / "CITATION.cff").read_text("utf-8"), re.MULTILINE)
-        print(parser.prog, version)
+        say(f"{parser.prog} {version}")
         parser.exit()
 
 

@@ -12,7 +12,7 @@ from argparse import Namespace
 from pathlib import Path
 from typing import get_args
 
-from cli import OptionParser, UserError, run_script
+from cli import OptionParser, UserError, run_script, say
 from config import TokenizerName
 from evaluation.options import add_cache_option, add_captioner_options, add_split_options
 
@@ -92,7 +92,7 @@ def main(argv: list[str]) -> None:
     options = read_options(argv)
     from evaluation.run import run_evaluation  # torch takes seconds to import
 
-    print(run_evaluation(options), end="")
+    say(*run_evaluation(options).rstrip().split("\n"))
 
 
 if __name__ == "__main__":

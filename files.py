@@ -28,7 +28,7 @@ def atomic_open(path: str | Path, mode: str = "w") -> Iterator[IO[Any]]:
 
     Missing parent folders are created. After a crash, a full disk or an exception, an existing file at ``path`` is
     unchanged; the next process that writes into the folder removes the temporary file of one that was killed. Text is
-    UTF-8 with escapes for lone surrogates (from file names in other encodings), which in JSON are those of JSON itself.
+    ``encodable``.
 
     Raises:
         UserError: the folder cannot be created.
@@ -162,6 +162,14 @@ def lock_folder(folder: Path, lock_name: str) -> Iterator[None]:
         with contextlib.suppress(OSError):
             for path in created:
                 path.rmdir()
+
+
+def encodable(text: str) -> str:
+    r"""``text`` that UTF-8 can hold: lone surrogates, from file names in other encodings, become escapes.
+
+    These are JSON's own, ``\ud800``: a name that is read from JSON again is that of the file.
+    """
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def write_json(path: str | Path, values: Any) -> None:

@@ -9,17 +9,15 @@ python inference_visualize.py --attention_strips                   # also a JPG 
 To continue a run that was stopped, run the same command again.
 """
 
-import os
 import shlex
 import sys
 from argparse import ArgumentTypeError, Namespace
 from collections.abc import Callable
-from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cli import OptionParser, UserError, run_script
+from cli import OptionParser, UserError, note, run_script, say
 from evaluation.options import add_captioner_options, add_split_options
 
 if TYPE_CHECKING:
@@ -119,27 +117,17 @@ def choose_photos(options: Namespace, checkpoint: Path, config: "Config") -> "li
 
 def caption_printer(limit: float) -> "Callable[[Entry], None]":
     """A function that prints an entry to stdout as "image: caption", but no more than ``limit`` entries."""
-    from tqdm import tqdm
-
     numbers = count(1)
 
     def show(entry: "Entry") -> None:
-        if next(numbers) > limit:
-            return
-        line = "".join(letter if letter.isprintable() else " " for letter in f"{entry.name}: {entry.caption}")
-        encoding = sys.stdout.encoding or "utf-8"  # of Windows' consoles, it may lack letters
-        try:
-            tqdm.write(line.encode(encoding, "replace").decode(encoding), file=sys.stdout)
-            sys.stdout.flush()
-        except BrokenPipeError:  # the reader, such as `head`, has read enough; Python flushes once more when it ends
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if next(numbers) <= limit:
+            say(f"{entry.name}: {entry.caption}")
 
     return show
 
 
 def report_on(report: "Report", photos: int, options: Namespace, page: Path, argv: list[str]) -> None:
     """Print to stderr what was done, and after Ctrl-C how to continue."""
-    note = partial(print, file=sys.stderr)
     captioned = len(report.entries)
     if 0 < options.print < captioned:
         note(f"the first {options.print} of {captioned} captions are printed above; --print all prints all of them")
@@ -177,7 +165,7 @@ def main(argv: list[str]) -> None:
         found, passed_over = find_photos(options.images, options.output_dir)
         photos = found[: options.limit]
         if passed_over:
-            print(describe(passed_over), file=sys.stderr)
+            note(describe(passed_over))
 
     from gallery.records import captioner_identity  # torch takes seconds to import
     from gallery.writing import PAGE, Target, write_gallery

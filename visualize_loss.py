@@ -17,7 +17,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cli import OptionParser, UserError, in_run_folder, run_script
+from cli import OptionParser, UserError, in_run_folder, run_script, say
 from files import atomic_open
 from training.loss_log import LossLog, read_log
 
@@ -303,7 +303,7 @@ def main(argv: list[str]) -> None:
         best = best_epoch(log)
         finding = f"best epoch {best.epoch} of {log.epochs[-1]}, {best.score}" if best else "no validation in it yet"
         findings.append(finding if len(logs) == 1 else f"{name}: {finding}")
-    print(f"wrote {options.output}: {'; '.join(findings)}")
+    say(f"wrote {options.output}: {'; '.join(findings)}")
 
 
 if __name__ == "__main__":

@@ -145,8 +145,8 @@ def write_csv(prepared: Prepared, path: Path) -> None:
         writer.writerows(row[:columns] for row in prepared.rows)
 
 
-def summary(prepared: Prepared) -> str:
-    """Images and captions in total and per split, then what was left out."""
+def summary(prepared: Prepared) -> list[str]:
+    """Lines: images and captions in total and per split, then what was left out."""
     captions = Counter(split for *_, split in prepared.rows)
     images = Counter(split for split, _ in {(split, image) for image, _, split in prepared.rows})
     lines = [f"{'all':<6}{images.total():>8,} images {captions.total():>8,} captions"]
@@ -154,7 +154,7 @@ def summary(prepared: Prepared) -> str:
         lines.append("no splits found: train.py will divide the images itself, 80 % train, 10 % val, 10 % test")
     else:
         lines += [f"{split:<6}{images[split]:>8,} images {captions[split]:>8,} captions" for split in SPLITS]
-    return "\n".join(lines + left_out_lines(prepared))
+    return lines + left_out_lines(prepared)
 
 
 def left_out_lines(prepared: Prepared) -> list[str]:

@@ -3,7 +3,6 @@
 import hashlib
 import http.client
 import stat
-import sys
 import time
 import urllib.error
 import urllib.request
@@ -17,7 +16,7 @@ from pathlib import Path, PurePosixPath
 
 from tqdm import tqdm
 
-from cli import UserError
+from cli import UserError, note
 from files import atomic_open
 
 ATTEMPTS = 5  # connections per file before giving up; running the command again resumes there
@@ -69,7 +68,7 @@ def download(url: str, path: Path, md5: str, pause: float = 1.0) -> Path:
                     "or download the file in another way and pass it with --source"
                 ) from error
             wait = pause * 2 ** (attempt - 1)
-            print(f"{path.name}: {error}; trying again in {wait:g} s", file=sys.stderr)
+            note(f"{path.name}: {error}; trying again in {wait:g} s")
             time.sleep(wait)
     found = md5_of(part)
     if found != md5:

@@ -13,7 +13,6 @@ import hashlib
 import json
 import os
 import shutil
-import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -27,7 +26,7 @@ from filelock import FileLock, Timeout
 from tqdm import tqdm
 
 import structured
-from cli import UserError
+from cli import UserError, note
 from data.file_records import FileRecords
 from data.images import ImageError, load_image
 from data.transforms import Transform
@@ -124,9 +123,7 @@ class FeatureCache:
         try:
             lock.acquire(blocking=False)
         except Timeout:
-            tqdm.write(
-                f"waiting for another run that computes these features ({self.folder / 'lock'})", file=sys.stderr
-            )
+            note(f"waiting for another run that computes these features ({self.folder / 'lock'})")
             lock.acquire()
         try:
             yield

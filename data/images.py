@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 from tqdm import tqdm
 
-from cli import UserError
+from cli import UserError, note
 from data.file_records import FileRecords
 
 MAX_BAD_SHARE = 0.05  # more unreadable images than this mean a wrong folder or a broken download
@@ -171,5 +171,5 @@ def drop_bad_images(references: dict[str, list[str]], image_dir: Path, bad: dict
             f"the first: {first}. Check --data.image_dir or --image_dir ({image_dir})"
         )
     for reason in here.values():
-        tqdm.write(f"skipped: {reason}")
+        note(f"skipped: {reason}")
     return {name: captions for name, captions in references.items() if name not in here}

@@ -18,7 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cli import OptionParser, UserError, run_script
+from cli import OptionParser, UserError, run_script, say
 from data.annotations import SPLIT_LISTS, read_json
 from data.formats import COCO, KARPATHY, metadata_files
 
@@ -188,10 +188,10 @@ def main(argv: list[str]) -> None:
         output, image_dir = args.output_dir / "captions.csv", args.output_dir / "images"
     else:
         prepared, output, image_dir = prepare_files(args)
-    print(summary(prepared))
+    say(*summary(prepared))
     if args.command == "flickr8k" and not any(split for *_, split in prepared.rows):
-        print(f"Flickr8k's official splits are in {', '.join(SPLIT_LISTS)}: pass these files with --source too")
-    print(f"Wrote {output}; the images are in {image_dir}")
+        say(f"Flickr8k's official splits are in {', '.join(SPLIT_LISTS)}: pass these files with --source too")
+    say(f"Wrote {output}; the images are in {image_dir}")
     command = ["python", "train.py", "--config", "configs/flickr8k_lstm.yaml"]
     if output != Path("data/flickr8k/captions.csv"):  # the path in the recipe
         command += ["--data.captions_file", str(output), "--data.image_dir", str(image_dir)]
@@ -199,7 +199,7 @@ def main(argv: list[str]) -> None:
         command += ["--output_dir", f"runs/{output.stem}"]  # the recipe's is that of Flickr8k
     if find_unseparated([caption for _, caption, _ in prepared.rows]):
         command += ["--data.tokenizer", CHARACTERS.name]
-    print(f"Next: {shlex.join(command)}")
+    say(f"Next: {shlex.join(command)}")
 
 
 if __name__ == "__main__":

@@ -9,10 +9,11 @@ from pathlib import Path
 
 from PIL import Image
 
+from cli import printable
 from demo.uploads import read_upload
 from gallery.formats import captions_csv, captions_json
 from gallery.jpegs import CAPTIONED_SIDE, thumbnail, with_caption
-from gallery.page import Entry, printable
+from gallery.page import Entry
 from models.captioner import Candidate, Captioner
 
 SAMPLES = 5  # captions sampled per image; the most probable is its caption

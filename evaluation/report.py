@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from cli import printable
 from evaluation.metrics import METRICS, Scores
 from files import atomic_open
 
@@ -34,7 +35,7 @@ def markdown(records: Sequence[Record]) -> str:
     ]
     if others:
         parts += [
-            f"difference from {first['system']}, its 95 % interval and two-sided p-value "
+            f"difference from {printable(first['system'])}, its 95 % interval and two-sided p-value "
             "(paired bootstrap, Koehn 2004)",
             table(["system", *RESAMPLED], [_differences(record) for record in others]),
         ]
@@ -79,6 +80,7 @@ def _differences(record: Record) -> list[str]:
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A Markdown table that is also aligned in a terminal; the first column is text, the others are numbers."""
+    header, *rows = ([printable(cell) for cell in row] for row in (header, *rows))
     widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
     rule = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]
     lines = [[row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])] for row in (header, rule, *rows)]

@@ -1,12 +1,13 @@
 """Fonts for captions in any script: Matplotlib's DejaVu Sans, or an installed font that has the letters it lacks."""
 
-import sys
 import unicodedata
 from functools import cache
 from pathlib import Path
 
 import matplotlib
 from matplotlib.ft2font import FT2Font
+
+from cli import note
 
 DEFAULT = Path(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf")
 # Parts of the names of fonts that are used only if no other has the letters; those of macOS' LastResort are boxes.
@@ -52,8 +53,7 @@ def _letters(font: Path) -> frozenset[int]:
 
 @cache  # once is enough
 def _report() -> None:
-    print(
+    note(
         "note: no installed font has the letters of these captions, so their JPGs show no text; the page does. "
-        "Install one: apt install fonts-noto-cjk (Chinese, Japanese), apt install fonts-noto-core (other scripts)",
-        file=sys.stderr,
+        "Install one: apt install fonts-noto-cjk (Chinese, Japanese), apt install fonts-noto-core (other scripts)"
     )

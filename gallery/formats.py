@@ -7,7 +7,8 @@ import re
 from collections.abc import Iterable
 from xml.sax.saxutils import escape
 
-from gallery.page import Entry, printable
+from files import encodable
+from gallery.page import Entry
 
 # XMP (ISO 16684-1) is RDF in XML. The packet header and the byte order mark in it belong to the format.
 XMP = """<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>
@@ -25,7 +26,7 @@ NOT_XML = re.compile("[\0-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]")  # characters tha
 
 def captions_json(entries: Iterable[Entry]) -> str:
     """The content of captions.json: a list of ``Entry.record()``."""
-    return printable(json.dumps([entry.record() for entry in entries], ensure_ascii=False, indent=2))
+    return encodable(json.dumps([entry.record() for entry in entries], ensure_ascii=False, indent=2))
 
 
 def captions_csv(entries: Iterable[Entry]) -> str:
@@ -36,7 +37,7 @@ def captions_csv(entries: Iterable[Entry]) -> str:
     writer.writerow(["image", "caption", "log_prob"])
     for entry in entries:
         writer.writerow([_no_formula(entry.name), _no_formula(entry.caption), f"{entry.log_prob:.4f}"])
-    return "\ufeff" + printable(file.getvalue())
+    return "\ufeff" + encodable(file.getvalue())
 
 
 def _no_formula(text: str) -> str:
@@ -48,5 +49,5 @@ def _no_formula(text: str) -> str:
 def sidecar_text(caption: str, kind: str) -> str:
     """The content of a sidecar: the caption in a line, or as XMP's dc:description in the default language."""
     if kind == "xmp":
-        return XMP.format(caption=escape(NOT_XML.sub(" ", printable(caption))))
-    return printable(caption) + "\n"
+        return XMP.format(caption=escape(NOT_XML.sub(" ", encodable(caption))))
+    return encodable(caption) + "\n"

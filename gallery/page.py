@@ -22,6 +22,7 @@ import jinja2
 import torch
 
 from data.tokenizer import WORDS, Tokenizer
+from files import encodable
 from gallery import heatmap
 from gallery.agreement import MIN_IMAGES, mark_shared, mark_unmatched, score
 from models.captioner import Candidate
@@ -79,11 +80,6 @@ class Entry:
         }
 
 
-def printable(text: str) -> str:
-    """``text`` with question marks for lone surrogates (from file names in other encodings): UTF-8 cannot hold them."""
-    return text.encode("utf-8", "replace").decode("utf-8")
-
-
 def render_page(
     entries: Sequence[Entry],
     skipped: Sequence[tuple[str, str]],
@@ -127,7 +123,7 @@ def render_page(
             ratio=round(ratio, 3),
         )
     )
-    return printable(page)
+    return encodable(page)
 
 
 def _environment() -> jinja2.Environment:

@@ -1,6 +1,5 @@
 """Caption photos and write their gallery, image by image: a run that is stopped can be continued."""
 
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -8,7 +7,7 @@ from pathlib import Path
 from PIL import Image
 from tqdm import tqdm
 
-from cli import UserError
+from cli import UserError, note
 from data.images import ImageError, load_image
 from files import atomic_open, lock_folder
 from gallery.formats import captions_csv, captions_json, sidecar_text
@@ -197,7 +196,7 @@ def _batches(photos: dict[str, Photo], target: Target, records: Records, report:
         except (ImageError, OSError) as error:
             reason = (error.strerror or "") if isinstance(error, OSError) else str(error)
             reason = reason.replace(f"{photo.path}: ", "").replace(str(photo.path), photo.name)
-            tqdm.write(f"skipped: {photo.name}: {reason}", file=sys.stderr)
+            note(f"skipped: {photo.name}: {reason}")
             report.skipped.append((photo.name, reason))
             continue
         batch.append(_Job(photo, key, file, image, entry))

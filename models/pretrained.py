@@ -1,10 +1,9 @@
 """The files that ship with this repository, and which checkpoint captions when the user names none."""
 
-import sys
 from pathlib import Path
 from typing import Any
 
-from cli import ROOT, in_run_folder
+from cli import ROOT, in_run_folder, note
 
 DEFAULT_CHECKPOINT = Path("checkpoints.pth")  # the best epoch of the default run of train.py, in the current folder
 FOLDER = ROOT / "pretrained"
@@ -34,10 +33,7 @@ def find_checkpoint(named: str | Path | None, *, photos: bool) -> tuple[Path, di
         checkpoint = load_checkpoint(path)
         if photos and checkpoint.get("learned_from") == "drawings":
             advice = "If you name none, the pretrained captioner is used"
-            print(
-                f"warning: {path} was trained on drawings: its captions of photos will be wrong. {advice}",
-                file=sys.stderr,
-            )
+            note(f"warning: {path} was trained on drawings: its captions of photos will be wrong. {advice}")
         return path, checkpoint
     reason = f"there is no {DEFAULT_CHECKPOINT} here"
     if DEFAULT_CHECKPOINT.exists():
@@ -46,9 +42,9 @@ def find_checkpoint(named: str | Path | None, *, photos: bool) -> tuple[Path, di
             return DEFAULT_CHECKPOINT, checkpoint
         learned_from = checkpoint.get("learned_from")  # earlier versions did not record it
         if learned_from == "photographs":
-            print(f"using {DEFAULT_CHECKPOINT}, which was trained on photographs", file=sys.stderr)
+            note(f"using {DEFAULT_CHECKPOINT}, which was trained on photographs")
             return DEFAULT_CHECKPOINT, checkpoint
         what = f"was trained on {learned_from}" if learned_from else "does not record what it was trained on"
-        reason = f"{DEFAULT_CHECKPOINT} {what} (to use it for photos, name it)"
-    print(f"using the pretrained captioner {PRETRAINED.name} (MODEL_CARD.md): {reason}", file=sys.stderr)
+        reason = f"{DEFAULT_CHECKPOINT} {what} (to use it for photos: --checkpoint {DEFAULT_CHECKPOINT})"
+    note(f"using the pretrained captioner {PRETRAINED.name} (MODEL_CARD.md): {reason}")
     return PRETRAINED, load_checkpoint(PRETRAINED)

@@ -6,14 +6,13 @@ state_dict does not, and can be of either, unless it is torchvision's by its fil
 """
 
 import hashlib
-import sys
 from pathlib import Path
 from typing import Any
 
 import torch
 from torchvision.models import ResNet, ResNet50_Weights
 
-from cli import UserError
+from cli import UserError, note
 from config import ResNet50Config, config_from_dict
 from models.checkpoint import dequantize, load_checkpoint
 from models.pretrained import IMAGENET, PRETRAINED
@@ -56,10 +55,9 @@ def load_resnet50(net: ResNet, config: ResNet50Config) -> None:
             f"(missing {missing[:3]}, unexpected {unexpected[:3]})"
         )
     if layout is None:
-        print(
+        note(
             f"encoder.weights {name}: the file does not say in which layout it was trained; used as '{config.layout}'. "
-            "If it comes from Caffe or Keras, or its scores are low: --encoder.layout original",
-            file=sys.stderr,
+            "If it comes from Caffe or Keras, or its scores are low: --encoder.layout original"
         )
 
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cli import OptionParser, run_script
+from cli import OptionParser, run_script, say
 from evaluation.options import add_cache_option, add_captioner_options, add_split_options
 from models.pretrained import find_checkpoint
 
@@ -107,10 +107,10 @@ def report(named: Path | None, options: Namespace) -> None:
     config, split = captioner.config, open_split(captioner.config, options)
     cache = captioner.feature_cache(options.feature_cache or config.data.feature_cache, mirror=config.generate.mirror)
     references = usable_images(split.references(options.limit), split.image_dir, [cache])
-    print(f"{path}: decoder {config.decoder.name}, {captioner.device}, {torch.get_num_threads()} threads")
+    say(f"{path}: decoder {config.decoder.name}, {captioner.device}, {torch.get_num_threads()} threads")
     paths = [split.image_dir / name for name in references]
     for line in measure(captioner, cache, paths, options.beam_size or [config.generate.beam_size]):
-        print(f"  {line}")
+        say(f"  {line}")
 
 
 def main(argv: list[str]) -> None:
@@ -124,7 +124,7 @@ def main(argv: list[str]) -> None:
         report(named, options)
     from utils import peak_memory
 
-    print(f"done{peak_memory()}")
+    say(f"done{peak_memory()}")
 
 
 if __name__ == "__main__":

@@ -13,9 +13,9 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-import structured
-from cli import OptionParser, UserError, run_script
+from cli import OptionParser, UserError, run_script, say
 from config import DataConfig
+from structured import read_json
 
 DAY = 24 * 3600.0
 
@@ -49,7 +49,7 @@ def list_caches(root: Path) -> list[CacheFolder]:
 def _count_images(folder: Path) -> int:
     """Images in the index; 0 if there is none yet, or if it is damaged."""
     try:
-        return sum(map(len, structured.read_json(folder / "index.json")["shards"]))
+        return sum(map(len, read_json(folder / "index.json")["shards"]))
     except (OSError, ValueError, KeyError, TypeError):
         return 0
 
@@ -105,8 +105,8 @@ def main(argv: list[str]) -> None:
         line = f"{cache.path}  {cache.images:,} images  {cache.size / 1e6:,.1f} MB  used {cache.age:.1f} days ago"
         if limit is not None and cache.age > limit:
             line += "  deleted" if delete(cache.path) else "  in use, not deleted"
-        print(line)
-    print(f"{len(caches)} caches, {sum(cache.size for cache in caches) / 1e6:,.1f} MB in {arguments.feature_cache}")
+        say(line)
+    say(f"{len(caches)} caches, {sum(cache.size for cache in caches) / 1e6:,.1f} MB in {arguments.feature_cache}")
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cli import OptionParser, UserError, run_script
+from cli import OptionParser, UserError, run_script, say
 
 if TYPE_CHECKING:  # pandas takes a second to import: only the functions that compute do
     import pandas as pd
@@ -117,9 +117,9 @@ def main(argv: list[str]) -> None:
     references = read_references(options.captions_file, scored)
     counts = people(dict(zip(scored["image"], scored["caption"], strict=True)), references)
     rows = [[mentioned, *map(str, counts.loc[mentioned])] for mentioned in MENTIONED]
-    print(table(["references mention", *(f"caption: {mentioned}" for mentioned in MENTIONED)], rows), end="\n\n")
+    say(*table(["references mention", *(f"caption: {mentioned}" for mentioned in MENTIONED)], rows).split("\n"), "")
     rows = [[row.caption, row.image, f"{100 * row.CIDEr:.0f}"] for row in examples(scored).itertuples()]
-    print(table(["caption", "image", "CIDEr"], rows))
+    say(*table(["caption", "image", "CIDEr"], rows).split("\n"))
 
 
 if __name__ == "__main__":

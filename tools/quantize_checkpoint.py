@@ -7,7 +7,7 @@ python -m tools.quantize_checkpoint resnet50_keras.pth pretrained/resnet50_image
 from pathlib import Path
 from typing import Any
 
-from cli import OptionParser, UserError, run_script
+from cli import OptionParser, UserError, run_script, say
 from evaluation.options import checkpoint_file
 
 
@@ -74,7 +74,7 @@ def main(argv: list[str]) -> None:
 
     save_checkpoint(output, content)
     before, after = (path.stat().st_size / 1e6 for path in (source, output))
-    print(f"wrote {output}: {after:.1f} MB, was {before:.1f} MB")
+    say(f"wrote {output}: {after:.1f} MB, was {before:.1f} MB")
 
 
 if __name__ == "__main__":

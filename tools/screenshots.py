@@ -16,7 +16,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
 
-from cli import ROOT, OptionParser, UserError, run_script
+from cli import ROOT, OptionParser, UserError, run_script, say
 from demo import DRAWINGS_DIR
 from evaluation.options import checkpoint_file
 
@@ -132,12 +132,12 @@ def main(argv: list[str]) -> None:
             gallery = ["--checkpoint", str(options.checkpoint.resolve()), *data]
             written += screenshot_gallery(browser, gallery, options.output_dir)
         else:
-            print(
+            say(
                 f"no {options.checkpoint}: no screenshot of a gallery. "
                 f"First run `python train.py --config {GALLERY_RUN}`, or name another with --checkpoint"
             )
         browser.close()
-    print(f"wrote {', '.join(path.name for path in written)} to {options.output_dir}")
+    say(f"wrote {', '.join(path.name for path in written)} to {options.output_dir}")
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from cli import UserError
+from cli import UserError, say
 from data.dataset import Batch
 from evaluation.metrics import Scorer
 from models.captioner import Captioner
@@ -43,9 +43,7 @@ def train(stage: Stage, progress: Progress, table: pd.DataFrame, saver: Saver) -
             while not progress.stage_finished(stage.config):
                 train_and_validate(stage, progress, saver, stop)
         if progress.stopped_early(stage.config):
-            print(
-                f"stage {progress.stage}: no better validation CIDEr for {stage.config.patience} epochs, stopped early"
-            )
+            say(f"stage {progress.stage}: no better validation CIDEr for {stage.config.patience} epochs, stopped early")
         following = progress.next_stage(stages)
         if following is None:
             return progress
@@ -94,7 +92,7 @@ def train_and_validate(stage: Stage, progress: Progress, saver: Saver, stop: Sto
         ) from error
     report(stage, progress, trained, validated, better)
     for name in list(captions)[:3]:
-        print(f"    {name}: {captions[name]}")
+        say(f"    {name}: {captions[name]}")
 
 
 def train_one_epoch(stage: Stage, batches: Iterable[Batch], progress: Progress) -> dict[str, float]:
@@ -251,13 +249,12 @@ def report(
     """Print one line about an epoch: scores times 100, as in tables; loss_log.txt keeps fractions."""
     left = trained["seconds"] * (stage.config.epochs - progress.epoch)
     shown = f"reward {100 * trained['reward']:.1f}" if stage.config.samples else f"loss {trained['train_loss']:.3f}"
-    print(
+    say(
         f"{progress.stage} {progress.epoch}/{stage.config.epochs}  {shown}  val {validated['val_loss']:.3f}  "
         f"BLEU-4 {100 * validated['val_bleu4']:.1f}  CIDEr {100 * validated['val_cider']:.1f}"
         f"{' (best)' if better else ''}  "
         f"distinct {validated['distinct']:.0%}  {trained['images_per_second']:.0f} img/s"
-        f"{f'  {duration(left)} of training left in this stage' if left else ''}",
-        flush=True,
+        f"{f'  {duration(left)} of training left in this stage' if left else ''}"
     )
 
 

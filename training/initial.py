@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from cli import UserError, in_run_folder
+from cli import UserError, in_run_folder, say
 from config import Config, config_from_dict, config_to_dict
 from config_parser import merge
 from data.captions import LearnedFrom
@@ -98,7 +98,7 @@ def initial_captioner(config: Config, captions: Iterable[str], learned_from: Lea
     except (KeyError, RuntimeError) as error:
         raise UserError(f"--init_from {source}: its weights do not fit this model ({error})") from error
     words = f"{len(known) - len(SPECIAL)} {tokenizer.name}"
-    print(f"starting from {source}, with its {words} and {len(vocabulary) - len(known)} new ones")
+    say(f"starting from {source}, with its {words} and {len(vocabulary) - len(known)} new ones")
     return captioner
 
 

@@ -6,7 +6,7 @@ from argparse import Namespace
 from collections.abc import Sequence
 from typing import Any
 
-from cli import ROOT, OptionParser, UserError
+from cli import ROOT, OptionParser, UserError, say
 from config import Config, check, config_to_dict
 from config_parser import add_options, build, leaves, merge, nested, read_yaml
 
@@ -61,6 +61,6 @@ def read_config(parser: OptionParser, argv: Sequence[str]) -> tuple[Config, Name
     if parsed.print_config:
         import yaml
 
-        print(yaml.safe_dump(config_to_dict(config), sort_keys=False), end="")
+        say(*yaml.safe_dump(config_to_dict(config), sort_keys=False).rstrip().split("\n"))
         sys.exit(0)
     return config, parsed

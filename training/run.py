@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from cli import UserError
+from cli import UserError, note, say
 from config import Config, config_to_dict
 from data.captions import LearnedFrom, read_training_data
 from data.tokenizer import TOKENIZERS
@@ -44,17 +44,17 @@ def run_training(config: Config, resume: str | None, argv: Sequence[str]) -> Non
     data = fingerprint(table)
     source = find_resume(resume, folder)
     if resume and source is None:
-        print(f"--resume auto: no {LAST} in {folder}, starting a new run")
+        say(f"--resume auto: no {LAST} in {folder}, starting a new run")
     device = set_up_device(config)
     for warning in absurd_rates(config.train.stages):
-        print(f"warning: {warning}", file=sys.stderr)
+        note(f"warning: {warning}")
     if source is None:
         stage, progress = start_run(config, table, learned_from, device)
     else:
         resumed = load_resume(source, config, data, argv)
         if resumed.progress.run_finished(config.train.stages):
             last = config.train.stages[-1]
-            print(f"nothing to do for {source}: {how_to_continue(source, resumed.progress, last, argv)}")
+            say(f"nothing to do for {source}: {how_to_continue(source, resumed.progress, last, argv)}")
             return
         stage, progress = resume_run(config, table, learned_from, device, resumed)
         del resumed  # the checkpoint holds the model up to four times
@@ -63,12 +63,12 @@ def run_training(config: Config, resume: str | None, argv: Sequence[str]) -> Non
     try:
         progress = train(stage, progress, table, Saver(folder, data, config.train.save_every))
     except Interrupted:
-        print(f"stopped. Continue with: {command}", file=sys.stderr)
+        note(f"stopped. Continue with: {command}")
         sys.exit(130)
     except UserError as error:
         raise UserError(f"{error}. Then continue with: {command}") from error
     best = f"best: epoch {progress.best_epoch}, validation CIDEr {100 * progress.best_cider:.1f}"
-    print(f"{best}, in {folder / BEST}{peak_memory()}")
+    say(f"{best}, in {folder / BEST}{peak_memory()}")
 
 
 def set_up_device(config: Config) -> torch.device:
@@ -108,7 +108,7 @@ def resume_run(
     """The resumed run at its next step."""
     checkpoint, progress = resumed.checkpoint, resumed.progress
     if resumed.changes:
-        print("resuming with changes:", *(f"{name}: {new}" for name, new in resumed.changes.items()), sep="\n    ")
+        say("resuming with changes:", *(f"    {name}: {new}" for name, new in resumed.changes.items()))
     now = {"config": config_to_dict(config), "learned_from": learned_from}
     captioner = Captioner.from_checkpoint(checkpoint | now).to(device)  # the EMA's weights
     _print_summary(captioner, table)
@@ -120,7 +120,7 @@ def resume_run(
         steps = stage.data.steps_per_epoch
         rate = current.lr * lr_factor(current, progress.epoch * steps + progress.step, steps)
         schedule = f"its schedule is now that of {current.epochs} epochs"
-        print(f"stage {current.name}: {schedule}, and the learning rate continues at {rate:.2g}")
+        say(f"stage {current.name}: {schedule}, and the learning rate continues at {rate:.2g}")
     return stage, progress
 
 
@@ -128,10 +128,9 @@ def _warn_of_threads(before: int | None) -> None:
     """Sums over more or fewer threads are rounded differently. Older checkpoints do not record them."""
     now = torch.get_num_threads()
     if before not in (None, now):
-        print(
+        note(
             f"warning: resumed with {now} CPU threads instead of {before}, so the result may differ in its last bits "
-            f"from that of an uninterrupted run. For the same bits, set OMP_NUM_THREADS={before}",
-            file=sys.stderr,
+            f"from that of an uninterrupted run. For the same bits, set OMP_NUM_THREADS={before}"
         )
 
 
@@ -139,10 +138,9 @@ def _warn_of_length(vocabulary: Vocabulary, captions: Collection[str], longest: 
     """Generated captions would be cut off, which no loss shows; characters are more tokens than words."""
     longer = sum(len(vocabulary.encode(caption)) - 2 > longest for caption in captions)
     if longer > LONG_SHARE * len(captions):
-        print(
+        note(
             f"warning: {longer / len(captions):.0%} of the training captions have more than {longest} "
-            f"{vocabulary.tokenizer.name}, where generated ones are cut off. Raise --generate.max_length",
-            file=sys.stderr,
+            f"{vocabulary.tokenizer.name}, where generated ones are cut off. Raise --generate.max_length"
         )
 
 
@@ -151,4 +149,4 @@ def _print_summary(captioner: Captioner, table: pd.DataFrame) -> None:
     images = ", ".join(f"{counts[split]} {name}" for split, name in NAMES.items() if split in counts)
     dtype = pick_precision(captioner.config.train.precision, captioner.device)
     words = f"{len(captioner.vocabulary)} {captioner.vocabulary.tokenizer.name}"
-    print(f"images: {images}; {words}, device {captioner.device}, {str(dtype).removeprefix('torch.')}")
+    say(f"images: {images}; {words}, device {captioner.device}, {str(dtype).removeprefix('torch.')}")

@@ -30,6 +30,7 @@ from pathlib import Path
 import torch
 import yaml
 
+from cli import say
 from config import Config, config_to_dict
 from files import atomic_open, lock_folder
 from models.checkpoint import load_checkpoint, save_checkpoint
@@ -69,7 +70,7 @@ def keep_previous(folder: Path) -> Path | None:
     for path in old:
         path.rename(target / path.name)
     how = f" (to continue it: --resume {target / LAST})" if (target / LAST).exists() else ""
-    print(f"an earlier run's files were moved to {target}{how}")
+    say(f"an earlier run's files were moved to {target}{how}")
     return target
 
 

@@ -8,9 +8,8 @@ from typing import Any
 import pandas as pd
 import torch
 from torch.utils.data import DataLoader
-from tqdm import tqdm
 
-from cli import UserError
+from cli import UserError, note
 from config import StageConfig
 from data.captions import find_left_right, references_of
 from data.dataset import Batch, EpochSampler, Flickr8kDataset, ImageLoader, collate
@@ -71,7 +70,7 @@ class StageData:
             count = f"{len(self.missing)} of {len(self.references)} training images can no longer be read"
             if len(self.missing) > MAX_BAD_SHARE * len(self.references):
                 raise UserError(f"{count} (more than {MAX_BAD_SHARE:.0%}); the last: {reason}. Restore them")
-            tqdm.write(f"skipped: {reason} ({count})")
+            note(f"skipped: {reason} ({count})")
 
 
 def prepare_data(captioner: Captioner, table: pd.DataFrame, stage: StageConfig) -> StageData:

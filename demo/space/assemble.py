@@ -9,7 +9,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from cli import ROOT, OptionParser, UserError, run_script
+from cli import ROOT, OptionParser, UserError, run_script, say
 from demo import DRAWINGS_DIR
 from evaluation.options import checkpoint_file
 from files import atomic_open
@@ -82,7 +82,7 @@ def main(argv: list[str]) -> None:
     files = assemble(arguments.folder, arguments.checkpoint)
     size = sum(path.stat().st_size for path in files) / 1e6
     upload = f"hf upload NAME/SPACE {arguments.folder} . --repo-type space"
-    print(f"wrote {len(files)} files, {size:.0f} MB: upload them with `{upload}`")
+    say(f"wrote {len(files)} files, {size:.0f} MB: upload them with `{upload}`")
 
 
 if __name__ == "__main__":

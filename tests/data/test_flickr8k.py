@@ -45,7 +45,7 @@ def test_public_archives_with_all_their_quirks(tmp_path: Path) -> None:
         "images in no split": ["loose.jpg"],
         "images of the test split that do not exist": ["gone.jpg"],
     }
-    text = summary(prepared)
+    text = "\n".join(summary(prepared))
     assert "5 captions without an image (2258277193_586949ec62.jpg.1)" in text
     assert [" ".join(line.split()) for line in text.splitlines()[:4]] == [
         "all 3 images 15 captions",
@@ -57,7 +57,7 @@ def test_public_archives_with_all_their_quirks(tmp_path: Path) -> None:
 
 def test_summary_names_three_at_most() -> None:
     prepared = Prepared([("a.jpg", "a", "train")], {"images in no split": [f"{i}.jpg" for i in range(91)]})
-    assert summary(prepared).splitlines()[-1] == "left out: 91 images in no split (0.jpg, 1.jpg, 2.jpg, ...)"
+    assert summary(prepared)[-1] == "left out: 91 images in no split (0.jpg, 1.jpg, 2.jpg, ...)"
 
 
 def test_folder_of_several_zips_with_csv_captions_and_without_a_test_list(tmp_path: Path) -> None:
@@ -110,7 +110,7 @@ def test_without_any_split_list_the_column_is_left_to_training(tmp_path: Path) -
     make_zip(tmp_path / "archive.zip", {"Images/a.jpg": image("a"), "captions.txt": b"image,caption\na.jpg,A dog .\n"})
     prepared = prepare_flickr8k([tmp_path / "archive.zip"], tmp_path / "out")
     assert (tmp_path / "out" / "captions.csv").read_text() == "image,caption\na.jpg,A dog .\n"
-    assert "no splits found: train.py will divide the images itself" in summary(prepared)
+    assert "no splits found: train.py will divide the images itself" in "\n".join(summary(prepared))
 
 
 @pytest.mark.parametrize(

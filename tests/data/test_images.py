@@ -234,8 +234,8 @@ def test_a_few_bad_images_are_named_and_left_out(tmp_path: Path, capsys: pytest.
     )
     good = drop_bad_images(references, tmp_path, bad)
     assert list(good) == list(references)[2:]
-    out = capsys.readouterr().out
-    assert "0.png: not an image" in out and "1.png: not an image" in out
+    err = capsys.readouterr().err
+    assert "0.png: not an image" in err and "1.png: not an image" in err
     assert find_bad_images([tmp_path / name for name in good], workers=0) == {}
 
 

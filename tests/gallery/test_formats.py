@@ -7,8 +7,9 @@ import xml.etree.ElementTree as ET
 
 import pytest
 
+from files import encodable
 from gallery.formats import captions_csv, captions_json, sidecar_text
-from gallery.page import Entry, printable
+from gallery.page import Entry
 from tests.support.hostile import HOSTILE
 
 DC, RDF, XML = (
@@ -36,7 +37,7 @@ def test_the_table_is_utf_8_with_a_byte_order_mark_and_runs_no_formulas() -> Non
     text = captions_csv([Entry(name, [(f"@{name}", -1.23456)]) for name in names])
     header, *rows = csv.reader(io.StringIO(text.encode("utf-8").decode("utf-8-sig"), newline=""))
     assert header == ["image", "caption", "log_prob"] and len(rows) == len(names)
-    assert [row[0].removeprefix("'") for row in rows] == [printable(name) for name in names]
+    assert [row[0].removeprefix("'") for row in rows] == [encodable(name) for name in names]
     assert all(row[0].startswith("'") for row in rows[:3]) and {row[2] for row in rows} == {"-1.2346"}
     assert all(row[1].startswith("'@") for row in rows)
 
@@ -47,7 +48,7 @@ def test_xmp_is_valid_xml_with_the_caption_as_description_in_the_default_languag
     (description,) = ET.fromstring(content).iter(f"{DC}description")
     (text,) = description.findall(f"{RDF}Alt/{RDF}li")
     assert text.get(f"{XML}lang") == "x-default"
-    assert (text.text or "") == printable(caption).replace("\0", " ")
+    assert (text.text or "") == encodable(caption).replace("\0", " ")
     assert content.startswith(b'<?xpacket begin="\xef\xbb\xbf" id="W5M0MpCehiHzreSzNTczkc9d"?>')
 
 

@@ -10,9 +10,10 @@ import torch
 from PIL import Image
 from playwright.sync_api import expect
 
+from files import encodable
 from gallery import heatmap
 from gallery.agreement import MIN_IMAGES
-from gallery.page import Entry, printable, render_page
+from gallery.page import Entry, render_page
 from inference_visualize import main
 from tests.support.browser import Visit
 from tests.support.gallery import save_entry
@@ -315,7 +316,7 @@ def test_hostile_texts_are_shown_as_text(tmp_path: Path, visit: Open) -> None:
         (".name bdi", [text + ".jpg" for text in HOSTILE]),
     ]:
         texts = visitor.page.locator(part).all_text_contents()
-        readable = [printable(text).replace("\0", "").split() for text in expected]  # browsers drop null characters
+        readable = [encodable(text).replace("\0", "").split() for text in expected]  # browsers drop null characters
         assert [text.split() for text in texts] == [
             words or ["(empty", "caption)"] * (part[:2] == "h2") for words in readable
         ], part

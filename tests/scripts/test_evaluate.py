@@ -169,8 +169,8 @@ def test_unreadable_images_are_reported_skipped_and_counted(
     record = score(*album(60, bad=3))
     assert (record["images"], record["skipped"]) == (57, 3)
     assert len(json.loads(Path("predictions.json").read_text())) == 57
-    out = capsys.readouterr().out
-    assert re.findall(r"skipped: .*?(\d+)\.png: ", out) == ["00", "01", "02"]
+    out, err = capsys.readouterr()
+    assert re.findall(r"skipped: .*?(\d+)\.png: ", err) == ["00", "01", "02"]
     assert "note: 3 images could not be read" in out and "note: CIDEr depends on the set of images" in out
 
 

@@ -85,8 +85,8 @@ def test_a_few_images_that_vanish_are_reported_once_and_skipped(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     log = read_log(learn(*vanishing(3, 4, 5), f"--train.batch_size={batch_size}"))
-    out = capsys.readouterr().out
-    assert sorted(re.findall(r"skipped: .*?(\d)\.jpg: no such file \(\d of 70 training images", out)) == ["3", "4", "5"]
+    err = capsys.readouterr().err
+    assert sorted(re.findall(r"skipped: .*?(\d)\.jpg: no such file \(\d of 70 training images", err)) == ["3", "4", "5"]
     assert log["epoch"].tolist() == [1, 2]
     # in batches of 2, 35 steps an epoch, and those with a single image left are skipped
     assert log["step"][0] == 3 if batch_size == 32 else log["step"][0] in (32, 33)

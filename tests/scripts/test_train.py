@@ -162,8 +162,8 @@ def test_a_few_bad_images_are_reported_and_skipped(
     learn: Learn, photos: Photos, stage: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = learn(*photos(3), f"--train.stages=[{stage}]")
-    out = capsys.readouterr().out
-    assert re.findall(r"skipped: .*?(\d)\.jpg: not an image", out) == ["0", "1", "2"]
+    err = capsys.readouterr().err
+    assert re.findall(r"skipped: .*?(\d)\.jpg: not an image", err) == ["0", "1", "2"]
     assert read_log(folder)["step"].tolist() == [3, 6]  # 67 images in steps of 32
 
 

@@ -13,7 +13,7 @@ format of TensorFlow.js (licence: ISC according to its package.json, MIT accordi
 import shlex
 from pathlib import Path
 
-from cli import OptionParser, UserError, run_script
+from cli import OptionParser, UserError, run_script, say
 
 
 def main(argv: list[str]) -> None:
@@ -29,10 +29,10 @@ def main(argv: list[str]) -> None:
 
     state = convert(read_model(find_model(args.folder)))
     save_torch(args.output, state)
-    print(f"Wrote {args.output}: {len(state)} tensors, {args.output.stat().st_size / 1e6:.1f} MB")
+    say(f"Wrote {args.output}: {len(state)} tensors, {args.output.stat().st_size / 1e6:.1f} MB")
     output = shlex.quote(str(args.output))
-    print(f"Next: python -m tools.quantize_checkpoint {output} SMALL.pth --layout original     (8 bits per weight)")
-    print(f"Or:   python train.py --encoder.weights {output} --encoder.layout original")
+    say(f"Next: python -m tools.quantize_checkpoint {output} SMALL.pth --layout original     (8 bits per weight)")
+    say(f"Or:   python train.py --encoder.weights {output} --encoder.layout original")
 
 
 if __name__ == "__main__":

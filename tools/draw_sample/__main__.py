@@ -5,7 +5,7 @@
 With this data set in the repository, training, evaluation and a gallery take minutes and need no network.
 """
 
-from cli import ROOT, OptionParser, run_script
+from cli import ROOT, OptionParser, run_script, say
 
 IMAGES = ROOT / "data" / "sample" / "images"
 CAPTIONS_FILE = ROOT / "captions.csv"
@@ -25,7 +25,7 @@ def main(argv: list[str]) -> None:
         (IMAGES / scene.image).write_bytes(jpeg(draw_scene(scene)))
     CAPTIONS_FILE.write_text(captions_csv(scenes), encoding="utf-8", newline="")
     size = sum(path.stat().st_size for path in IMAGES.glob("sample_*.jpg"))
-    print(f"Wrote {len(scenes)} images ({size / 1e6:.2f} MB) to {IMAGES.relative_to(ROOT)}, and {CAPTIONS_FILE.name}")
+    say(f"Wrote {len(scenes)} images ({size / 1e6:.2f} MB) to {IMAGES.relative_to(ROOT)}, and {CAPTIONS_FILE.name}")
 
 
 if __name__ == "__main__":
