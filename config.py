@@ -118,7 +118,7 @@ class HeadsConfig(DecoderConfig):
     def problems(self) -> Iterator[str]:
         """The heads share the hidden width."""
         if self.hidden_size % self.heads:
-            yield "decoder.heads must divide decoder.hidden_size"
+            yield f"decoder.hidden_size ({self.hidden_size}) must be a multiple of decoder.heads ({self.heads})"
 
 
 @dataclass
@@ -142,7 +142,7 @@ class TransformerConfig(HeadsConfig):
         """The position encodings come in pairs of sine and cosine."""
         yield from super().problems()
         if self.hidden_size % 2:
-            yield "decoder.hidden_size must be even for the sinusoidal position encodings"
+            yield f"decoder.hidden_size ({self.hidden_size}) must be even for the sinusoidal position encodings"
 
 
 DECODERS: dict[str, type[DecoderConfig]] = {
@@ -263,7 +263,8 @@ def check(config: Config) -> list[str]:
     stride, last = config.encoder.stride, config.encoder.last_stage
     problems = [*config.encoder.problems(), *config.decoder.problems()]
     if config.data.image_size % stride:
-        problems.append(f"data.image_size must be a multiple of {stride}, the stride of {config.encoder.name}")
+        size = f"data.image_size ({config.data.image_size})"
+        problems.append(f"{size} must be a multiple of {stride}, the stride of {config.encoder.name}")
     names = [stage.name for stage in config.train.stages]
     if not names or len(set(names)) < len(names):
         problems.append(f"train.stages must be at least one stage, and names must differ, got {names}")

@@ -22,6 +22,7 @@ import structured
 from cli import UserError, did_you_mean, similar
 
 KINDS = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
+MAX_SHOWN = 80  # characters of a value in a message, which names several
 PLACEHOLDERS = {int: "N", float: "X", bool: "true|false"}  # of a value, in --help
 
 
@@ -83,7 +84,7 @@ def build(cls: type[Any], values: Any) -> tuple[Any, list[str]]:
 def _build(cls: type[Any], values: Any, problems: Problems, name: str = "", whose: str = "") -> Any:
     """The section ``name``, such as "train"; ``whose``: if an option is unknown, which choice does not have it."""
     if not isinstance(values, dict):
-        problems.found.append(f"{name or 'the config'} must be a section of options, got {values!r}")
+        problems.found.append(f"{name or 'the config'} must be a section of options, got {_short(values)}")
         return cls()
     hints, made = typing.get_type_hints(cls), {}
     fields = {f.name: f for f in dataclasses.fields(cls)}
@@ -102,20 +103,33 @@ def _build(cls: type[Any], values: Any, problems: Problems, name: str = "", whos
             else:
                 made[key] = _leaf(hint, value, metadata["within"])
         except ValueError as error:
-            problems.found.append(f"{full} {error}, got {value!r}")
+            problems.found.append(f"{full} {error}, got {_short(value)}")
     return cls(**made)
 
 
 def _section(value: Any, metadata: Mapping[str, Any], problems: Problems, name: str) -> Any:
     choices, default = metadata["choices"], metadata["default"]
+    if choices and isinstance(value, str):
+        near = [value] if value in choices else similar(value, list(choices))
+        hint = did_you_mean(f"--{name}.name {each}" for each in near) or f"its names are {', '.join(choices)}"
+        problems.found.append(
+            f"{name} is a section of options, got {value[:40]!r}. Its option {name}.name chooses: {hint}"
+        )
+        return default()
     if not choices or not isinstance(value, dict):
         return _build(default, value, problems, name)
     chosen = value.get("name", default().name)
     if not isinstance(chosen, str) or chosen not in choices:
-        problems.found.append(f"{name}.name must be one of {', '.join(choices)}, got {chosen!r}")
+        problems.found.append(f"{name}.name must be one of {', '.join(choices)}, got {_short(chosen)}")
         return default()
     whose = f" for {name}.name '{chosen}' (for its defaults, replace the section: --{name} '{{name: {chosen}}}')"
     return _build(choices[chosen], value, problems, name, whose)
+
+
+def _short(value: Any) -> str:
+    """A value for a message, cut off where it is long."""
+    text = repr(value)
+    return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}..."
 
 
 def _list(value: Any) -> list[Any]:

@@ -47,6 +47,25 @@ class Annotations:
         return list(dict.fromkeys([*self.ids.values(), *self.splits, *(image for image, _ in self.captions)]))
 
 
+def inner_path(name: str, place: str) -> str:
+    """``name`` as it is: the name of an image, which must not lead out of the folder of the images.
+
+    Otherwise the file of a stranger could have any picture of the disk trained on, shown and passed on.
+
+    Args:
+        place: file and row, for the message.
+
+    Raises:
+        UserError: it is absolute, has a drive letter, or has ".." in it.
+    """
+    parts = name.replace("\\", "/").split("/")
+    if name.startswith(("/", "\\")) or ".." in parts or re.match("[A-Za-z]:", name):
+        raise UserError(
+            f"{place}: the image {name[:60]!r} is not in the folder of the images. Name images relative to --image_dir"
+        )
+    return name
+
+
 def decode(data: bytes) -> str:
     """Text in UTF-8 (with or without a byte order mark) or, failing that, in Latin-1."""
     try:
@@ -76,7 +95,7 @@ def parse_caption_file(data: bytes, place: str) -> list[tuple[str, str]]:
     for number, line in enumerate(io.StringIO(text, newline=None), start=1):  # newline=None: CRLF is read as \n
         match = re.fullmatch(r"([^\t]+?)(?:#\d+)?\t(.*)\s*", line)
         if match:
-            captions.append((match[1].strip(), match[2].strip()))
+            captions.append((inner_path(match[1].strip(), f"{place}, line {number}"), match[2].strip()))
         elif line.strip():
             raise UserError(
                 f"{place}, line {number}: {line.strip()[:60]!r} is not of the form 'name.jpg#0<TAB>caption'. "
@@ -98,7 +117,8 @@ def _parse_csv(text: str, place: str, image: int, caption: int) -> list[tuple[st
                     'Put double quotes around a caption with a comma, and write a quote inside them as ""'
                 )
             if row:
-                captions.append((row[image].strip(), row[caption].strip()))
+                name = inner_path(row[image].strip(), f"{place}, line {reader.line_num}")
+                captions.append((name, row[caption].strip()))
     except csv.Error as error:
         raise UserError(f"{place}, line {reader.line_num}: {error}. Correct the quotes there") from error
     return captions
@@ -122,8 +142,9 @@ def parse_karpathy(data: bytes, place: str) -> Annotations:
     """
     found = Annotations()
 
-    def add(image: Mapping[str, Any]) -> None:
+    def add(image: Mapping[str, Any], where: str) -> None:
         name = f"{image['filepath']}/{image['filename']}" if image.get("filepath") else str(image["filename"])
+        inner_path(name, where)
         found.captions += [(name, sentence["raw"].strip()) for sentence in image["sentences"]]
         if split := SPLIT_NAMES.get(image["split"]):
             found.splits[name] = split
@@ -146,10 +167,10 @@ def parse_coco(data: bytes, place: str) -> Annotations:
     lists = _lists(data, place, "COCO captions", "images", "annotations")
     found = Annotations()
 
-    def add_image(image: Mapping[str, Any]) -> None:
-        found.ids[image["id"]] = str(image.get("file_name") or image["id"])
+    def add_image(image: Mapping[str, Any], where: str) -> None:
+        found.ids[image["id"]] = inner_path(str(image.get("file_name") or image["id"]), where)
 
-    def add_caption(annotation: Mapping[str, Any]) -> None:
+    def add_caption(annotation: Mapping[str, Any], _: str) -> None:
         if annotation["image_id"] not in found.ids:
             raise UserError(f"{place}: annotation of image_id {annotation['image_id']!r}, which is not in 'images'")
         found.captions.append((found.ids[annotation["image_id"]], annotation["caption"].strip()))
@@ -168,15 +189,15 @@ def _lists(data: bytes, place: str, what: str, *names: str) -> dict[str, list[An
     return content
 
 
-def _for_each(entries: list[Any], where: str, place: str, add: Callable[[Mapping[str, Any]], None]) -> None:
-    """Call ``add`` for each entry.
+def _for_each(entries: list[Any], where: str, place: str, add: Callable[[Mapping[str, Any], str], None]) -> None:
+    """Call ``add`` for each entry, with its place in the file.
 
     Raises:
         UserError: ``add`` misses a field of an entry, or finds one of the wrong type.
     """
     for index, entry in enumerate(entries):
         try:
-            add(entry)
+            add(entry, f"{place}: {where}[{index}]")
         except KeyError as error:
             hint = ". Use the file of captions" if error.args[0] == "caption" else ""  # COCO's instances have none
             raise UserError(f"{place}: {where}[{index}] lacks the field {error}{hint}") from error

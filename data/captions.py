@@ -10,7 +10,8 @@ import pandas as pd
 from cli import ROOT, UserError
 from config import ALL, SPLITS
 from data.formats import COMMAS, SPLIT_NAMES, conversion, is_image_name, metadata_files, recognise
-from data.tables import as_table, read_rows
+from data.rows import read_rows
+from data.tables import as_table
 
 LEFT_RIGHT = re.compile(r"\b(left|right)\b|[左右]|ซ้าย|ขวา")  # English, Chinese and Japanese, Thai
 COLUMNS = ["image", "caption", "split"]

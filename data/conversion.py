@@ -13,7 +13,8 @@ from cli import UserError
 from config import SPLITS
 from data.annotations import Annotations
 from data.download import is_hidden
-from data.formats import split_in_name
+from data.formats import split_in_name, split_of_words
+from data.rows import safe_cell
 from files import atomic_open
 
 
@@ -61,12 +62,15 @@ def convert(files: Sequence[Path], parse: Callable[[Path], Annotations], image_d
 
 
 def _splits_of(files: Sequence[Path]) -> dict[Path, str | None]:
-    """The split that each file's name gives; None for all if the names do not differ in that.
+    """The split that each file's name gives, or else that of its folder; None for all if they do not differ in that.
 
     Raises:
         UserError: some of the names give a split, and others do not.
     """
     splits = {file: split_in_name(file) for file in files}
+    if not any(splits.values()):  # train/0000.parquet, test/0000.parquet
+        by_folder = {file: split_of_words(file.absolute().parent.name) for file in files}
+        splits = by_folder if all(by_folder.values()) else splits
     if len(set(splits.values())) < 2:
         return dict.fromkeys(files)
     for file, split in splits.items():
@@ -82,7 +86,7 @@ def find_images(names: Iterable[str], image_dir: Path, folder: Path) -> dict[str
     in any subfolder of ``image_dir``.
 
     Returns:
-        name -> path relative to ``image_dir``, without images that do not exist. Absolute names remain.
+        name -> path relative to ``image_dir``, without images that do not exist.
 
     Raises:
         UserError: two subfolders have an image of that name.
@@ -142,7 +146,7 @@ def write_csv(prepared: Prepared, path: Path) -> None:
     with atomic_open(path) as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(("image", "caption", "split")[:columns])
-        writer.writerows(row[:columns] for row in prepared.rows)
+        writer.writerows(map(safe_cell, row[:columns]) for row in prepared.rows)
 
 
 def summary(prepared: Prepared) -> list[str]:

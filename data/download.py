@@ -2,12 +2,13 @@
 
 import hashlib
 import http.client
+import os
+import shutil
 import stat
 import time
 import urllib.error
 import urllib.request
 import zipfile
-import zlib
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -23,6 +24,10 @@ ATTEMPTS = 5  # connections per file before giving up; running the command again
 TIMEOUT = 30.0  # seconds without a byte before a connection counts as lost
 CHUNK = 1 << 18  # bytes per read: small enough for a smooth progress bar, large enough not to be the bottleneck
 MAX_MEMBER_BYTES = 50 * 2**20  # an image of 50 megapixels is smaller; a zip bomb is not
+MAX_RATIO = 100  # of unpacked to packed bytes: images are about 1, text 10; a zip bomb has 1,000
+PIECE = 2**14  # bytes to unpack at once: a damaged member may hold more than it declares, at most 20,000 times as much
+MAX_NAME_BYTES = 255  # of a file name, on all common file systems
+SIGNATURES = (b"\xff\xd8", b"\x89PNG", b"GIF8", b"BM", b"RIFF", b"II*\0", b"MM\0*")  # an image begins with one of these
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png"}
 
 
@@ -170,10 +175,10 @@ def walk(sources: Iterable[Path]) -> Iterator[ArchiveMember]:
 
 
 def walk_zip(path: Path) -> Iterator[ArchiveMember]:
-    """The files of one zip, see ``walk``. Paths out of the folder, links and huge files are marked as a ``problem``."""
+    """The files of one zip, see ``walk``. Paths out of the folder, links, bombs and huge files have a ``problem``."""
     try:
         archive = zipfile.ZipFile(path)
-    except zipfile.BadZipFile as error:
+    except Exception as error:  # a damaged directory raises many types, such as struct.error and UnicodeDecodeError
         raise UserError(f"{path}: not a complete zip file ({error}). Download it again") from error
     with archive:
         for info in archive.infolist():
@@ -184,6 +189,8 @@ def walk_zip(path: Path) -> Iterator[ArchiveMember]:
             link = stat.S_ISLNK(info.external_attr >> 16)
             unsafe = parts[0] == "" or ".." in parts or ":" in info.filename or link
             problem = "archive members with an unsafe path" if unsafe else too_large(info.file_size)
+            if info.file_size > max(info.compress_size * MAX_RATIO, PIECE):
+                problem = problem or "archive members that unpack to more than images do"
             read = partial(read_member, archive, info)
             yield ArchiveMember(parts[-1], info.file_size, f"{path}/{info.filename}", read, problem)
 
@@ -191,8 +198,9 @@ def walk_zip(path: Path) -> Iterator[ArchiveMember]:
 def read_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
     """The bytes of one member, at most as many as it declares, verified by its checksum."""
     try:
-        return archive.read(info)
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
+        with archive.open(info) as file:
+            return b"".join(iter(partial(file.read, PIECE), b""))
+    except Exception as error:  # each codec has its own: zlib.error, lzma.LZMAError, OSError, ...
         raise UserError(
             f"{archive.filename}: {info.filename} cannot be read ({error}). Download the archive again"
         ) from error
@@ -212,24 +220,47 @@ def unpack_images(sources: Iterable[Path], image_dir: Path) -> dict[str, list[st
     """Copy every image in ``sources`` into the flat folder ``image_dir``.
 
     Images are written atomically, and those already there with the right size are skipped, so an interrupted call can
-    be repeated. Of several images with the same name the first is used. Errors as ``walk``.
+    be repeated. Of several images with the same name the first is used. Files that only have the name of an image are
+    left out.
 
     Returns:
         what was left out: reason -> names.
+
+    Raises:
+        UserError: see ``walk``; or the images need more room than the disk has left.
     """
     sources = list(sources)
     image_dir.mkdir(parents=True, exist_ok=True)
     sizes: dict[str, int] = {}
     left_out: dict[str, list[str]] = defaultdict(list)
-    total = sum(is_image(member.name) for member in walk(sources))
     images = (member for member in walk(sources) if is_image(member.name))
-    for image in tqdm(images, desc="images", total=total, unit="img"):
+    for image in tqdm(images, desc="images", total=_check_room(sources, image_dir), unit="img"):
         target = image_dir / image.name
         if image.problem:
             left_out[image.problem].append(image.name)
+        elif len(os.fsencode(image.name)) > MAX_NAME_BYTES:
+            left_out["images whose name is too long"].append(image.name)
         elif sizes.setdefault(image.name, image.size) != image.size:
             left_out["images whose name another image has"].append(image.name)
         elif not (target.is_file() and target.stat().st_size == image.size):
+            data = image.read()
+            if not data.startswith(SIGNATURES):
+                left_out["files that are no images"].append(image.name)
+                continue
             with atomic_open(target, "wb") as file:
-                file.write(image.read())
+                file.write(data)
     return dict(left_out)
+
+
+def _check_room(sources: Iterable[Path], image_dir: Path) -> int:
+    """The number of images in ``sources``; they must fit onto the disk, but for those that are in ``image_dir``."""
+    wanted = [image for image in walk(sources) if is_image(image.name)]
+    there = {path.name: path.stat().st_size for path in image_dir.iterdir() if path.is_file()}
+    needed = sum(image.size for image in wanted if not image.problem and there.get(image.name) != image.size)
+    free = shutil.disk_usage(image_dir).free
+    if needed > free:
+        raise UserError(
+            f"{image_dir}: the images need {needed / 1e6:,.1f} MB, but the disk has {free / 1e6:,.1f} MB left. Make "
+            "room, or choose another folder with --output_dir"
+        )
+    return len(wanted)

@@ -134,6 +134,10 @@ def split_in_name(path: Path) -> str | None:
 
     The metadata file of a Hugging Face imagefolder is named by its folder: train/metadata.jsonl.
     """
-    name = path.absolute().parent.name if path.name in METADATA_FILES else path.stem
+    return split_of_words(path.absolute().parent.name if path.name in METADATA_FILES else path.stem)
+
+
+def split_of_words(name: str) -> str | None:
+    """The split that is a word of a name; None if none is, or several are."""
     found = {SPLIT_NAMES.get(word) for word in re.findall("[a-z]+", name.lower())} - {None}
     return found.pop() if len(found) == 1 else None

@@ -1,14 +1,13 @@
 """Tables of captions in any format (CSV, TSV, JSON lines, Parquet, ...): their rows, and the captions in them."""
 
 import ast
-import csv
-import io
 import math
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import Any, Literal
+from typing import Any
 
 import pandas as pd
 from tqdm import tqdm
@@ -16,7 +15,7 @@ from tqdm import tqdm
 import structured
 from cli import UserError
 from config import SPLITS
-from data.annotations import Annotations, parse_caption_file
+from data.annotations import Annotations, inner_path, parse_caption_file
 from data.formats import (
     BY_IMAGE,
     CAPTION_COLUMNS,
@@ -34,6 +33,7 @@ from data.formats import (
     is_image_name,
     recognise,
 )
+from data.rows import MAX_TABLE_BYTES, read_rows
 from files import atomic_open
 
 
@@ -56,10 +56,9 @@ def parse_table(path: Path, columns: Columns, image_dir: Path) -> Annotations:
         UserError: no such file, a damaged file, a column is missing or unclear, a split is unknown, an image is in two
             splits, or another file has the name of an image to save.
     """
-    if not path.is_file():
-        raise UserError(f"{path}: no such file")
+    structured.check_file(path, MAX_TABLE_BYTES)
     if recognise(path) == TOKEN:
-        return Annotations(parse_caption_file(path.read_bytes(), str(path)))
+        return Annotations(parse_caption_file(structured.read_file(path, MAX_TABLE_BYTES), str(path)))
     table = _read(path)
     image, captions, split = _choose(path, list(table.columns), columns)
     found = Annotations()
@@ -148,35 +147,6 @@ def as_table(path: Path, header: Sequence[str], rows: Mapping[int, list[str]]) -
     return pd.DataFrame(padded, columns=header, index=list(rows), dtype=str)
 
 
-def read_rows(path: Path, separator: str = ",") -> dict[int, list[str]]:
-    """The stripped cells of each row that is not empty, header first, by the number of its line.
-
-    pandas.read_csv drops what follows an unquoted comma and does not report lines. In tables with ``|`` (Flickr30k's
-    results.csv) double quotes are a part of the text.
-
-    Raises:
-        UserError: the file is empty, not UTF-8, or has unbalanced double quotes.
-    """
-    content = path.read_bytes()
-    rows, number = dict[int, list[str]](), 1
-    try:
-        text = io.StringIO(content.decode("utf-8-sig"), newline="")
-        quoting: Literal[0, 3] = csv.QUOTE_NONE if separator == "|" else csv.QUOTE_MINIMAL
-        reader = csv.reader(text, delimiter=separator, quoting=quoting, skipinitialspace=True, strict=True)
-        for cells in reader:
-            rows[number] = [cell.strip() for cell in cells]
-            number = reader.line_num + 1
-    except UnicodeDecodeError as error:
-        number = content.count(b"\n", 0, error.start) + 1
-        raise UserError(f"{path}: row {number}: not UTF-8 ({error.reason}). Save the file as CSV UTF-8") from error
-    except csv.Error as error:
-        raise UserError(f"{path}: row {number}: not a readable CSV ({error}). Check the double quotes") from error
-    rows = {number: cells for number, cells in rows.items() if any(cells)}
-    if not rows:
-        raise UserError(f"{path}: empty. The first line must name the columns: image,caption")
-    return rows
-
-
 def _json_records(path: Path, *, lines: bool) -> Iterator[tuple[int, dict[str, Any]]]:
     """The objects of a JSON list or, with ``lines``, one of each line; numbered from 1."""
     for number, entry in structured.read_json_lines(path) if lines else enumerate(structured.read_json(path), start=1):
@@ -237,15 +207,23 @@ def _as_list(text: str) -> list[str] | None:
 def _image_names(path: Path, cells: pd.Series, image_dir: Path) -> list[str]:
     """The file name in each cell; the images that cells contain (``{"bytes": ..., "path": ...}``) are saved first."""
     file, top = path.resolve(), image_dir.resolve()
+
+    def relative(name: str, row: int) -> str:
+        """The name as it is or, if it leads elsewhere but into the folder of the images, relative to that."""
+        whole = os.path.normpath(path.absolute().parent / name)
+        if (Path(name).is_absolute() or ".." in name) and Path(whole).is_relative_to(image_dir.absolute()):
+            name = Path(whole).relative_to(image_dir.absolute()).as_posix()
+        return inner_path(name, f"{path}: row {row}")
+
     place = file.relative_to(top) if file.is_relative_to(top) else Path(path.name)
     folder = place.with_suffix("")  # two files may have one name: train/0000.parquet and test/0000.parquet
     names: list[str] = []
     taken: set[str] = set()
     for row, cell in zip(cells.index, tqdm(cells, desc=path.name, unit="img", disable=None), strict=True):
         if not isinstance(cell, Mapping):
-            names.append(_text(cell).replace("\\", "/"))  # a table from Windows
+            names.append(relative(_text(cell).replace("\\", "/"), row))  # a table from Windows
         elif cell.get("bytes") is None:
-            names.append(_text(cell.get("path")))
+            names.append(relative(_text(cell.get("path")), row))
         else:
             name = PurePosixPath(cell.get("path") or f"{row:06}{_suffix(cell['bytes'])}").name
             name = f"{row:06}_{name}" if name.casefold() in taken else name

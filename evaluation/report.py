@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from cli import printable
+from data.rows import safe_cell
 from evaluation.metrics import METRICS, Scores
 from files import atomic_open
 
@@ -50,7 +51,8 @@ def write_image_scores(path: Path, scores: Scores, captions: Mapping[str, str]) 
         writer.writerow(["image", "caption", *columns])
         for row in scores.images["CIDEr"].argsort(kind="stable"):
             name = scores.names[row]
-            writer.writerow([name, captions[name], *(f"{scores.images[column][row]:.6f}" for column in columns)])
+            numbers = [f"{scores.images[column][row]:.6f}" for column in columns]
+            writer.writerow([safe_cell(name), safe_cell(captions[name]), *numbers])
 
 
 def _percent(fraction: float | None) -> str:

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable
 from xml.sax.saxutils import escape
 
+from data.rows import safe_cell
 from files import encodable
 from gallery.page import Entry
 
@@ -36,14 +37,8 @@ def captions_csv(entries: Iterable[Entry]) -> str:
     writer = csv.writer(file, quoting=csv.QUOTE_ALL)
     writer.writerow(["image", "caption", "log_prob"])
     for entry in entries:
-        writer.writerow([_no_formula(entry.name), _no_formula(entry.caption), f"{entry.log_prob:.4f}"])
+        writer.writerow([safe_cell(entry.name), safe_cell(entry.caption), f"{entry.log_prob:.4f}"])
     return "\ufeff" + encodable(file.getvalue())
-
-
-def _no_formula(text: str) -> str:
-    """Quote text that a spreadsheet would run as a formula: file names are untrusted."""
-    full_width = ("\uff1d", "\uff0b", "\uff0d", "\uff20")  # = + - @
-    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r", "\n", *full_width)) else text
 
 
 def sidecar_text(caption: str, kind: str) -> str:

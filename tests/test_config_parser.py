@@ -49,3 +49,25 @@ def test_an_option_in_the_wrong_section_names_the_right_one() -> None:
 def test_a_section_without_stages_still_takes_options_of_the_last_stage() -> None:
     config = read("--train={seed: 3}", "--train.stages.lr=0.1")
     assert (config.train.seed, config.train.stages[-1].lr) == (3, 0.1)
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ("transfomer", r"got 'transfomer'\. Its option decoder\.name .*did you mean '--decoder\.name transformer'"),
+        ("lstm", r"did you mean '--decoder\.name lstm'"),
+        ("7x", "its names are lstm, attention, transformer"),
+        ("5", "decoder must be a section of options, got 5"),
+    ],
+)
+def test_the_name_of_a_decoder_in_place_of_its_section(value: str, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        read("--decoder", value)
+
+
+def test_yaml_that_would_fill_the_memory_or_never_end(from_yaml: Callable[..., Config]) -> None:
+    for text in ("a: &a {b: *a}", "train: " + "[" * 20_000, "x" * 70_000):
+        with pytest.raises(UserError, match=r"^--config .*my\.yaml: "):
+            from_yaml(text)
+    with pytest.raises(UserError, match=r"train must be a section of options, got .*\.\.\."):
+        read("--train", "[" * 5000)

@@ -61,6 +61,8 @@ def read_scores(per_image: Path) -> pd.DataFrame:
     """
     import pandas as pd
 
+    from data.rows import plain_cell
+
     if not per_image.is_file():
         raise UserError(f"--per_image {per_image}: no such file. evaluate.py writes it next to its --output")
     try:
@@ -70,6 +72,8 @@ def read_scores(per_image: Path) -> pd.DataFrame:
             f"--per_image {per_image}: not a per_image.csv of evaluate.py, with the columns image, caption and CIDEr "
             f"({error})"
         ) from error
+    for column in ("image", "caption"):
+        scored[column] = scored[column].map(plain_cell)
     if scored.empty:
         raise UserError(f"--per_image {per_image}: no image in it. Score at least one with evaluate.py")
     return scored

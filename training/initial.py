@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from cli import UserError, in_run_folder, say
+from cli import UserError, in_run_folder, note, say
 from config import Config, config_from_dict, config_to_dict
 from config_parser import merge
 from data.captions import LearnedFrom
@@ -97,6 +97,11 @@ def initial_captioner(config: Config, captions: Iterable[str], learned_from: Lea
         captioner.load_state_dict({name: with_new_words(old[name], tensor.shape) for name, tensor in new.items()})
     except (KeyError, RuntimeError) as error:
         raise UserError(f"--init_from {source}: its weights do not fit this model ({error})") from error
+    if config.data.image_size != before.transform.image_size:
+        note(
+            f"note: images are scaled to {config.data.image_size} pixels (data.image_size), those of the checkpoint to "
+            f"{before.transform.image_size}: the weights are best at their own size"
+        )
     words = f"{len(known) - len(SPECIAL)} {tokenizer.name}"
     say(f"starting from {source}, with its {words} and {len(vocabulary) - len(known)} new ones")
     return captioner

@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from cli import UserError, in_run_folder
+from cli import UserError, did_you_mean, in_run_folder, similar
 from config import Config, StageConfig, config_from_dict, config_to_dict
 from models.checkpoint import load_checkpoint
 from training.command import with_options
@@ -41,11 +41,19 @@ def find_resume(resume: str | None, folder: Path) -> Path | None:
     if path.is_file():
         return path
     if resume != "auto":
+        given = Path(resume)
+        near = did_you_mean(f"--resume {each}" for each in _similar_folders(given)) if not given.exists() else ""
         raise UserError(
-            f"--resume {path}: no such file. "
-            f"'--resume auto' continues from {folder / LAST} if it exists, else starts a new run"
+            f"--resume {path}: no such {'file' if given.parent.is_dir() else 'folder'}. "
+            f"{near or f'--resume auto continues from {folder / LAST} if it exists, else starts a new run'}"
         )
     return None
+
+
+def _similar_folders(folder: Path) -> list[Path]:
+    """The folders of runs that a mistyped one may stand for."""
+    runs = {path.parent.name: path.parent for path in folder.parent.glob(f"*/{LAST}")}
+    return [runs[name] for name in similar(folder.name, list(runs))]
 
 
 def fingerprint(table: pd.DataFrame) -> str:

@@ -16,7 +16,7 @@ from files import atomic_open
 from models.pretrained import PRETRAINED
 
 NEEDED = [  # patterns below ROOT; of a folder that the demo imports, all modules
-    *("app.py", "cli.py", "config.py", "config_parser.py", "structured.py", "utils.py"),
+    *("app.py", "cli.py", "config.py", "config_parser.py", "files.py", "structured.py", "utils.py"),
     *("data/*.py", "models/*.py", "evaluation/*.py", "gallery/*", "demo/*.py"),
     *("config.yaml", "captions.csv", f"{DRAWINGS_DIR}/*.jpg", ".streamlit/config.toml"),
     *("requirements.txt", "requirements-demo.txt", "constraints.txt", "LICENSE"),

@@ -1,5 +1,6 @@
 """data/conversion.py: COCO's and Karpathy's JSON, images in subfolders, splits in file names."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -148,8 +149,6 @@ def test_images_are_found_in_subfolders(tmp_path: Path) -> None:
     }
     in_a = {"4.jpg": "a/4.jpg", "b/3.jpg": "a/b/3.jpg", "1.jpg": "1.jpg"}
     assert found(*in_a, folder="a") == in_a
-    absolute = str(tmp_path / "1.jpg")
-    assert found(absolute, folder="..") == {absolute: absolute}
     with pytest.raises(UserError, match=r"there are (a|b)/4\.jpg and (a|b)/4\.jpg\. Name the folder of the one to use"):
         found("4.jpg")
 
@@ -179,3 +178,45 @@ def test_metadata_files_of_several_folders(tmp_path: Path, monkeypatch: pytest.M
     with pytest.raises(UserError, match=r"train2: a folder without metadata\.jsonl or metadata\.csv"):
         (tmp_path / "train2").mkdir()
         main(["table", "train2"])
+
+
+@pytest.mark.parametrize(
+    "name", ["../../etc/secret.jpg", "/etc/secret.jpg", "C:/secret.jpg", "a/../b.jpg", "..\\s.jpg"]
+)
+def test_names_that_lead_out_of_the_folder_are_refused_by_row(tmp_path: Path, name: str) -> None:
+    token = f"1.jpg#0\tA dog\n{name}#0\tA secret\n"
+    files = {
+        "karpathy.json": (karpathy(("", "1.jpg", "train", []), ("", name, "train", ["A secret"])), r"images\[1\]"),
+        "coco.json": (coco({"1.jpg": [], name: ["A secret"]}), r"images\[1\]"),
+        "table.csv": (f"image,caption\n1.jpg,A dog\n{name},A secret\n", "row 3"),
+        "table.jsonl": ('{"image": "1.jpg", "text": "A"}\n' + json.dumps({"image": name, "text": "A"}), "row 2"),
+        "flickr.token": (token, "line 2"),
+    }
+    (tmp_path / "images").mkdir()
+    for file, (content, row) in files.items():
+        write(tmp_path, {file: content})
+        command = file.split(".")[0] if file.endswith(".json") else "table"
+        with pytest.raises(UserError, match=rf"{file}.* {row}: the image .* is not in the folder of the images\."):
+            main([command, str(tmp_path / file), "--image_dir", str(tmp_path / "images")])
+
+
+def test_names_of_a_table_that_lead_elsewhere_in_the_folder(tmp_path: Path) -> None:
+    whole = tmp_path / "photos" / "1.jpg"
+    write(tmp_path, {"photos/1.jpg": b"x", "tables/a.csv": f"image,caption\n{whole},A dog\n../photos/1.jpg,It runs\n"})
+    main(["table", str(tmp_path / "tables" / "a.csv"), "--image_dir", str(tmp_path)])
+    assert [row["image"] for row in rows_of(tmp_path / "tables" / "a_captions.csv")] == ["photos/1.jpg"] * 2
+
+
+def test_half_characters_are_refused(tmp_path: Path) -> None:
+    for number, text in enumerate((karpathy(("", "1.jpg", "train", ["A \ud800"])), coco({"\udfff1.jpg": ["A dog"]}))):
+        write(tmp_path, {f"{number}.json": text, "images/1.jpg": b"x"})
+        with pytest.raises(UserError, match=rf"{number}\.json: half a character"):
+            convert_json(tmp_path, f"{number}.json")
+
+
+def test_splits_of_files_that_only_their_folders_tell_apart(tmp_path: Path) -> None:
+    for split in ("train", "test"):
+        write(tmp_path, {f"{split}/0.csv": f"image,caption\n{split}.jpg,A {split}\n", f"{split}/{split}.jpg": b"x"})
+    main(["table", *(str(tmp_path / split / "0.csv") for split in ("train", "test"))])
+    rows = rows_of(tmp_path / "train" / "all_captions.csv")
+    assert [(row["image"], row["split"]) for row in rows] == [("train/train.jpg", "train"), ("test/test.jpg", "test")]

@@ -1,6 +1,7 @@
 """data/download.py: resumable downloads with checksums, and safe extraction of archives."""
 
 import hashlib
+import shutil
 import socket
 import stat
 import struct
@@ -97,6 +98,51 @@ def test_of_two_images_with_the_same_name_the_first_is_kept(tmp_path: Path) -> N
         left_out = unpack_images([first, first, second], tmp_path / "images")
         assert left_out == {"images whose name another image has": ["a.jpg"]}
         assert (tmp_path / "images" / "a.jpg").read_bytes() == image("first", 10)
+
+
+def test_a_zip_bomb_and_files_that_are_no_images_are_left_out(tmp_path: Path) -> None:
+    path = tmp_path / "bomb.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("bomb.jpg", image("a")[:2] + bytes(5_000_000))
+        archive.writestr("text.jpg", b"#!/bin/sh")
+        archive.writestr("good.jpg", image("good"))
+        archive.writestr("x" * 252 + ".jpg", image("long"))
+        archive.writestr("y" * 251 + ".jpg", image("y"))
+    assert unpack_images([path], tmp_path / "images") == {
+        "archive members that unpack to more than images do": ["bomb.jpg"],
+        "files that are no images": ["text.jpg"],
+        "images whose name is too long": ["x" * 252 + ".jpg"],
+    }
+    assert names_in(tmp_path / "images") == ["good.jpg", "y" * 251 + ".jpg"]
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_damaged_archives_are_one_line(tmp_path: Path, method: int) -> None:
+    path = tmp_path / "images.zip"
+    with zipfile.ZipFile(path, "w", method) as archive:
+        archive.writestr("a.jpg", image("abcdefgh", 3000))
+    intact = path.read_bytes()
+    refused = 0
+    for position in range(0, len(intact), 3):
+        path.write_bytes(intact[:position] + bytes([intact[position] ^ 0x55]) + intact[position + 1 :])
+        try:
+            unpack_images([path], tmp_path / str(position))
+        except UserError as error:
+            assert str(error).startswith(str(path))
+            refused += 1
+    assert refused > 10
+
+
+def test_room_is_checked_before_unpacking(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = make_zip(tmp_path / "images.zip", {name: image(name, 300_000) for name in ("a.jpg", "b.jpg")})
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=500_000))
+    with pytest.raises(UserError, match=r"images: the images need 0\.6 MB, but the disk has 0\.5 MB left\. Make room"):
+        unpack_images([path], tmp_path / "images")
+    assert names_in(tmp_path / "images") == []
+    write(tmp_path, {"images/a.jpg": image("a.jpg", 300_000)})
+    unpack_images([path], tmp_path / "images")
+    assert names_in(tmp_path / "images") == ["a.jpg", "b.jpg"]
 
 
 # --- downloading -----------------------------------------------------------------------------------------------------

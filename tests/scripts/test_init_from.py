@@ -58,11 +58,17 @@ def test_null_takes_back_the_checkpoint_of_a_yaml_file(learn: Learn, tmp_path: P
 def test_what_the_run_began_from_is_recorded(learn: Learn, first: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = learn(f"--init_from={first}", STILL)
     words = len(load_checkpoint(first / "checkpoints.pth")["vocab"]) - len(SPECIAL)
-    assert (
-        f"starting from {first / 'checkpoints.pth'}, with its {words} words and 0 new ones" in capsys.readouterr().out
-    )
+    printed = capsys.readouterr()
+    assert f"starting from {first / 'checkpoints.pth'}, with its {words} words and 0 new ones" in printed.out
+    assert "images are scaled to" not in printed.err
     assert yaml.safe_load((folder / "resolved_config.yaml").read_text())["init_from"] == str(first)
     assert last(folder)["config"]["init_from"] == str(first)
+
+
+def test_another_image_size_is_told(learn: Learn, first: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    learn(f"--init_from={first}", STILL, "--data.image_size=64")
+    note = "note: images are scaled to 64 pixels (data.image_size), those of the checkpoint to 32"
+    assert note in capsys.readouterr().err
 
 
 def test_the_architecture_comes_from_the_checkpoint(
