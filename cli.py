@@ -11,6 +11,7 @@ import errno
 import io
 import os
 import re
+import shlex
 import shutil
 import sys
 import textwrap
@@ -36,13 +37,20 @@ OS_ERRORS = {
     errno.EISDIR: "is a folder, not a file. Name a file",
     errno.EACCES: "permission denied. Choose another place, or change its permissions",
     errno.EPERM: "permission denied. Choose another place, or change its permissions",
-    errno.ENOSPC: "no space left on the disk. Make room, then run the same command again",
-    errno.EDQUOT: "your quota of the disk is used up. Make room, then run the same command again",
+    errno.ENOSPC: "no space left on the disk. Make room",
+    errno.EDQUOT: "your quota of the disk is used up. Make room",
     errno.EROFS: "the disk is read-only. Choose another place",
     errno.ENAMETOOLONG: "this name is too long. Choose a shorter one",
 }
 MAX_ERROR_LINE = 300  # characters, four rows of a terminal: names in damaged files may have thousands
 MAX_ADVICE = 220  # of them, at the end of the line: what to do now, often a command to copy; the rest is for the cause
+# Options that only one script has: typed for another one, they tell which is meant.
+ONLY_IN = {
+    **dict.fromkeys(("--images", "--in_place", "--attention_strips"), "inference_visualize.py"),
+    **dict.fromkeys(("--predictions", "--baseline"), "evaluate.py"),
+    **dict.fromkeys(("--resume", "--init_from"), "train.py"),
+    "--log": "visualize_loss.py",
+}
 LISTED = 3  # names in a message; the others are counted
 
 # What moves the cursor, reorders text or ends the line: C0 and C1 control characters, U+2028 and U+2029, embeddings,
@@ -60,10 +68,14 @@ class OptionParser(argparse.ArgumentParser):
     Args:
         prog: the command, such as "train.py".
         description: what the script does; after a blank line, examples. Scripts pass their doc string.
+        first_option: the option that probably belongs before words that follow no option, such as "--images".
         options: see ``argparse.ArgumentParser``.
     """
 
-    def __init__(self, prog: str, description: str | None = None, **options: Any) -> None:
+    def __init__(
+        self, prog: str, description: str | None = None, first_option: str | None = None, **options: Any
+    ) -> None:
+        self.first_option = first_option
         summary, examples, *_ = [*(description or "").split("\n\n"), ""]
         columns = min(shutil.get_terminal_size().columns, 100)
         super().__init__(
@@ -81,11 +93,13 @@ class OptionParser(argparse.ArgumentParser):
         """As argparse, but all options must be known, those of subcommands too.
 
         Raises:
-            UserError: an option is unknown.
+            UserError: an option is unknown, or missing before a word.
         """
         parsed, unknown = super().parse_known_args(*args, **kwargs)
         if unknown and unknown[0].startswith("-"):
             option = unknown[0].split("=", maxsplit=1)[0]
+            if option in ONLY_IN:
+                raise UserError(f"unknown option {option}: it is an option of {ONLY_IN[option]}")
             shown = {
                 name.lstrip("-"): action.option_strings[0]
                 for action in self._actions
@@ -94,6 +108,9 @@ class OptionParser(argparse.ArgumentParser):
             }
             near = [shown[name] for name in similar(option.lstrip("-"), list(shown))]
             raise UserError(f"unknown option {option}: {did_you_mean(near) or 'see --help for the valid names'}")
+        if unknown and self.first_option:
+            words = shlex.join(unknown)
+            raise UserError(f"{words}: there is no option before it. Did you mean {self.first_option} {words}?")
         return parsed, unknown
 
     def error(self, message: str) -> NoReturn:

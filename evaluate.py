@@ -23,7 +23,7 @@ def read_options(argv: list[str]) -> Namespace:
     Raises:
         UserError: invalid options, or options that do not go together.
     """
-    parser = OptionParser("evaluate.py", __doc__)
+    parser = OptionParser("evaluate.py", __doc__, "--checkpoint")
     add_captioner_options(parser, several=True)
     add_split_options(parser)
     add_cache_option(parser)

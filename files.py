@@ -125,7 +125,7 @@ def take_lock(path: Path, *, wait: bool = False) -> "BaseFileLock":
         soft = path.with_name(f"{path.name}.soft")
         _note_soft_lock(soft)
         lock = SoftFileLock(soft)
-        lock.acquire(blocking=wait)
+        lock.acquire(timeout=-1 if wait else 1)  # the mark of a killed process goes at the first of several tries
     return lock
 
 

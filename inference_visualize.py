@@ -37,7 +37,7 @@ def read_options(argv: list[str]) -> Namespace:
     Raises:
         UserError: an option is invalid, or conflicts with another.
     """
-    parser = OptionParser("inference_visualize.py", __doc__)
+    parser = OptionParser("inference_visualize.py", __doc__, "--images")
     add = parser.add_argument
     add_captioner_options(parser, several=False)
     add_split_options(parser)

@@ -274,7 +274,7 @@ def save_figure(figure: Figure, output: Path) -> None:
 
 def main(argv: list[str]) -> None:
     """Read the logs, draw them, print which epoch was best."""
-    parser = OptionParser("visualize_loss.py", __doc__)
+    parser = OptionParser("visualize_loss.py", __doc__, "--log")
     parser.add_argument(
         "--log",
         nargs="+",

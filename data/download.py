@@ -18,7 +18,7 @@ from pathlib import Path, PurePosixPath
 from tqdm import tqdm
 
 from cli import UserError, note
-from files import atomic_open
+from files import atomic_open, make_folder, naming
 
 ATTEMPTS = 5  # connections per file before giving up; running the command again resumes there
 TIMEOUT = 30.0  # seconds without a byte before a connection counts as lost
@@ -51,7 +51,7 @@ def download_all(base_url: str, md5s: Mapping[str, str], folder: Path, pause: fl
     """
     if not base_url.startswith(("http://", "https://")):
         raise UserError(f"--base_url {base_url}: must start with http:// or https://")
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     return [download(f"{base_url.rstrip('/')}/{name}", folder / name, md5, pause) for name, md5 in md5s.items()]
 
 
@@ -111,7 +111,7 @@ def fetch_rest(url: str, part: Path) -> None:
         length = response.headers["Content-Length"]
         total = have + int(length) if length else None
         bar = tqdm(desc=part.stem, total=total, initial=have, unit="B", unit_scale=True, unit_divisor=1024)
-        with open(part, "ab" if have else "wb") as file, bar:
+        with naming(part), open(part, "ab" if have else "wb") as file, bar:
             while chunk := read_chunk(response):
                 file.write(chunk)
                 bar.update(len(chunk))
@@ -230,7 +230,7 @@ def unpack_images(sources: Iterable[Path], image_dir: Path) -> dict[str, list[st
         UserError: see ``walk``; or the images need more room than the disk has left.
     """
     sources = list(sources)
-    image_dir.mkdir(parents=True, exist_ok=True)
+    make_folder(image_dir)
     sizes: dict[str, int] = {}
     left_out: dict[str, list[str]] = defaultdict(list)
     images = (member for member in walk(sources) if is_image(member.name))

@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from filelock import FileLock, Timeout
+from filelock import Timeout
 from tqdm import tqdm
 
 import structured
@@ -30,7 +30,7 @@ from cli import UserError, note
 from data.file_records import FileRecords
 from data.images import ImageError, load_image
 from data.transforms import Transform
-from files import atomic_open
+from files import atomic_open, make_folder, take_lock
 
 ENCODE_BATCH = 16  # images per forward pass; more is no faster on a CPU and needs more memory
 SAVE_EVERY = 20  # least number of batches between two writes of the index
@@ -70,7 +70,7 @@ class FeatureCache:
         Returns:
             the files that cannot be used -> the reason.
         """
-        self.folder.mkdir(parents=True, exist_ok=True)
+        make_folder(self.folder)
         bad = self._hash(paths)
         with self._lock():
             os.utime(self.folder)  # when the cache was last used, for tools.feature_cache
@@ -119,12 +119,11 @@ class FeatureCache:
     @contextlib.contextmanager
     def _lock(self) -> Iterator[None]:
         """Wait until no other run computes these features, which may take minutes."""
-        lock = FileLock(self.folder / "lock")
         try:
-            lock.acquire(blocking=False)
+            lock = take_lock(self.folder / "lock")
         except Timeout:
             note(f"waiting for another run that computes these features ({self.folder / 'lock'})")
-            lock.acquire()
+            lock = take_lock(self.folder / "lock", wait=True)
         try:
             yield
         finally:

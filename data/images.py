@@ -157,6 +157,16 @@ def find_bad_images(paths: Sequence[Path], workers: int = 2, cache_dir: Path | N
     return bad
 
 
+def check_image_dir(image_dir: str | Path) -> None:
+    """Refuse a wrong folder before anything waits for a lock or reads a file.
+
+    Raises:
+        UserError: no such folder.
+    """
+    if not Path(image_dir).is_dir():
+        raise UserError(f"{image_dir}: no such folder of images. Name it with --data.image_dir")
+
+
 def drop_bad_images(references: dict[str, list[str]], image_dir: Path, bad: dict[Path, str]) -> dict[str, list[str]]:
     """Leave out the images in ``bad`` and print why.
 

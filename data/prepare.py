@@ -13,10 +13,14 @@ To resume an interrupted run, run it again.
 
 import os
 import shlex
+import sys
 from argparse import Namespace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+if not __package__:  # started as `python data/prepare.py` instead of `python -m ...`
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from cli import OptionParser, UserError, run_script, say
 from data.annotations import SPLIT_LISTS, read_json

@@ -14,7 +14,7 @@ from evaluation.metrics import METRICS, Scorer, Scores, caption_statistics
 from evaluation.predictions import write_predictions
 from evaluation.report import markdown, write_image_scores
 from evaluation.systems import Checkpoints, PredictionFiles, System, Task
-from files import atomic_open, write_json
+from files import atomic_open, make_folder, write_json
 
 
 def run_evaluation(options: Namespace) -> str:
@@ -71,6 +71,7 @@ def place_files(options: Namespace, systems: Sequence[System]) -> list[dict[str,
         taken.add(path.resolve())
         return path
 
+    make_folder(options.output.parent)
     claim(options.output)
     claim(options.output.with_suffix(".md"))
     return [

@@ -14,7 +14,7 @@ from data.annotations import PARSERS, read_json
 from data.captions import read_captions, references_of
 from data.features import FeatureCache
 from data.formats import recognise
-from data.images import drop_bad_images
+from data.images import check_image_dir, drop_bad_images
 from evaluation.options import DEFAULT_SPLIT
 
 
@@ -51,10 +51,12 @@ def open_split(config: Config, options: Namespace) -> Split:
     """The split that ``add_split_options`` asks for; what they leave out comes from the config of the checkpoint.
 
     Raises:
-        UserError: the captions file cannot be read.
+        UserError: the captions file cannot be read, or there is no such folder of images.
     """
     table = read_captions(options.captions_file or config.data.captions_file, config.train.seed)
-    return Split(options.split or DEFAULT_SPLIT, table, options.image_dir or Path(config.data.image_dir))
+    image_dir = options.image_dir or Path(config.data.image_dir)
+    check_image_dir(image_dir)
+    return Split(options.split or DEFAULT_SPLIT, table, image_dir)
 
 
 def open_references(captions_file: Path, split: str | None, seed: int | None) -> Split:

@@ -22,7 +22,7 @@ from pathlib import Path, PurePath
 from typing import Any
 
 import structured
-from files import atomic_open
+from files import atomic_open, naming
 from gallery import heatmap
 from gallery.page import Entry
 
@@ -106,7 +106,7 @@ class Records:
             (self.folder / file).unlink(missing_ok=True)
         line = json.dumps({"key": key, "files": files} | (_record(entry) if entry else {}))
         self.folder.mkdir(parents=True, exist_ok=True)
-        with self.path.open("ab") as file_:
+        with naming(self.path), self.path.open("ab") as file_:
             file_.write(f"{line}\n".encode("ascii"))
             file_.flush()
             os.fsync(file_.fileno())  # or a power cut might leave the files, which are synced too, without an owner

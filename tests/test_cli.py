@@ -2,6 +2,7 @@
 
 import argparse
 import ast
+import importlib
 import re
 import runpy
 import subprocess
@@ -60,6 +61,16 @@ def test_the_help_of_every_script_needs_no_package_and_shows_examples() -> None:
         command = f"python {'-m ' if '.' in name else ''}{prog.removesuffix('.__main__')}"
         assert f"\n  {command}" in text.split("examples:")[1], name
         assert text.endswith(f" {version}\n"), name
+
+
+@pytest.mark.parametrize("script", [script for script in SCRIPTS if "/" in script])
+def test_a_module_can_be_started_by_its_path_too(script: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In another folder. Its own folder on the path would hide modules of other packages."""
+    monkeypatch.setattr(sys, "argv", [script, "--version"])
+    monkeypatch.setattr(sys, "path", [str((ROOT / script).parent), *sys.path[1:]])
+    with pytest.raises(SystemExit) as end:
+        runpy.run_path(str(ROOT / script), run_name="__main__")
+    assert not end.value.code and sys.path[0] == str(ROOT)
 
 
 def test_an_older_python_is_refused_before_anything_is_imported(
@@ -160,6 +171,25 @@ def test_a_mistyped_option_gets_the_nearest_one() -> None:
         parser.parse_args(["--zzz=3"])
 
 
+def test_a_word_without_option_is_told_the_option_and_the_option_of_another_script_its_name() -> None:
+    parser = OptionParser("script.py", "does things", "--images")
+    parser.add_argument("--images", nargs="+")
+    for argv, message in (
+        (["a b.jpg", "c.jpg"], "'a b.jpg' c.jpg: there is no option before it. Did you mean --images 'a b.jpg' c.jpg?"),
+        (["--predictions", "x"], "unknown option --predictions: it is an option of evaluate.py"),
+    ):
+        with pytest.raises(UserError, match=f"^{re.escape(message)}$"):
+            parser.parse_args(argv)
+
+
+@pytest.mark.parametrize("script", sorted({*cli.ONLY_IN.values()}))
+def test_options_are_looked_for_in_the_script_that_has_them(script: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        importlib.import_module(script.removesuffix(".py")).main(["--help"])
+    shown = capsys.readouterr().out
+    assert all(f" {option}" in shown for option, owner in cli.ONLY_IN.items() if owner == script)
+
+
 def test_a_mistyped_option_of_a_subcommand_gets_the_nearest_one() -> None:
     parser = OptionParser("script.py", "does things")
     parser.add_subparsers().add_parser("make").add_argument("--source")
@@ -240,9 +270,7 @@ def test_errors_of_the_system_are_sentences(
             cli.run_script(main)
         assert capsys.readouterr().err == f"error: {reason}\n"
     assert run(monkeypatch, OSError(28, "No space left on device", "log.txt"))[0] == 2
-    assert capsys.readouterr().err == (
-        "error: log.txt: no space left on the disk. Make room, then run the same command again\n"
-    )
+    assert capsys.readouterr().err == "error: log.txt: no space left on the disk. Make room\n"
 
 
 def test_debug_shows_the_traceback(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

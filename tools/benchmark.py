@@ -7,11 +7,15 @@ Compare only numbers from a single call: they depend on the machine and what els
 
 from __future__ import annotations
 
+import sys
 import time
 from argparse import Namespace
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+if not __package__:  # started as `python tools/benchmark.py` instead of `python -m ...`
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from cli import OptionParser, run_script, say
 from evaluation.options import add_cache_option, add_captioner_options, add_split_options
@@ -115,7 +119,7 @@ def report(named: Path | None, options: Namespace) -> None:
 
 def main(argv: list[str]) -> None:
     """Measure each checkpoint."""
-    parser = OptionParser("python -m tools.benchmark", __doc__)
+    parser = OptionParser("python -m tools.benchmark", __doc__, "--checkpoint")
     add_captioner_options(parser, several=True)
     add_split_options(parser)
     add_cache_option(parser)

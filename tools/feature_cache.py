@@ -9,12 +9,17 @@ mirror images. Deleting one is safe: its features are computed again when a run 
 
 import re
 import shutil
+import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
+if not __package__:  # started as `python tools/feature_cache.py` instead of `python -m ...`
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
 from cli import OptionParser, UserError, run_script, say
 from config import DataConfig
+from files import take_lock
 from structured import read_json
 
 DAY = 24 * 3600.0
@@ -62,16 +67,15 @@ def _size(folder: Path) -> int:
 
 def delete(folder: Path) -> bool:
     """Delete a cache unless a run is computing features in it; return whether it was deleted."""
-    from filelock import FileLock, Timeout
+    from filelock import Timeout
 
-    lock = FileLock(folder / "lock")
     try:
-        lock.acquire(blocking=False)
+        lock = take_lock(folder / "lock")
     except Timeout:
         return False
     try:
         for path in folder.iterdir():
-            if path.name != "lock":
+            if not path.name.startswith("lock"):
                 path.unlink()
     finally:
         lock.release()
@@ -81,7 +85,7 @@ def delete(folder: Path) -> bool:
 
 def main(argv: list[str]) -> None:
     """List, and delete what the command line asks for."""
-    parser = OptionParser("python -m tools.feature_cache", __doc__)
+    parser = OptionParser("python -m tools.feature_cache", __doc__, "--feature_cache")
     parser.add_argument(
         "--feature_cache",
         "--data.feature_cache",

@@ -5,9 +5,13 @@ python -m tools.model_card --per_image runs/flickr8k_best/per_image.csv --captio
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+if not __package__:  # started as `python tools/model_card.py` instead of `python -m ...`
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from cli import OptionParser, UserError, run_script, say
 

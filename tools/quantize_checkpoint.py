@@ -4,8 +4,12 @@ python -m tools.quantize_checkpoint runs/flickr8k_best pretrained/flickr8k.pth
 python -m tools.quantize_checkpoint resnet50_keras.pth pretrained/resnet50_imagenet.pth --layout original
 """
 
+import sys
 from pathlib import Path
 from typing import Any
+
+if not __package__:  # started as `python tools/quantize_checkpoint.py` instead of `python -m ...`
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from cli import OptionParser, UserError, run_script, say
 from evaluation.options import checkpoint_file

@@ -16,6 +16,9 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
 
+if not __package__:  # started as `python tools/screenshots.py` instead of `python -m ...`
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
 from cli import ROOT, OptionParser, UserError, run_script, say
 from demo import DRAWINGS_DIR
 from evaluation.options import checkpoint_file

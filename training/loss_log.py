@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from cli import UserError
-from files import atomic_open
+from files import atomic_open, naming
 
 COLUMNS = [
     "stage", "epoch", "step", "train_loss", "val_loss", "val_bleu4", "val_cider", "distinct", "lr", "seconds",
@@ -42,7 +42,7 @@ class LossLog:
 
 def append_row(path: Path, row: dict[str, Any]) -> None:
     """Append a row in the order of the log's header, which a new log gets first. What ``row`` lacks becomes nan."""
-    with path.open("a+", encoding="utf-8") as file:
+    with naming(path), path.open("a+", encoding="utf-8") as file:
         file.seek(0)
         first = file.readline().rstrip("\n")
         header = first.split("\t") if first else COLUMNS

@@ -16,7 +16,8 @@ FINETUNE_CONFIG = ROOT / "configs" / "finetune.yaml"  # the default with --init_
 
 def build_parser(prog: str = "train.py", description: str | None = None) -> OptionParser:
     """The command line of a training run: an option for every field of ``Config``, --config and --print_config."""
-    parser = OptionParser(prog, description, usage=f"{prog} [--config FILE] [--SECTION.OPTION VALUE ...]")
+    usage = f"{prog} [--config FILE] [--SECTION.OPTION VALUE ...]"
+    parser = OptionParser(prog, description, "--config", usage=usage)
     parser.add_argument(
         "--config",
         action="append",

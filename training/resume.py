@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from cli import UserError, did_you_mean, in_run_folder, similar
+from cli import UserError, did_you_mean, in_run_folder, listed, similar
 from config import Config, StageConfig, config_from_dict, config_to_dict
 from models.checkpoint import load_checkpoint
 from training.command import with_options
@@ -151,9 +151,9 @@ def _check_options(before: Config, now: Config, changes: dict[str, str]) -> None
         )
     fixed = [name for name in changes if any(name == key or name.startswith(f"{key}.") for key in FIXED)]
     if fixed:
-        listed = ", ".join(f"{name} ({changes[name]})" for name in fixed)
+        differing = listed([f"{name} ({changes[name]})" for name in fixed])
         raise UserError(
-            f"--resume: these options cannot change within a run: {listed}. "
+            f"--resume: these options cannot change within a run: {differing}. "
             "Leave them as they were, or start a new run in another --output_dir"
         )
 

@@ -10,6 +10,7 @@ import torch
 from cli import UserError, note, say
 from config import Config, config_to_dict
 from data.captions import LearnedFrom, read_training_data
+from data.images import check_image_dir
 from data.tokenizer import TOKENIZERS
 from data.vocab import Vocabulary
 from models.captioner import Captioner
@@ -41,6 +42,7 @@ def run_training(config: Config, resume: str | None, argv: Sequence[str]) -> Non
     """
     folder = Path(config.output_dir)
     table, learned_from = read_training_data(config.data.captions_file, config.train.seed)
+    check_image_dir(config.data.image_dir)
     data = fingerprint(table)
     source = find_resume(resume, folder)
     if resume and source is None:
@@ -65,8 +67,9 @@ def run_training(config: Config, resume: str | None, argv: Sequence[str]) -> Non
     except Interrupted:
         note(f"stopped. Continue with: {command}")
         sys.exit(130)
-    except UserError as error:
-        raise UserError(f"{error}. Then continue with: {command}") from error
+    except (UserError, OSError):  # not in the error's line, whose length is limited: the command must stay whole
+        note(f"stopped by the error below. When it is mended, continue with: {command}")
+        raise
     best = f"best: epoch {progress.best_epoch}, validation CIDEr {100 * progress.best_cider:.1f}"
     say(f"{best}, in {folder / BEST}{peak_memory()}")
 

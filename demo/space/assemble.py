@@ -6,8 +6,12 @@ hf upload NAME/SPACE FOLDER . --repo-type space            # upload it
 """
 
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
+
+if not __package__:  # started as `python demo/space/assemble.py` instead of `python -m ...`
+    sys.path[0] = str(Path(__file__).resolve().parents[2])
 
 from cli import ROOT, OptionParser, UserError, run_script, say
 from demo import DRAWINGS_DIR

@@ -1,5 +1,6 @@
 """What can go wrong in the middle of a run: divergence, damaged logs, images that vanish."""
 
+import errno
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -36,7 +37,7 @@ def test_diverged_weights_are_never_saved(learn: Learn, refused: Refused, batch_
     learn(*options)
     for _ in range(2):
         error = refused(*options, f"--train.stages=[{FROZEN}, {EXPLODING}]", "--resume=auto")
-        assert ". Then continue with: python train.py --config=" in error and error.endswith(" --resume auto")
+        assert "continue with: python train.py --config=" in error and " --resume auto error: " in error
     folder = learn(*options, f"--train.stages=[{FROZEN}, {EXPLODING.replace('1e30', '1e-3')}]", "--resume=auto")
     assert read_log(folder)["stage"].tolist() == ["frozen", "frozen", "exploding"]
 
@@ -45,6 +46,18 @@ def test_advice_names_the_stage_that_diverged(refused: Refused) -> None:
     """--train.stages.lr would change the last one."""
     error = refused(f"--train.stages=[{EXPLODING}, {FROZEN}]")
     assert "lower lr for stage 'exploding' (its lr in the YAML)" in error and "--train.stages.lr" not in error
+
+
+def test_a_full_disk_is_reported_with_the_command_that_continues(
+    refused: Refused, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def append_row(path: Path, _: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+    monkeypatch.setattr("training.engine.append_row", append_row)
+    error = refused()
+    assert "continue with: python train.py" in error and "--resume auto error: " in error
+    assert error.endswith("loss_log.txt: no space left on the disk. Make room")
 
 
 def test_a_damaged_log_is_reported_before_files_are_moved(learn: Learn, refused: Refused, tmp_path: Path) -> None:

@@ -153,7 +153,7 @@ def test_missing_or_wrong_input(refused: Refused, tmp_path: Path) -> None:
 def test_what_is_refused_leaves_an_earlier_run_alone(learn: Learn, refused: Refused) -> None:
     folder = learn()
     before = contents(folder)
-    assert "cannot be used" in refused("--data.image_dir=nowhere")
+    assert "nowhere: no such folder of images" in refused("--data.image_dir=nowhere")
     assert contents(folder) == before and not (folder / "previous_runs").exists()
 
 

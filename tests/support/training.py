@@ -82,7 +82,10 @@ def learn(thin_resnet: None, tiny_args: list[str], tmp_path: Path, folder: Path)
 
 @pytest.fixture
 def refused(learn: Learn, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Refused:
-    """``refused("--option", ...)``: the error on stderr, one line, with which ``learn`` ends, with exit status 2."""
+    """``refused("--option", ...)``: the error with which ``learn`` ends, with exit status 2; it is stderr's last line.
+
+    A line before it may have the command that continues the run: it is returned too, in front.
+    """
 
     def run(*options: str) -> str:
         monkeypatch.setattr(sys, "argv", ["train.py"])
@@ -91,10 +94,10 @@ def refused(learn: Learn, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captur
             run_script(lambda _: learn(*options) and None)
         status = end.value.code
         del end  # see ``interrupted``
-        *warnings, error = capsys.readouterr().err.splitlines()
+        *notes, error = capsys.readouterr().err.splitlines()
         assert status == 2 and error.startswith("error: ")
-        assert all(line.startswith("warning: ") for line in warnings)
-        return error
+        assert all(line.startswith(("warning: ", "skipped: ", "stopped by the error below. ")) for line in notes)
+        return " ".join([*(line for line in notes if line.startswith("stopped")), error])
 
     return run
 

@@ -1,6 +1,8 @@
 """training/loss_log.py: rows are read back, also by pandas; errors name damaged lines."""
 
+import errno
 import math
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -31,6 +33,16 @@ def test_rows_are_read_back(log: Path) -> None:
     found = read_log(log)
     assert (found.header, found.epochs, found.text("stage")) == (COLUMNS, [1, 2], ["a", "a"])
     assert found.numbers("grad_norm") == found.numbers("val_loss") == pytest.approx([1 / 3] * 2, rel=1e-5)
+
+
+def test_a_full_disk_names_the_log(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fsync(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    with pytest.raises(OSError, match="No space") as error:
+        append_row(log, {})
+    assert error.value.filename == str(log)
 
 
 def test_trimming_drops_rows_that_will_be_written_again(log: Path) -> None:

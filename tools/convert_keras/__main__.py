@@ -11,7 +11,11 @@ format of TensorFlow.js (licence: ISC according to its package.json, MIT accordi
 """
 
 import shlex
+import sys
 from pathlib import Path
+
+if not __package__:  # started as `python tools/convert_keras/__main__.py` instead of `python -m ...`
+    sys.path[0] = str(Path(__file__).resolve().parents[2])
 
 from cli import OptionParser, UserError, run_script, say
 

@@ -5,6 +5,12 @@
 With this data set in the repository, training, evaluation and a gallery take minutes and need no network.
 """
 
+import sys
+from pathlib import Path
+
+if not __package__:  # started as `python tools/draw_sample/__main__.py` instead of `python -m ...`
+    sys.path[0] = str(Path(__file__).resolve().parents[2])
+
 from cli import ROOT, OptionParser, run_script, say
 
 IMAGES = ROOT / "data" / "sample" / "images"
