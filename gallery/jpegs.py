@@ -1,5 +1,6 @@
 """The JPG files of a gallery: captioned images, plain ones for the page, and strips of attention maps."""
 
+import io
 import math
 import re
 from collections.abc import Sequence
@@ -125,9 +126,14 @@ def attention_strip(image: Image.Image, words: Sequence[str], attention: torch.T
 
 
 def save_jpeg(image: Image.Image, path: Path) -> None:
-    """Write a JPG atomically."""
+    """Write a JPG atomically.
+
+    Encoded in memory: Pillow's encoder writes to an open file itself, and takes no notice of a disk that is full.
+    """
+    jpeg = io.BytesIO()
+    image.save(jpeg, "JPEG", quality=88, optimize=True)
     with atomic_open(path, "wb") as file:
-        image.save(file, "JPEG", quality=88, optimize=True)
+        file.write(jpeg.getbuffer())
 
 
 def prepare(entry: Entry, image: Image.Image | None, file: str, *, strip: bool) -> Entry:

@@ -9,7 +9,7 @@ from PIL import Image
 
 from gallery import jpegs
 from gallery.fonts import DEFAULT
-from gallery.jpegs import attention_strip, file_name, with_caption
+from gallery.jpegs import attention_strip, file_name, save_jpeg, with_caption
 from tests.support.hostile import HOSTILE
 
 
@@ -107,3 +107,18 @@ def test_each_panel_shows_the_attention_of_its_own_word(grid: tuple[int, int]) -
 def test_any_words_and_any_image_make_a_strip(words: list[str], size: tuple[int, int]) -> None:
     result = attention_strip(Image.new("RGB", size), words, torch.full((len(words), 3, 3), 1 / 9))
     assert max(result.size) < 65_000  # the limit of JPG is 65,535
+
+
+def test_a_disk_without_room_for_the_last_bytes_leaves_no_jpg(tmp_path: Path) -> None:
+    """Pillow's encoder would not notice it, if it wrote to the file itself."""
+    resource = pytest.importorskip("resource", reason="needs a limit on the size of files")
+    image = Image.effect_noise((300, 300), 90)
+    save_jpeg(image, whole := tmp_path / "whole.jpg")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (whole.stat().st_size - 6, before[1]))
+    try:
+        with pytest.raises(OSError, match=r"cut\.jpg"):
+            save_jpeg(image, tmp_path / "cut.jpg")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert [path.name for path in tmp_path.iterdir()] == ["whole.jpg"]
