@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 Make = Callable[[Path, random.Random], None]
+Content = str | bytes | Callable[[], str | bytes]  # of a file; called when needed, where it is large
 CANARY = "owned"  # code in an input would create a file of this name
 
 
@@ -28,12 +29,13 @@ class Attack:
     accepted: bool = False
 
 
-def writes(name: str, content: str | bytes) -> Make:
+def writes(name: str, content: Content) -> Make:
     """Makes one file."""
 
     def make(folder: Path, _: random.Random) -> None:
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content if isinstance(content, bytes) else content.encode("utf-8", "surrogatepass"))
+        data = content() if callable(content) else content
+        path.write_bytes(data if isinstance(data, bytes) else data.encode("utf-8", "surrogatepass"))
 
     return make

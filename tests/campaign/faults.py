@@ -5,7 +5,6 @@ The operations are counted by an audit hook, so the same number is the same mome
 
 import errno
 import os
-import resource
 import signal
 import sys
 from collections.abc import Callable
@@ -52,6 +51,8 @@ class Fault:
             if self.what == "kill":
                 os.kill(os.getpid(), signal.SIGKILL)
             elif self.what == "limit":
+                import resource  # exists on Unix only
+
                 resource.setrlimit(resource.RLIMIT_FSIZE, (self.limit, resource.RLIM_INFINITY))
             else:
                 number = getattr(errno, self.what)

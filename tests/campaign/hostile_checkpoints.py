@@ -191,6 +191,8 @@ def attacks() -> Iterator[Attack]:
         yield Attack(
             f"checkpoint: code in {name}", *READERS[number], code_in_place_of(name), accepted=name == "version"
         )
+    far = changed(with_value("config.data.feature_cache", "../elsewhere/cache"))
+    yield Attack("checkpoint: a cache outside of the folder", *SCORE, far, accepted=True)
     yield Attack("checkpoint: a pickle of code", *CAPTION, bare_pickle)
     yield Attack("checkpoint: 1.5 GB of zeros, deflated", *CAPTION, compressed(1536))
     yield Attack("checkpoint: 600 MB of zeros, deflated", *SCORE, compressed(600))

@@ -6,12 +6,12 @@ import os
 import random
 import struct
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 from PIL import Image
 
-from tests.campaign.attack import CANARY, Attack, Make, writes
+from tests.campaign.attack import CANARY, Attack, Content, Make, writes
 
 SHOW = "inference_visualize"
 OPTIONS = ("--checkpoint=../world/model", "--output_dir=out", "--device=cpu")
@@ -42,7 +42,7 @@ def gif_of_many_frames() -> bytes:
     return file.getvalue()
 
 
-PHOTOS: dict[str, bytes | Callable[[], bytes]] = {
+PHOTOS: dict[str, Content] = {
     "40000 x 40000 pixels": lambda: png(40_000, 40_000, data=zlib.compress(bytes(10**8))),
     "2 billion pixels wide": png(2**31 - 1, 1),
     "no pixels": png(0, 0),
@@ -80,13 +80,13 @@ FILE_NAMES: dict[str, bytes] = {
     "the page": b"captions_result.html.jpg",
     "half an emoji": b"\xf0\x9f\x98.jpg",
 }
-RECORDS: dict[str, str | bytes] = {
+RECORDS: dict[str, Content] = {
     "nested": '{"key":' * 100_000 + "1" + "}" * 100_000,
     "names far away": json.dumps({"key": "k", "files": ["../outside.jpg", "/etc/x", "pictures/../../outside.jpg"]}),
     "other kinds": '5\n"x"\n[]\n{"key": 5, "files": 7}\n{"key": "a", "files": [1, null]}\n{}\nnull\n',
     "half a character": '{"key": "\\ud800", "files": ["\\ud800"]}\n',
     "bytes": bytes(range(256)) * 100,
-    "a line of 50 MB": b"x" * 50_000_000,
+    "a line of 50 MB": lambda: b"x" * 50_000_000,
 }
 WORDS: dict[str, list[str]] = {
     "an output folder that is not UTF-8": ["--output_dir=caf\udce9/\udcff", "--images=photo.jpg"],
@@ -100,13 +100,6 @@ WORDS: dict[str, list[str]] = {
 }
 
 
-def photo(content: bytes | Callable[[], bytes]) -> Make:
-    def make(folder: Path, rng: random.Random) -> None:
-        writes("photo.jpg", content if isinstance(content, bytes) else content())(folder, rng)
-
-    return make
-
-
 def named(name: bytes, content: bytes) -> Make:
     """A photo of that name in a folder."""
 
@@ -118,23 +111,27 @@ def named(name: bytes, content: bytes) -> Make:
     return make
 
 
+def gallery_with(records: Content) -> Make:
+    """The records of a stranger's gallery, and a photo for it."""
+
+    def make(folder: Path, rng: random.Random) -> None:
+        writes("out/captions.jsonl", records)(folder, rng)
+        writes("photo.jpg", jpeg)(folder, rng)
+
+    return make
+
+
 def attacks() -> Iterator[Attack]:
     one = (*OPTIONS, "--images", "photo.jpg")
     for name, content in PHOTOS.items():
-        yield Attack(
-            f"photo: {name}", SHOW, one, photo(content), accepted="frames" in name or "EXIF" in name or "MB" in name
-        )
+        accepted = any(word in name for word in ("frames", "EXIF", "MB"))
+        yield Attack(f"photo: {name}", SHOW, one, writes("photo.jpg", content), accepted)
     for name, file_name in FILE_NAMES.items():
         options = (*OPTIONS, "--images", "photos", "--format=json,csv,txt,xmp")
         yield Attack(f"name: {name}", SHOW, options, named(file_name, jpeg()), accepted=True)
         yield Attack(f"name: {name}, damaged", SHOW, options, named(file_name, b"no image"))
     for name, records in RECORDS.items():
-
-        def make(folder: Path, rng: random.Random, records: str | bytes = records) -> None:
-            writes("out/captions.jsonl", records)(folder, rng)
-            writes("photo.jpg", jpeg())(folder, rng)
-
-        yield Attack(f"gallery: {name}", SHOW, one, make, accepted=True)
+        yield Attack(f"gallery: {name}", SHOW, one, gallery_with(records), accepted=True)
     for name, words in WORDS.items():
         accepted = "folder" in name or "pattern" in name
-        yield Attack(f"options: {name}", SHOW, [*OPTIONS, *words], photo(jpeg()), accepted)
+        yield Attack(f"options: {name}", SHOW, [*OPTIONS, *words], writes("photo.jpg", jpeg), accepted)

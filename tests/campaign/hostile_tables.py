@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
-from tests.campaign.attack import Attack, writes
+from tests.campaign.attack import Attack, Content, writes
 from tests.campaign.mutations import mutate
 from tests.campaign.works import LOSS_LOG
 
@@ -39,12 +39,12 @@ NAMES = {  # of an image
     "a point": ".",
     "PostScript": "postscript.jpg",
 }
-TABLES: dict[str, str | bytes] = {
+TABLES: dict[str, Content] = {
     "empty": "",
     "only a header": "image,caption,split\n",
     "no line end in a quote": 'image,caption,split\n"a.jpg,text,train\n' + "x" * 300_000,
     "100000 columns": ",".join(f"c{n}" for n in range(100_000)) + "\n",
-    "a cell of 5 MB": f"image,caption\na.jpg,{'x' * 5_000_000}\n",
+    "a cell of 5 MB": lambda: f"image,caption\na.jpg,{'x' * 5_000_000}\n",
     "a cell of many quotes": 'image,caption\na.jpg,"' + '""' * 1_000_000 + '"\n',
     "a header twice": "image,image,caption,caption\na,b,c,d\n",
     "bytes": bytes(range(256)) * 50,
@@ -53,7 +53,7 @@ TABLES: dict[str, str | bytes] = {
     "UTF-16": "image,caption\na.jpg,x\n".encode("utf-16"),
     "splits without sense": "image,caption,split\na.jpg,x,\x1b[2J\nb.jpg,y,train\n",
     "rows of other lengths": "image,caption\na.jpg\n,,,,,\nb.jpg,x,y,z\n",
-    "one caption of a million words": f"image,caption\n000.jpg,{'w ' * 1_000_000}\n",
+    "one caption of a million words": lambda: f"image,caption\n000.jpg,{'w ' * 1_000_000}\n",
 }
 HEADER = LOSS_LOG.splitlines()[0]
 CELLS = HEADER.split("\t")
@@ -66,7 +66,7 @@ def log(**cells: str) -> str:
     return "\n".join([lines[0], lines[1], "\t".join(row.values())]) + "\n"
 
 
-LOGS: dict[str, str | bytes] = {
+LOGS: dict[str, Content] = {
     **{f"{cell} {value}": log(**{cell: value})
        for cell in ("epoch", "train_loss", "val_cider", "lr")
        for value in ("1e308", "-1e308", "0.5", "nan", "inf", "1e-320", "9" * 400, "x", "0x10", "1_0")},
@@ -78,11 +78,11 @@ LOGS: dict[str, str | bytes] = {
     "half a character": log(stage="\ud800"),
     "300 stages": "\n".join([HEADER, *(log(stage=f"s{n}", epoch=str(n + 1)).splitlines()[2] for n in range(300)), ""]),
     "empty": "", "only a header": HEADER + "\n", "bytes": bytes(range(256)) * 20, "UTF-16": LOSS_LOG.encode("utf-16"),
-    "a line of 20 MB": "x" * 20_000_000,
+    "a line of 20 MB": lambda: "x" * 20_000_000,
 }  # fmt: skip
 
 
-def prepared(content: str | bytes) -> Callable[[Path, random.Random], None]:
+def prepared(content: Content) -> Callable[[Path, random.Random], None]:
     """The table, what its names lead to, and a configuration."""
 
     def make(folder: Path, rng: random.Random) -> None:

@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from tests.campaign.attack import CANARY, Attack, writes
+from tests.campaign.attack import CANARY, Attack, Content, writes
 from tests.campaign.mutations import mutate
 
 TRAIN = ("train", ("--config=bad.yaml", "--output_dir=run"))
@@ -97,7 +97,7 @@ WORDS = {  # options of the command line are YAML too
     "a value that is not UTF-8": "--device=caf\udce9",
 }
 CAPTION = {"filename": "000.jpg", "split": "train", "sentences": [{"raw": "a red circle"}]}
-JSON: dict[str, str | bytes] = {
+JSON: dict[str, Content] = {
     "nested lists": "[" * DEEP + "]" * DEEP,
     "open lists": "[" * DEEP,
     "nested objects": '{"images":' * DEEP + "1" + "}" * DEEP,
@@ -112,7 +112,7 @@ JSON: dict[str, str | bytes] = {
     "cut off": '{"images": [{"filename": "a.jpg", "sen',
     "UTF-16": '{"images": []}'.encode("utf-16"),
     "bytes": bytes(range(256)) * 20,
-    "a text of 20 MB": json.dumps({"images": "x" * 20_000_000}),
+    "a text of 20 MB": lambda: json.dumps({"images": "x" * 20_000_000}),
     "the same id twice": '{"images": [{"id": 1, "file_name": "a"}, {"id": 1, "file_name": "b"}], "annotations": []}',
 }
 WRONG = [None, 5, "x", [], {}, [None], [5], ["x"], {"a": 1}, True, 1e308, [[]]]
@@ -142,12 +142,12 @@ ACCEPTED = {  # texts that may be converted or scored: what matters is what beco
     "karpathy, out of the folder": (KARPATHY, karpathy(filename="../../../../etc/passwd")),
     "karpathy, an absolute name": (KARPATHY, karpathy(filename="/etc/passwd", filepath="/")),
     "karpathy, null in a name": (KARPATHY, karpathy(filename="a\0b.jpg")),
-    "karpathy, a caption of 5 MB": (KARPATHY, karpathy(sentences=[{"raw": "word " * 1_000_000}])),
+    "karpathy, a caption of 5 MB": (KARPATHY, lambda: karpathy(sentences=[{"raw": "word " * 1_000_000}])),
     "coco, out of the folder": (COCO, coco({"file_name": "../../x"}, {})),
     "coco, a formula": (COCO, coco({}, {"caption": "=HYPERLINK(1)"})),
     "predictions, half a character": (SCORE, predictions(caption="half \ud800 a letter")),
     "predictions, escape sequences": (SCORE, predictions(caption="\x1b[2J\n", image="\x1b[2J")),
-    "predictions, a caption of 5 MB": (SCORE, predictions(caption="word " * 1_000_000)),
+    "predictions, a caption of 5 MB": (SCORE, lambda: predictions(caption="word " * 1_000_000)),
 }
 
 

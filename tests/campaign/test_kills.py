@@ -8,7 +8,7 @@ import pytest
 
 from tests.campaign.conftest import Count
 from tests.campaign.faults import Fault
-from tests.campaign.works import Reference, Sandbox, assert_readable
+from tests.campaign.works import Reference, Sandbox, assert_readable, recorded_captions
 from tests.support.helpers import assert_same
 
 pytestmark = pytest.mark.campaign
@@ -37,7 +37,9 @@ def test_killed_and_run_again(
         assert finished.status in (-signal.SIGKILL, 0), finished
         count(kind, int(finished.status != 0))
         assert_readable(stopped.folder)
+    recorded = recorded_captions(stopped.folder)
     finished = stopped.run()
+    assert not recorded or f"({recorded} of them in an earlier run)" in finished.errors, "captioned twice"
     assert finished.status == 0 and "Traceback" not in finished.errors, finished
     assert_readable(stopped.folder)
     assert not (left := list(stopped.folder.rglob(".*.tmp"))), f"unfinished files are left behind: {left}"

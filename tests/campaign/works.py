@@ -54,6 +54,13 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
+def recorded_captions(folder: Path) -> int:
+    """How many images the gallery's records hold a caption of, so that they must not be captioned again."""
+    records = folder / "out" / "captions.jsonl"
+    lines = records.read_bytes().split(b"\n")[:-1] if records.exists() else []
+    return len({json.loads(line)["key"] for line in lines if b'"caption"' in line})
+
+
 def gallery_result(folder: Path) -> dict[str, Any]:
     """The files, the captions and the pictures; log-probabilities depend in their last bits on the size of a batch."""
     lines = (folder / "out" / "captions.jsonl").read_text().splitlines()

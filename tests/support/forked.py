@@ -8,7 +8,6 @@ import contextlib
 import importlib
 import io
 import os
-import resource
 import signal
 import sys
 import time
@@ -131,6 +130,8 @@ def _run(
     os.chdir(folder)
     sys.argv = [f"{script.replace('.', '/')}.py", *argv]
     main = importlib.import_module(script).main
+    import resource  # exists on Unix only
+
     with contextlib.suppress(OSError, ValueError):  # no such limit here, or a lower one
         used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
         resource.setrlimit(resource.RLIMIT_AS, (used + ADDRESS_SPACE,) * 2)
