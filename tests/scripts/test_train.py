@@ -34,8 +34,8 @@ from utils import pick_precision
 # --- what is written
 
 
-def test_the_command_writes_the_files_of_the_contract(tiny_run: Path) -> None:
-    """The one test here of a whole ``python train.py``, ResNet-50 and all."""
+def test_the_files_of_the_contract_are_written(tiny_run: Path) -> None:
+    """With a whole ResNet-50. ``python train.py`` itself is run by test_resume.py."""
     assert {path.name for path in tiny_run.iterdir()} == FILES
     assert {"format_version", "config", "vocab", "transform", "model"} <= load_checkpoint(
         tiny_run / "checkpoints.pth"
