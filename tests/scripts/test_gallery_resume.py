@@ -2,9 +2,7 @@
 
 import errno
 import json
-import subprocess
-import sys
-import time
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +17,7 @@ from gallery.writing import Report
 from inference_visualize import read_options, report_on
 from models.captioner import Captioner
 from tests.support.gallery import gallery, make_many, read_gallery
-from tests.support.helpers import ROOT
+from tests.support.process_runs import At, run_process
 
 
 def stop_at(monkeypatch: pytest.MonkeyPatch, number: int, error: BaseException) -> None:
@@ -98,15 +96,18 @@ def test_a_full_disk_keeps_every_caption(
     assert len(gallery(tmp_path / "out", *options)[0]) == 10 and sum(counts) == 4
 
 
-def test_a_killed_run_is_continued(tmp_path: Path, attention_checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_killed_run_is_continued(
+    tmp_path: Path, attention_checkpoint: Path, monkeypatch: pytest.MonkeyPatch, forkserver: Any
+) -> None:
     names, out = make_many(tmp_path / "many", 100), tmp_path / "out"
     options = ["--checkpoint", str(attention_checkpoint), "--images", str(tmp_path / "many"), "--device", "cpu"]
-    script = [sys.executable, str(ROOT / "inference_visualize.py"), *options, "--output_dir", str(out)]
-    with subprocess.Popen(script, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
-        while process.poll() is None and not (out / "pictures" / "010.jpg").exists():
-            time.sleep(0.01)
-        process.kill()
-    assert not (out / "captions.json").exists()
+    command = ["inference_visualize.py", *options, "--output_dir", str(out)]
+    killed_at = At("gallery.jpegs.save_images", 12)
+    process = forkserver.Process(target=run_process, args=(command, str(tmp_path / "output.txt"), killed_at))
+    process.start()
+    process.join(120)
+    assert process.exitcode == -signal.SIGKILL, (tmp_path / "output.txt").read_text()
+    assert (out / "pictures" / "010.jpg").exists() and not (out / "captions.json").exists()
     counts = captioned(monkeypatch)
     records, page = gallery(out, *options)
     assert [record["image"] for record in records] == names and len(page.all("img")) == 100

@@ -160,7 +160,7 @@ def lengthened(forkserver, tiny_args: list[str], tmp_path_factory: pytest.TempPa
     run = ProcessRun(forkserver, tiny_args, path, LONGER)
     run.resume()
     assert "train.stages[0].epochs: 3 -> 5" in run.text() and "its schedule is now that of 5 epochs" in run.text()
-    return run.result()
+    return run.taken()
 
 
 @pytest.mark.parametrize("at", LONGER_POINTS.values(), ids=LONGER_POINTS.keys())

@@ -17,6 +17,7 @@ from models.captioner import Captioner
 from models.checkpoint import save_checkpoint
 from tests.support.helpers import tiny_decoder
 from tests.support.html_page import HtmlPage
+from tests.support.training import thin_resnet50
 
 
 def save_entry(image: Image.Image, entry: Entry, folder: Path, taken: set[str], strip: bool = False) -> Entry:
@@ -60,12 +61,19 @@ def read_gallery(output_dir: Path) -> tuple[list[dict[str, object]], HtmlPage]:
 
 
 @pytest.fixture(scope="session")
-def attention_checkpoint(tiny_config: Callable[..., Config], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An untrained attention decoder whose captions are never empty."""
+def thin_attention(tiny_config: Callable[..., Config], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The file of ``attention_checkpoint``."""
     config = tiny_config(tiny_decoder("attention"), "--data.image_size=96")
-    captioner = Captioner(config, Vocabulary.build(["a red circle", "one blue square"], min_count=1))
-    with torch.no_grad():
+    with pytest.MonkeyPatch.context() as patch, torch.no_grad():
+        patch.setattr("models.model.resnet50", thin_resnet50)
+        captioner = Captioner(config, Vocabulary.build(["a red circle", "one blue square"], min_count=1))
         captioner.decoder.output.bias[END_ID] = -5
     path = tmp_path_factory.mktemp("attention") / "checkpoints.pth"
     save_checkpoint(path, captioner.checkpoint())
     return path
+
+
+@pytest.fixture
+def attention_checkpoint(thin_resnet: None, thin_attention: Path) -> Path:
+    """An untrained attention decoder with a thin ResNet, whose captions are never empty."""
+    return thin_attention

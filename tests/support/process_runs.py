@@ -1,13 +1,15 @@
-"""``train.py`` in processes of its own, which are stopped, killed and resumed.
+"""Scripts in processes of their own, which are stopped, killed and resumed.
 
 They are forked from a server that has imported torch already: half a second each instead of four. The encoder is a
 thin ResNet, so that checkpoints are small; everything else is what ``python train.py`` does.
 """
 
 import functools
+import importlib
 import multiprocessing
 import os
 import pkgutil
+import shutil
 import signal
 import sys
 import time
@@ -21,7 +23,6 @@ import pytest
 import torch
 
 import models.model
-import train
 from cli import run_script
 from models.checkpoint import load_checkpoint
 from tests.support.helpers import ROOT
@@ -53,7 +54,7 @@ class At:
 
 
 def run_process(argv: list[str], output: str, at: At | None) -> None:
-    """The body of a run's process."""
+    """The body of a run's process: ``python train.py OPTIONS ...``, if these are the words of ``argv``."""
     os.setsid()  # a process group of its own, as a command in a terminal has
     file = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(file, 1)
@@ -66,8 +67,8 @@ def run_process(argv: list[str], output: str, at: At | None) -> None:
     models.model.resnet50 = thin_resnet50
     if at is not None:
         _arrange(at)
-    sys.argv = ["train.py", *argv]
-    run_script(train.main)
+    sys.argv = argv
+    run_script(importlib.import_module(Path(argv[0]).stem).main)
 
 
 def _arrange(at: At) -> None:
@@ -146,6 +147,7 @@ class ProcessRun:
         plain = path.with_name("plain.yaml")  # not config.yaml: its stages would fill in what these leave out
         plain.write_text("device: cpu")
         self.args = [
+            "train.py",
             f"--config={plain}",
             *args,
             "--train.batch_size=2",
@@ -179,6 +181,12 @@ class ProcessRun:
         """See ``result_of``."""
         return result_of(self.path)
 
+    def taken(self) -> dict[str, Any]:
+        """The same; the folder is removed: checkpoints that a session keeps would fill the disk."""
+        result = self.result()
+        shutil.rmtree(self.path)
+        return result
+
 
 @pytest.fixture
 def process_run(forkserver: Any, tiny_args: list[str], tmp_path: Path) -> Callable[..., ProcessRun]:
@@ -196,6 +204,6 @@ def uninterrupted(
     def result(stages: str, *options: str) -> dict[str, Any]:
         run = ProcessRun(forkserver, tiny_args, tmp_path_factory.mktemp("uninterrupted") / "run", stages, *options)
         assert run.run() == 0, run.text()
-        return run.result()
+        return run.taken()
 
     return result
