@@ -290,8 +290,7 @@ def test_in_a_right_to_left_caption_the_left_arrow_moves_forward(
     assert peak(visitor) == (1, 1)
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [390, 1440])
+@pytest.mark.parametrize(("width", "scheme"), [(390, "dark"), (1440, "light")])
 def test_axe_finds_no_accessibility_violation(address: str, visit: Open, width: int, scheme: str) -> None:
     visitor = visit(address, width=width, color_scheme=scheme)
     dark = visitor.page.evaluate("parseInt(getComputedStyle(document.body).backgroundColor.match(/\\d+/)[0]) < 128")

@@ -77,8 +77,7 @@ def test_hypotheses_are_valid_for_all_sizes(
         assert_valid(decoder, image, hypotheses, beam, longest, penalty)
 
 
-@pytest.mark.parametrize("beam", [1, 3, 5])
-@pytest.mark.parametrize("end_bias", [0.0, 0.5, 1.0])
+@pytest.mark.parametrize(("beam", "end_bias"), [(1, 0.0), (3, 0.5), (5, 1.0)])
 @pytest.mark.parametrize("name", DECODERS)
 def test_an_image_gets_the_same_hypotheses_alone_and_in_a_batch(beam: int, end_bias: float, name: str) -> None:
     winners = set()
@@ -122,13 +121,11 @@ def plain_beam_search(
 def test_the_best_hypothesis_is_that_of_a_plain_search_without_early_stopping(
     name: str, end_bias: float, penalty: float
 ) -> None:
-    for seed in range(4):
-        decoder, beam = random_decoder(8, seed, name, end_bias), 2 + seed % 3
-        features = 3 * torch.randn(2, P, D)
-        for image, hypotheses in zip(features, generate(decoder, features, beam, 8, penalty), strict=True):
-            score, tokens = plain_beam_search(decoder, image, beam, 8, penalty)
-            assert hypotheses[0].score == pytest.approx(score, rel=2e-5, abs=1e-4)
-            assert hypotheses[0].tokens == tokens
+    for seed, beam in enumerate((2, 3, 4)):
+        decoder, image = random_decoder(8, seed, name, end_bias), 3 * torch.randn(P, D)
+        score, tokens = plain_beam_search(decoder, image, beam, 8, penalty)
+        ((best, *_),) = generate(decoder, image[None], beam, 8, penalty)
+        assert best.score == pytest.approx(score, rel=2e-5, abs=1e-4) and best.tokens == tokens
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -149,11 +146,10 @@ def test_beam_size_1_is_greedy_decoding(name: str, seed: int) -> None:
 
 
 @pytest.mark.parametrize("penalty", [0.0, 0.7, 1.0])
-@pytest.mark.parametrize("seed", range(2))
 @pytest.mark.parametrize("name", DECODERS)
-def test_a_beam_as_wide_as_all_sequences_finds_them_all_in_order(name: str, seed: int, penalty: float) -> None:
+def test_a_beam_as_wide_as_all_sequences_finds_them_all_in_order(name: str, penalty: float) -> None:
     vocab_size, longest = 6, 4  # two tokens: 1 + 2 + 4 + 8 + 16 sequences
-    decoder = random_decoder(vocab_size, seed, name)
+    decoder = random_decoder(vocab_size, name=name)
     features = torch.randn(2, P, D)
     sequences = all_sequences(vocab_size, longest)
     found = generate(decoder, features, len(sequences) + 3, longest, penalty)
