@@ -7,10 +7,12 @@ repeat a finding.
 
 import collections
 import random
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+FOLDER = Path(__file__).parent
 MINUTES = 10  # for which each module's CASES are meant
 
 
@@ -26,6 +28,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     if config.option.campaign_seed is None:
         config.option.campaign_seed = random.randrange(10**6)  # the workers of pytest-xdist take it over
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Do not import the modules of tests that are deselected anyway."""
+    return True if collection_path == FOLDER and "not campaign" in config.option.markexpr else None
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -75,6 +75,7 @@ def visit(chromium: Browser) -> Iterator[Callable[..., Visit]]:
 
     def open_page(address: str, width: int = 1440, height: int = 900, **options: Any) -> Visit:
         contexts.append(chromium.new_context(viewport={"width": width, "height": height}, **options))
+        contexts[-1].set_default_timeout(120_000)  # a busy machine is no failure
         visitor = Visit(contexts[-1].new_page())
         visitor.page.goto(address)
         return visitor
