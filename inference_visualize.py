@@ -112,7 +112,9 @@ def choose_photos(options: Namespace, checkpoint: Path, config: "Config") -> "li
             "or train a model with `python train.py`"
         )
     split = open_split(config, options)
-    return [Photo(name, split.image_dir / name, texts) for name, texts in split.references(options.limit).items()]
+    return [
+        Photo(name, split.image_dir / name, texts) for name, texts in split.references_inside(options.limit).items()
+    ]
 
 
 def caption_printer(limit: float) -> "Callable[[Entry], None]":

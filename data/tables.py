@@ -95,7 +95,11 @@ def _choose(path: Path, names: list[str], columns: Columns) -> tuple[str, list[s
             f"{path}: cannot tell which column holds the {missing} (there are: {_listed(names)}). "
             f"Name it: {conversion(path, names)}"
         )
-    return image, captions, _column(path, names, columns.split) or find_column(names, SPLIT_COLUMNS)
+    split = _column(path, names, columns.split) or find_column(names, SPLIT_COLUMNS)
+    for column in (image, *captions, split or image):
+        if names.count(column) > 1:
+            raise UserError(f"{path}: {names.count(column)} columns named '{column}'. Rename all but one of them")
+    return image, captions, split
 
 
 def _column(path: Path, names: list[str], wanted: str | None) -> str | None:
@@ -207,12 +211,13 @@ def _as_list(text: str) -> list[str] | None:
 def _image_names(path: Path, cells: pd.Series, image_dir: Path) -> list[str]:
     """The file name in each cell; the images that cells contain (``{"bytes": ..., "path": ...}``) are saved first."""
     file, top = path.resolve(), image_dir.resolve()
+    here, images = (Path(os.path.normpath(each.absolute())) for each in (path.parent, image_dir))
 
     def relative(name: str, row: int) -> str:
-        """The name as it is or, if it leads elsewhere but into the folder of the images, relative to that."""
-        whole = os.path.normpath(path.absolute().parent / name)
-        if (Path(name).is_absolute() or ".." in name) and Path(whole).is_relative_to(image_dir.absolute()):
-            name = Path(whole).relative_to(image_dir.absolute()).as_posix()
+        """The name; relative to the folder of the images if it is absolute, or has ".." in it, and leads there."""
+        whole = Path(os.path.normpath(here / name))
+        if (Path(name).is_absolute() or ".." in name) and whole.is_relative_to(images):
+            name = whole.relative_to(images).as_posix()
         return inner_path(name, f"{path}: row {row}")
 
     place = file.relative_to(top) if file.is_relative_to(top) else Path(path.name)

@@ -1,5 +1,6 @@
 """The split of a captions file to caption or to score, as the options of evaluation/options.py ask for it."""
 
+import os
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -41,6 +42,24 @@ class Split:
             UserError: the split is empty.
         """
         return dict(islice(references_of(self.table, self.name).items(), limit))
+
+    def references_inside(self, limit: int | None = None) -> dict[str, list[str]]:
+        """``references``, for results that show the images: all must be in the folder of the images.
+
+        A captions file may come from a stranger and name any picture of the disk. Links in the folder are followed: its
+        owner has made them.
+
+        Raises:
+            UserError: an image is outside.
+        """
+        references, folder = self.references(limit), Path(os.path.normpath(self.image_dir.absolute()))
+        for name in references:
+            if ".." in Path(name).parts or not (folder / name).is_relative_to(folder):
+                raise UserError(
+                    f"the image {name} is not in --image_dir {self.image_dir}, and a page that shows it may be passed "
+                    "on. Name a folder that contains all images with --image_dir, or remove its rows"
+                )
+        return references
 
     def training_captions(self) -> list[str]:
         """The captions of the file's training split; none if it has no training split."""

@@ -89,6 +89,8 @@ def test_several_columns_are_several_captions_of_an_image(tmp_path: Path) -> Non
         ('{"image": "a.jpg", "caption": "A dog"}\n[]\n', "entry 2: must be an object"),
         ('[{"image": "a.jpg"', "not JSON"),
         ('{"image": "a.jpg", "caption": [{"en": "A dog"}]}', "row 1: caption: no caption in an object with en"),
+        ("image,image,caption,caption\na,b,c,d\n", "2 columns named 'image'. Rename all but one"),
+        ("image,caption,caption\na,b,c\n", "2 columns named 'caption'"),
         ("[]", "cannot tell which column holds the image"),
         ('{"images": [], "annotations": []}', r"COCO captions \(JSON\), not a table. Run: python -m data.prepare coco"),
         ('{"a.jpg": ["A dog"]}', r'the names of the images as its keys\. Write a list \[{"image": "a.jpg", "captions"'),

@@ -60,6 +60,21 @@ def test_a_split_is_captioned_with_references(
     assert "<b>reference</b>, 1" in page.text
 
 
+def test_a_split_shows_no_image_from_outside_its_folder(tmp_path: Path, tiny_checkpoint: Path) -> None:
+    photo = tmp_path / "photos" / "1.png"
+    photo.parent.mkdir()
+    Image.new("RGB", (64, 64)).save(photo)
+    (tmp_path / "other").mkdir()
+    words = ("--checkpoint", tiny_checkpoint, "--captions_file", tmp_path / "captions.csv")
+    for name in (str(photo), "../photos/1.png"):
+        write_csv(tmp_path / "captions.csv", [(name, "A photo", "test")])
+        with pytest.raises(UserError, match=r"1\.png is not in --image_dir .*other, .*Name a folder that contains all"):
+            gallery(tmp_path / "out", *words, "--image_dir", tmp_path / "other")
+    write_csv(tmp_path / "captions.csv", [(str(photo), "A photo", "test")])
+    records, _ = gallery(tmp_path / "out", *words, "--image_dir", tmp_path / "other" / ".." / "photos")
+    assert len(records) == 1
+
+
 def test_an_unreadable_photo_is_refused(tmp_path: Path, tiny_checkpoint: Path) -> None:
     (tmp_path / "words.png").write_text("not an image")
     with pytest.raises(UserError, match=r"^words\.png: not an image\. Name another image with --images"):
