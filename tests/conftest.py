@@ -1,4 +1,4 @@
-"""For all tests: where their fixtures are, and the marks of those that ``make test-fast`` leaves out."""
+"""For all tests: where their fixtures are, their order, and the marks of those that ``make test-fast`` leaves out."""
 
 import subprocess
 
@@ -31,9 +31,13 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests that ``make test-fast`` leaves out, by the fixtures and functions that they use."""
+    """Mark the tests that ``make test-fast`` leaves out, by the fixtures and functions that they use.
+
+    Those that fork processes come first: one process of pytest-xdist then runs them all, with one server of forks.
+    """
     from tests.support.helpers import run_script
 
+    items.sort(key=lambda item: "forkserver" not in getattr(item, "fixturenames", ()))
     for item in items:
         assert isinstance(item, pytest.Function)
         used = [item.function.__globals__.get(name) for name in item.function.__code__.co_names]

@@ -111,7 +111,7 @@ def _happen(what: str, args: tuple[Any, ...]) -> None:
 @pytest.fixture(scope="session")
 def forkserver() -> Any:
     """The multiprocessing context that starts the runs' processes."""
-    return start_forkserver([__name__])
+    return start_forkserver([__name__, "training.run", "inference_visualize", "gallery.writing"])
 
 
 def start_forkserver(modules: list[str]) -> Any:
