@@ -30,7 +30,8 @@ test-fast: .venv/dev  ## unit tests only: no browser, no processes, no scripts f
 test-lowest:  ## all tests except the slow ones, on the lowest versions that requirements*.txt allow
 	test -x .venv-lowest/bin/python || $(PYTHON) -m venv .venv-lowest
 	.venv-lowest/bin/python -m pip install --quiet uv
-	.venv-lowest/bin/uv pip install --quiet --python .venv-lowest/bin/python --resolution lowest-direct -r requirements-dev.txt
+	.venv-lowest/bin/uv pip install --quiet --compile-bytecode --python .venv-lowest/bin/python \
+		--resolution lowest-direct -r requirements-dev.txt
 	.venv-lowest/bin/python -m pytest $(PARALLEL)
 
 campaign: .venv/dev  ## kill, fill disks and attack for about MINUTES=10; SEED=N repeats the random choices
