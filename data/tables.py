@@ -33,8 +33,11 @@ from data.formats import (
     is_image_name,
     recognise,
 )
-from data.rows import MAX_TABLE_BYTES, read_rows
+from data.rows import MAX_ROWS, MAX_TABLE_BYTES, read_rows
 from files import atomic_open
+from structured import MB
+
+MAX_PARQUET_BYTES = 4096 * MB  # unpacked; the parts of data sets with images have up to 500 MB
 
 
 @dataclass(frozen=True)
@@ -163,8 +166,14 @@ def _read_parquet(path: Path) -> pd.DataFrame:
     from pyarrow import parquet  # of requirements-parquet.txt
 
     try:
-        table: pd.DataFrame = parquet.ParquetFile(path).read().to_pandas()
-    except (OSError, ValueError) as error:
+        file = parquet.ParquetFile(path)
+        groups = [file.metadata.row_group(number) for number in range(file.num_row_groups)]
+        if file.metadata.num_rows > MAX_ROWS or sum(group.total_byte_size for group in groups) > MAX_PARQUET_BYTES:
+            raise UserError(f"{path}: more than {MAX_ROWS:,} rows, or {MAX_PARQUET_BYTES // MB} MB unpacked. Split it")
+        table: pd.DataFrame = file.read().to_pandas()
+    except UserError:
+        raise
+    except Exception as error:  # a damaged file raises many types, such as NotImplementedError
         raise UserError(f"{path}: not a readable Parquet file ({error})") from error
     table.index = pd.RangeIndex(1, len(table) + 1)
     return table

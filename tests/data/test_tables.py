@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 
 from cli import UserError, run_script
+from data import tables
 from data.annotations import Annotations
 from data.prepare import main
 from data.tables import Columns, parse_table
@@ -174,3 +175,14 @@ def test_numbers_and_missing_values_are_text(tmp_path: Path) -> None:
     lines = [{"image": 7, "caption": None}, {"image": 8, "caption": 9}, {"image": 9}]
     found = parse(tmp_path, "\n".join(map(json.dumps, lines)))
     assert found.captions == [("7", ""), ("8", "9"), ("9", "")]
+
+
+def test_a_parquet_file_beyond_the_limits_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("pyarrow")
+    path = tmp_path / "a.parquet"
+    pd.DataFrame({"image": ["a.jpg"] * 3, "caption": ["A dog"] * 3}).to_parquet(path)
+    for limit in ("MAX_ROWS", "MAX_PARQUET_BYTES"):
+        with monkeypatch.context() as patch:
+            patch.setattr(tables, limit, 2)
+            with pytest.raises(UserError, match=r"a\.parquet: more than .* rows, or .* MB unpacked"):
+                parse_table(path, USUAL, tmp_path)

@@ -83,3 +83,17 @@ def test_folders_before_a_name_are_ignored_unless_they_matter(tmp_path: Path) ->
     for image, name in [("b/1.jpg", "a/1.jpg"), ("b/1.png", "1.jpg")]:
         with pytest.raises(UserError, match="not among the 1 images to score"):
             find(image, name)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (r'[{"image": "1.jpg", "caption": "half \ud800 a letter"}]', "half a character"),
+        ("[" * 200_000, "more than 32 lists or objects in each other"),
+        ("", "not JSON: line 1, column 1"),
+    ],
+)
+def test_hostile_predictions_are_refused(content: str, message: str) -> None:
+    Path("p.json").write_text(content)
+    with pytest.raises(UserError, match=rf"^--predictions p\.json: {message}"):
+        read_predictions(Path("p.json"), ["1.jpg"])
