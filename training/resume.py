@@ -43,10 +43,8 @@ def find_resume(resume: str | None, folder: Path) -> Path | None:
     if resume != "auto":
         given = Path(resume)
         near = did_you_mean(f"--resume {each}" for each in _similar_folders(given)) if not given.exists() else ""
-        raise UserError(
-            f"--resume {path}: no such {'file' if given.parent.is_dir() else 'folder'}. "
-            f"{near or f'--resume auto continues from {folder / LAST} if it exists, else starts a new run'}"
-        )
+        auto = f"'--resume auto' continues from {folder / LAST} if it exists, else starts a new run"
+        raise UserError(f"--resume {path}: no such file{f': {near}' if near else f'. {auto}'}")
     return None
 
 

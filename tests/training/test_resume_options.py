@@ -30,7 +30,7 @@ def test_find_resume(tmp_path: Path) -> None:
     (tmp_path / "runs" / "attention").mkdir(parents=True)
     (tmp_path / "runs" / "attention" / "checkpoints_last.pth").touch()
     mistyped = str(tmp_path / "runs" / "atention")
-    with pytest.raises(UserError, match=r"atention: no such file\. did you mean '--resume .*runs/attention'\?"):
+    with pytest.raises(UserError, match=r"atention: no such file: did you mean '--resume .*runs/attention'\?"):
         find_resume(mistyped, tmp_path)
 
 
