@@ -13,7 +13,7 @@ from data.vocab import SPECIAL, Vocabulary
 from models.captioner import Captioner
 from models.checkpoint import save_checkpoint
 from models.quantize import quantize
-from tests.support.helpers import tiny_decoder
+from tests.support.helpers import made_once, tiny_decoder
 
 WORDS = ["a", "red", "circle", "two", "blue", "squares", "near", "yellow", "ball"]
 HOSTILE_WORDS = [
@@ -38,16 +38,20 @@ def save(path: Path, config: Config, words: list[str], learned_from: LearnedFrom
 @pytest.fixture(scope="session")
 def demo_folder(tiny_config: Callable[..., Config], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with four models (25 MB each), laid out as by train.py. Read only: all tests share it."""
-    folder = tmp_path_factory.mktemp("demo")
-    attention = tiny_config(tiny_decoder("attention"), "--data.image_size=64", "--generate.beam_size=3")
-    save(folder / "checkpoints.pth", attention, WORDS)
-    save(folder / "runs/drawings/checkpoints.pth", tiny_config(), WORDS, "drawings")
-    every_word_once = [f"--generate.{option}" for option in ("no_repeat_ngram=1", "max_length=9", "length_penalty=2")]
-    hostile = tiny_config(tiny_decoder("attention"), "--data.image_size=64", *every_word_once)
-    save(folder / "runs/hostile/checkpoints.pth", hostile, HOSTILE_WORDS)
-    (folder / "runs/broken").mkdir()
-    (folder / "runs/broken/checkpoints.pth").write_bytes(b"secret words of a library")
-    return folder
+
+    def make(folder: Path) -> None:
+        attention = tiny_config(tiny_decoder("attention"), "--data.image_size=64", "--generate.beam_size=3")
+        save(folder / "checkpoints.pth", attention, WORDS)
+        save(folder / "runs/drawings/checkpoints.pth", tiny_config(), WORDS, "drawings")
+        every_word_once = [
+            f"--generate.{option}" for option in ("no_repeat_ngram=1", "max_length=9", "length_penalty=2")
+        ]
+        hostile = tiny_config(tiny_decoder("attention"), "--data.image_size=64", *every_word_once)
+        save(folder / "runs/hostile/checkpoints.pth", hostile, HOSTILE_WORDS)
+        (folder / "runs/broken").mkdir()
+        (folder / "runs/broken/checkpoints.pth").write_bytes(b"secret words of a library")
+
+    return made_once(tmp_path_factory, "demo", make)
 
 
 def save_photo(path: Path, seed: int = 0, size: tuple[int, int] = (640, 480)) -> Path:
