@@ -39,7 +39,7 @@ def trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Train:
     [
         ("drawings", True, "bundled.pth", "using the pretrained captioner .*: checkpoints.pth was trained on drawings"),
         ("photographs", True, "checkpoints.pth", "using checkpoints.pth, which was trained on photographs"),
-        (None, True, "bundled.pth", "using the pretrained captioner .*: checkpoints.pth does not record"),
+        (None, True, "bundled.pth", ".*checkpoints.pth does not record.*for photos: --checkpoint checkpoints.pth"),
         ("drawings", False, "checkpoints.pth", ""),
         ("photographs", False, "checkpoints.pth", ""),
     ],

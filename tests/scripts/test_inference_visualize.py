@@ -178,7 +178,7 @@ def test_captions_are_printed_to_stdout_as_many_as_wanted(
         gallery(tmp_path / "out", *options, *wanted)
         output = capsys.readouterr()
         lines = output.out.splitlines()
-        assert [line.split(": ")[0] for line in lines] == [name.replace("\n", " ") for name in names[:printed]]
+        assert [line.split(": ")[0] for line in lines] == [name.replace("\n", r"\n") for name in names[:printed]]
         assert ("--print all" in output.err) == (0 < printed < 23)
         assert "captioned 23 of 23 images" in output.err
 
