@@ -9,6 +9,7 @@ Nothing is ever deleted here: ``python -m tools.feature_cache`` lists the folder
 """
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -28,12 +29,14 @@ from tqdm import tqdm
 import structured
 from cli import UserError, note
 from data.file_records import FileRecords
-from data.images import ImageError, load_image
+from data.images import ImageError, load_image, open_file
 from data.transforms import Transform
-from files import atomic_open, make_folder, take_lock
+from files import atomic_open, make_folder, naming, take_lock
 
 ENCODE_BATCH = 16  # images per forward pass; more is no faster on a CPU and needs more memory
 SAVE_EVERY = 20  # least number of batches between two writes of the index
+BLOCK = 2**24  # bytes of zeros written at once, where a file can be given room only by writing to it
+NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}  # a full disk, a quota, a limit of the file system or the process
 SAVES = 50  # most writes of the index in one computation: each writes all of it
 
 
@@ -64,7 +67,7 @@ class FeatureCache:
         self.shards: list[np.ndarray] = []
         self.digests: dict[Path, str] = {}  # content hashes of the files passed to ``build``
 
-    def build(self, paths: Sequence[Path]) -> dict[Path, str]:
+    def build(self, paths: Sequence[Path]) -> dict[Path, ImageError]:
         """Compute the features of those ``paths`` whose features are not there yet.
 
         Returns:
@@ -81,7 +84,7 @@ class FeatureCache:
                 broken = self._compute(missing)
                 for path, digest in self.digests.items():
                     if digest in broken:  # files of different names may have the same bytes
-                        bad[path] = broken[digest].replace(str(missing[digest]), str(path))
+                        bad[path] = ImageError(path, broken[digest].kind, broken[digest].detail)
         return bad
 
     def __getitem__(self, path: Path) -> torch.Tensor:
@@ -98,9 +101,9 @@ class FeatureCache:
         rows = {str(path): self.rows[digest] for path, digest in self.digests.items() if digest in self.rows}
         return FeatureLoader(image_dir, [self._shard_path(number) for number in range(len(self.shards))], rows)
 
-    def _hash(self, paths: Sequence[Path]) -> dict[Path, str]:
+    def _hash(self, paths: Sequence[Path]) -> dict[Path, ImageError]:
         """Fill ``digests`` and return why files cannot be read. Files that did not change are not read again."""
-        records, bad = FileRecords(self.folder.parent / "image_hashes.json"), dict[Path, str]()
+        records, bad = FileRecords(self.folder.parent / "image_hashes.json"), dict[Path, ImageError]()
         known = {path: records.recall(path) for path in paths}
         self.digests |= {path: digest for path, digest in known.items() if digest is not None}
         unknown = [path for path, digest in known.items() if digest is None]
@@ -108,8 +111,8 @@ class FeatureCache:
             results = pool.map(_digest, unknown)
             bar = tqdm(results, total=len(unknown), desc="hashing images", unit="img", leave=False, disable=None)
             for path, result in zip(unknown, bar, strict=True):
-                if isinstance(result, OSError):
-                    bad[path] = f"{path}: {result.strerror or result}"
+                if isinstance(result, ImageError):
+                    bad[path] = result
                 else:
                     self.digests[path] = result
                     records.remember(path, result)
@@ -129,9 +132,9 @@ class FeatureCache:
         finally:
             lock.release()
 
-    def _compute(self, missing: dict[str, Path]) -> dict[str, str]:
+    def _compute(self, missing: dict[str, Path]) -> dict[str, ImageError]:
         """Write a shard with the features of ``missing`` (hash -> file); return why files cannot be used, by hash."""
-        reasons, done = dict[str, str](), list[str]()
+        reasons, done = dict[str, ImageError](), list[str]()
         shard: np.memmap | None = None
         number = len(self.shards)
         save_every = max(SAVE_EVERY, len(missing) // (SAVES * ENCODE_BATCH))
@@ -139,7 +142,7 @@ class FeatureCache:
         batches = iter(lambda: list(islice(decoded, ENCODE_BATCH)), [])
         with tqdm(total=len(missing), desc="computing features", unit="img", disable=None) as bar:
             for step, batch in enumerate(batches, start=1):
-                reasons |= {digest: str(image) for digest, image in batch if isinstance(image, ImageError)}
+                reasons |= {digest: image for digest, image in batch if isinstance(image, ImageError)}
                 images = {missing[digest]: image for digest, image in batch if isinstance(image, torch.Tensor)}
                 if images:
                     features = self._encode(images)
@@ -188,18 +191,28 @@ class FeatureCache:
                 yield ahead.popleft().result()
 
     def _new_shard(self, number: int, shape: tuple[int, ...]) -> np.memmap:
-        """A memory map of that shape; it is sparse, so rows that are never written take no room on the disk.
+        """A memory map of that shape, whose room on the disk is its own: a page without room would kill the process.
 
         Raises:
-            UserError: it would not fit. Without this check, a full disk would kill the process (SIGBUS).
+            UserError: it does not fit.
         """
-        needed, free = 2 * int(np.prod(shape)), shutil.disk_usage(self.folder).free
-        if free < needed:
+        needed, path = 2 * int(np.prod(shape)), self._shard_path(number)
+        try:
+            if shutil.disk_usage(self.folder).free < needed:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            with naming(path):
+                shard = np.lib.format.open_memmap(path, mode="w+", dtype=np.float16, shape=shape)
+                _allocate(shard, path)
+        except OSError as error:
+            path.unlink(missing_ok=True)  # or what was allocated would keep the disk full
+            if error.errno not in NO_ROOM:
+                raise
+            room = f"need {_in_units(needed)}, but the disk has {_in_units(shutil.disk_usage(self.folder).free)} left"
             raise UserError(
-                f"{self.folder}: the features need {needed / 1e9:.1f} GB, but the disk has {free / 1e9:.1f} GB left. "
+                f"{self.folder}: the features {room} ({error.strerror}). "
                 "Delete old features (python -m tools.feature_cache), or use another disk with --data.feature_cache"
-            )
-        return np.lib.format.open_memmap(self._shard_path(number), mode="w+", dtype=np.float16, shape=shape)
+            ) from error
+        return shard
 
     def _shard_path(self, number: int) -> Path:
         return self.folder / f"features-{number}.npy"
@@ -253,9 +266,25 @@ class FeatureLoader:
         return FeatureLoader, (self.image_dir, self.shards, self.rows)
 
 
-def _digest(path: Path) -> str | OSError:
+def _allocate(shard: np.memmap, path: Path) -> None:
+    """Make the disk reserve the room for a new shard, which is a sparse file."""
+    with path.open("r+b") as file:
+        if hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(file.fileno(), shard.offset, shard.nbytes)
+        else:  # macOS and Windows
+            file.seek(shard.offset)
+            for start in range(0, shard.nbytes, BLOCK):
+                file.write(bytes(min(BLOCK, shard.nbytes - start)))
+
+
+def _in_units(size: int) -> str:
+    return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB"
+
+
+def _digest(path: Path) -> str | ImageError:
     """The hash of a file's bytes, or why it cannot be read."""
     try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()[:32]
-    except OSError as error:
+        with open_file(path) as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()[:32]
+    except ImageError as error:
         return error

@@ -31,7 +31,7 @@ class FileRecords:
         """What was remembered of ``file``; None if nothing was, or if the file has changed or is gone."""
         try:
             status = file.stat()
-        except OSError:
+        except (OSError, ValueError):  # no file can have a name with a NUL
             return None
         self._states[file] = state = (status.st_size, status.st_mtime_ns)
         size, modified, value = self._known.get(str(file.absolute()), (None, None, None))

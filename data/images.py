@@ -1,25 +1,37 @@
-"""Image files of any kind -> upright RGB images, or the reason why they cannot be used; how large they may be."""
+"""Image files of any kind -> upright RGB images, or the reason why they cannot be used.
+
+The only module that opens image files. They may come from strangers, so everything that a file can claim has a limit:
+Pillow bounds neither the time it searches a file nor what its decoders copy.
+"""
 
 import contextlib
 import io
+import re
+import stat
 import warnings
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
+from typing import IO, Any, NamedTuple
 
-import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
-from tqdm import tqdm
 
-from cli import UserError, note
-from data.file_records import FileRecords
+from cli import UserError
+from data.pixels import to_rgb
 
-MAX_BAD_SHARE = 0.05  # more unreadable images than this mean a wrong folder or a broken download
-# A larger image is refused before it is decoded: a file of a few kilobytes can claim gigabytes ("decompression bomb").
-MAX_PIXELS = 100_000_000
-# Pillow's names of the formats in which people keep photos. It also reads documents, icons and films.
-PHOTO_FORMATS = {"JPEG", "MPO", "PNG", "GIF", "BMP", "WEBP", "TIFF", "AVIF", "JPEG2000", "HEIF"}
+MAX_BYTES = 250_000_000  # of a file: the largest photos, uncompressed, have about 200 MB; decoders may copy it thrice
+MAX_PIXELS = 100_000_000  # in memory at most twice, with 4 bytes each: 0.8 GB. Phones and most cameras have up to 61
+MAX_PIXELS_COPIED = 50_000_000  # of the formats in COPIED; phones save them with up to 49
+COPIED = {"WEBP", "AVIF", "JPEG2000", "HEIF"}  # their decoders hold an image up to five times
+MAX_SIDE = 65_535  # pixels; JPEG's own limit. Tables per row or column of longer ones take gigabytes
+MAX_METADATA_BYTES = 8_000_000  # before the pixels; profiles and previews have up to 4 MB. Pillow reads 10 MB a second
+MAX_READS = 500_000  # of pieces of a file: 1 to 2 s. A photo takes thousands; a hostile file may take one per byte
+MAX_SCANS = 50  # a JPEG may have any number of passes over its pixels; 1 to 10 are usual, 50 of 100 megapixels take 4 s
+MAX_CAUSE = 100  # characters of what a decoder says, which may be several lines
+MAX_SEGMENTS = 10_000  # of a JPEG, such as its tables and comments; cameras write up to some hundreds
+
+# Pillow's names of the formats in which people keep photos. It also reads documents, icons and films; for some of them
+# it starts other programs, whatever the suffix of the file.
+PHOTO_FORMATS = ["JPEG", "MPO", "PNG", "GIF", "BMP", "WEBP", "TIFF", "AVIF", "JPEG2000"]
 HEIC_SUFFIXES = {".heic", ".heif", ".hif"}
 INSTALL_HEIC = "pip install -r requirements-heic.txt"
 
@@ -27,15 +39,43 @@ with contextlib.suppress(ImportError):  # optional: only HEIC and HEIF need it
     from pillow_heif import register_heif_opener
 
     register_heif_opener()
+    PHOTO_FORMATS.append("HEIF")
+
+MARKER = re.compile(rb"\xff[^\x00\x01\xd0-\xd8\xff]")  # JPEG markers followed by a segment (ITU T.81, table B.1)
+START_OF_IMAGE, START_OF_SCAN, END_OF_IMAGE = b"\xff\xd8", b"\xff\xda", b"\xff\xd9"
+
+# The kinds of an ImageError
+MISSING, NOT_A_FILE, UNREADABLE = "no such file", "not a file", "cannot be read"
+NOT_AN_IMAGE, DAMAGED, TOO_LARGE, TOO_COMPLEX = "not an image", "damaged image", "too large", "too complex"
 
 ImageSource = str | Path | Image.Image  # a file, or an image in memory
 
 
 class ImageError(UserError):
-    """An image that cannot be used, and why."""
+    """An image that cannot be used, and why.
+
+    Args:
+        name: the file, for the message.
+        kind: the reason in a few words that are the same for all such images.
+        detail: the rest of the message.
+    """
+
+    def __init__(self, name: object, kind: str, detail: str = "") -> None:
+        super().__init__(name, kind, detail)
+        self.kind, self.detail = kind, detail
+
+    def __str__(self) -> str:
+        return "{}: {}{}".format(*self.args)
 
 
-def load_image(source: ImageSource | IO[bytes], formats: tuple[str, ...] | None = None) -> Image.Image:
+class Limits(NamedTuple):
+    """What ``load_image`` accepts: Pillow's names of formats, and how large an image may be."""
+
+    formats: tuple[str, ...] = tuple(PHOTO_FORMATS)
+    pixels: int = MAX_PIXELS
+
+
+def load_image(source: ImageSource | IO[bytes], limits: Limits | None = None) -> Image.Image:
     """Decode an image to 8-bit RGB, rotated as its EXIF tag demands; the first frame of an animation.
 
     Transparent pixels become white, 16-bit and floating-point greys are scaled to 8 bits. Comments and tags are
@@ -43,71 +83,46 @@ def load_image(source: ImageSource | IO[bytes], formats: tuple[str, ...] | None 
 
     Args:
         source: a file, or an image of any mode, which is not changed.
-        formats: Pillow's names of the formats to accept; None: all.
+        limits: None: all photo formats with up to 100 megapixels, those that decoders copy with up to 50.
 
     Raises:
-        ImageError: not an image, damaged, truncated, or more than 100 megapixels.
+        ImageError: no regular file, not an image, damaged, truncated, or beyond a limit.
     """
-    name: object = source
-    if not isinstance(source, str | Path):
-        name = getattr(source, "name", None) or getattr(source, "filename", None) or "image"
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Pillow warns about large images; the check below decides
-            with _open(source, formats) as image:
-                if image.width * image.height > MAX_PIXELS:
-                    size = f"{image.width} x {image.height} pixels"
-                    raise ImageError(f"{name}: {size}, more than {MAX_PIXELS // 10**6} megapixels. Scale it down")
-                image.load()
-                with contextlib.suppress(Exception):  # a damaged EXIF block is no reason to refuse an intact image
-                    ImageOps.exif_transpose(image, in_place=True)
-                rgb = _to_rgb(image)
-                rgb.info = {}
-                return rgb
-    except ImageError:
-        raise
-    except Image.DecompressionBombError as error:  # Pillow's own limit, which it applies before the check above
-        raise ImageError(f"{name}: more than {MAX_PIXELS // 10**6} megapixels. Scale it down") from error
-    except FileNotFoundError as error:
-        raise ImageError(f"{name}: no such file") from error
-    except Exception as error:  # Pillow's decoders raise OSError, SyntaxError, ValueError, struct.error, ...
-        if isinstance(error, UnidentifiedImageError):
-            reason = _not_an_image(str(name))
-        elif isinstance(error, OSError) and error.strerror:  # str(error) would repeat the path
-            reason = f"cannot be read ({error.strerror})"
-        else:
-            reason = f"damaged image ({error})"
-        raise ImageError(f"{name}: {reason}") from error
+    with _open(source, limits or Limits()) as image:
+        image.load()
+        with contextlib.suppress(Exception):  # a damaged EXIF block is no reason to refuse an intact image
+            ImageOps.exif_transpose(image, in_place=True)
+        rgb = to_rgb(image)
+        rgb.info = {}
+        return rgb
 
 
-def _open(
-    source: ImageSource | IO[bytes], formats: tuple[str, ...] | None
-) -> contextlib.AbstractContextManager[Image.Image]:
-    """The file, opened; or a copy of the image in memory."""
-    if isinstance(source, Image.Image):
-        return contextlib.nullcontext(source.copy())
-    return Image.open(source, formats=formats)
+def load_image_bytes(data: bytes, name: str, limits: Limits | None = None) -> Image.Image:
+    """``load_image`` for bytes that were already read; ``name`` is for error messages."""
+    file = io.BytesIO(data)
+    file.name = name
+    return load_image(file, limits)
 
 
-def _not_an_image(name: str) -> str:
-    if Path(name).suffix.lower() in HEIC_SUFFIXES - photo_suffixes():
-        return f"HEIC needs another package: {INSTALL_HEIC}"
-    return "not an image"
+@contextlib.contextmanager
+def open_file(path: str | Path) -> Iterator[io.FileIO]:
+    """Open an image file to read its bytes: a regular one, since a pipe or a device might have no end.
 
-
-def _to_rgb(image: Image.Image) -> Image.Image:
-    # Pillow's convert() would clip these modes at 255: all white.
-    if image.mode in {"I", "F"} or image.mode.startswith("I;16"):
-        grey = np.asarray(image, dtype=np.float32)
-        if image.mode.startswith("I;16") or (image.mode == "I" and grey.max(initial=0) > 255):
-            grey = grey / 257.0
-        elif image.mode == "F" and grey.max(initial=0) <= 1:
-            grey = grey * 255.0
-        return Image.fromarray(np.nan_to_num(grey).clip(0, 255).astype(np.uint8)).convert("RGB")
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
-    return image.convert("RGB")
+    Raises:
+        ImageError: there is no such file, it is not a regular one, too large, or cannot be read.
+    """
+    with _refusing(path):
+        try:
+            status = Path(path).stat()
+        except ValueError as error:  # no file can have a name with a NUL, or with half a character
+            raise ImageError(path, MISSING) from error
+        if not stat.S_ISREG(status.st_mode):
+            kind = "folder" if stat.S_ISDIR(status.st_mode) else "device, pipe or socket"
+            raise ImageError(path, NOT_A_FILE, f" but a {kind}")
+        if status.st_size > MAX_BYTES:
+            raise ImageError(path, TOO_LARGE, f": more than {MAX_BYTES // 10**6} MB. Save a smaller copy")
+        with Path(path).open("rb", buffering=0) as file:
+            yield file
 
 
 def photo_suffixes() -> set[str]:
@@ -115,71 +130,109 @@ def photo_suffixes() -> set[str]:
     return {suffix for suffix, name in Image.registered_extensions().items() if name in PHOTO_FORMATS}
 
 
-def load_image_bytes(data: bytes, name: str, formats: tuple[str, ...] | None = None) -> Image.Image:
-    """``load_image`` for bytes that were already read; ``name`` is for error messages."""
-    file = io.BytesIO(data)
-    file.name = name
-    return load_image(file, formats)
+@contextlib.contextmanager
+def _open(source: ImageSource | IO[bytes], limits: Limits) -> Iterator[Image.Image]:
+    """The file, opened and checked but not decoded, or a copy of the image in memory.
+
+    Whatever goes wrong while it is open becomes an ImageError.
+    """
+    name = source
+    if not isinstance(source, str | Path):
+        name = getattr(source, "name", None) or getattr(source, "filename", None) or "image"
+    with _refusing(name), warnings.catch_warnings(), contextlib.ExitStack() as stack:
+        warnings.simplefilter("ignore")  # Pillow warns about large images and odd tags; the limits decide
+        if isinstance(source, Image.Image):
+            image = source.copy()
+        else:
+            reader = _Reader(stack.enter_context(open_file(source)) if isinstance(source, str | Path) else source)
+            stack.callback(reader.detach)  # or the end of the reader would close the caller's file
+            _check_segments(reader)
+            formats = [name for name in limits.formats if name != "MPO"]  # which Pillow opens as JPEG
+            image = stack.enter_context(Image.open(reader, formats=formats))
+            reader.is_opening = False
+        _check_size(image, limits.pixels)
+        yield image
 
 
-def find_bad_images(paths: Sequence[Path], workers: int = 2, cache_dir: Path | None = None) -> dict[Path, str]:
-    """Decode every image once, before hours of training, to find those that cannot be used.
+@contextlib.contextmanager
+def _refusing(name: object) -> Iterator[None]:
+    """Raise whatever goes wrong with an image as an ImageError."""
+    try:
+        yield
+    except ImageError:
+        raise
+    except _LimitError as error:
+        raise ImageError(name, *error.args) from error
+    except Image.DecompressionBombError as error:  # Pillow's own limit, which it applies before the check here
+        raise ImageError(name, *_too_many_pixels(MAX_PIXELS)) from error
+    except UnidentifiedImageError as error:
+        if Path(str(name)).suffix.lower() in HEIC_SUFFIXES - photo_suffixes():
+            raise ImageError(name, "HEIC needs another package", f": {INSTALL_HEIC}") from error
+        raise ImageError(name, NOT_AN_IMAGE) from error
+    except FileNotFoundError as error:
+        raise ImageError(name, MISSING) from error
+    except MemoryError as error:
+        raise ImageError(name, TOO_LARGE, " for the free memory") from error
+    except Exception as error:  # Pillow's decoders raise OSError, SyntaxError, ValueError, struct.error, ...
+        if isinstance(error, OSError) and error.strerror:  # str(error) would repeat the path
+            raise ImageError(name, UNREADABLE, f" ({error.strerror})") from error
+        raise ImageError(name, DAMAGED, f" ({' '.join(str(error).split())[:MAX_CAUSE]})") from error
 
-    Args:
-        workers: threads; Pillow releases the GIL while it decodes.
-        cache_dir: folder in which the images that could be decoded are recorded (``sound_images.json``). While they do
-            not change, they are not decoded again: not by the next stage, nor when the run is resumed.
 
-    Returns:
-        file -> why it cannot be used.
+class _LimitError(Exception):
+    """A limit that an image exceeds: kind and detail for an ImageError."""
+
+
+class _Reader(io.BufferedReader):
+    """A file that can be read in a limited number of pieces, and with limited metadata while Pillow opens it.
+
+    Metadata is all that is read in pieces of a given size before the image is decoded.
     """
 
-    def reason(path: Path) -> str | None:
-        try:
-            load_image(path)
-        except ImageError as error:
-            return str(error)
-        return None
+    def __init__(self, file: Any) -> None:
+        super().__init__(file)
+        self.is_opening, self.reads, self.metadata = True, 0, 0
 
-    records = FileRecords(cache_dir / "sound_images.json") if cache_dir else None
-    unknown = [path for path in paths if records is None or records.recall(path) is None]
-    bad: dict[Path, str] = {}
-    with ThreadPoolExecutor(max(workers, 1)) as pool:
-        reasons = pool.map(reason, unknown)
-        bar = tqdm(reasons, total=len(unknown), desc="checking images", unit="img", leave=False, disable=None)
-        for path, text in zip(unknown, bar, strict=True):
-            if text is not None:
-                bad[path] = text
-            elif records is not None:
-                records.remember(path, "decoded")
-    if records is not None:
-        records.save()
-    return bad
+    def read(self, size: int | None = -1, /) -> bytes:
+        """As usual.
+
+        Raises:
+            _LimitError: too many pieces, or too much metadata.
+        """
+        self.reads += 1
+        if self.reads > MAX_READS:
+            raise _LimitError(TOO_COMPLEX, ": it has too many parts. Save a copy with an image editor")
+        if self.is_opening and size is not None and size > 0:
+            self.metadata += size
+            if self.metadata > MAX_METADATA_BYTES:
+                limit = f"more than {MAX_METADATA_BYTES // 10**6} MB of metadata"
+                raise _LimitError(TOO_COMPLEX, f": {limit}. Save a copy without it")
+        return super().read(size)
 
 
-def check_image_dir(image_dir: str | Path) -> None:
-    """Refuse a wrong folder before anything waits for a lock or reads a file.
+def _check_segments(file: IO[bytes]) -> None:
+    """Refuse a JPEG that would take an hour to decode, since it has that many scans.
 
-    Raises:
-        UserError: no such folder.
+    Data after the end of the image is ignored; phones append video.
     """
-    if not Path(image_dir).is_dir():
-        raise UserError(f"{image_dir}: no such folder of images. Name it with --data.image_dir")
+    file.seek(0)
+    data = file.read() if file.read(2) == START_OF_IMAGE else b""
+    scans = segments = position = 0
+    while (found := MARKER.search(data, position)) and found[0] != END_OF_IMAGE:
+        segments, scans = segments + 1, scans + (found[0] == START_OF_SCAN)
+        if scans > MAX_SCANS or segments > MAX_SEGMENTS:
+            raise _LimitError(TOO_COMPLEX, ": it has too many parts. Save a copy with an image editor")
+        position = found.end() + int.from_bytes(data[found.end() : found.end() + 2])  # a segment begins with its length
 
 
-def drop_bad_images(references: dict[str, list[str]], image_dir: Path, bad: dict[Path, str]) -> dict[str, list[str]]:
-    """Leave out the images in ``bad`` and print why.
+def _check_size(image: Image.Image, most: int) -> None:
+    if image.format in COPIED:
+        most = min(most, MAX_PIXELS_COPIED)
+    if image.width * image.height > most:
+        raise _LimitError(*_too_many_pixels(most, f"{image.width} x {image.height} pixels, "))
+    if max(image.size) > MAX_SIDE:
+        raise _LimitError(TOO_LARGE, f": {image.width} x {image.height} pixels, more than {MAX_SIDE} on a side")
 
-    Raises:
-        UserError: more than 5 % of the images are bad.
-    """
-    here = {name: bad[image_dir / name] for name in references if image_dir / name in bad}
-    if len(here) > MAX_BAD_SHARE * len(references):
-        first = next(iter(here.values()))
-        raise UserError(
-            f"{len(here)} of {len(references)} images cannot be used (more than {MAX_BAD_SHARE:.0%}); "
-            f"the first: {first}. Check --data.image_dir or --image_dir ({image_dir})"
-        )
-    for reason in here.values():
-        note(f"skipped: {reason}")
-    return {name: captions for name, captions in references.items() if name not in here}
+
+def _too_many_pixels(most: int, size: str = "") -> tuple[str, str]:
+    return TOO_LARGE, f": {size}more than {most // 10**6} megapixels. Scale it down"

@@ -12,10 +12,11 @@ import pandas as pd
 from cli import UserError
 from config import ALL, Config
 from data.annotations import PARSERS, read_json
+from data.bad_images import check_image_dir, drop_bad_images
 from data.captions import read_captions, references_of
 from data.features import FeatureCache
 from data.formats import recognise
-from data.images import check_image_dir, drop_bad_images
+from data.images import ImageError
 from evaluation.options import DEFAULT_SPLIT
 
 
@@ -125,7 +126,7 @@ def usable_images(
     Raises:
         UserError: more than 5 % of the images cannot be read.
     """
-    bad: dict[Path, str] = {}
+    bad: dict[Path, ImageError] = {}
     for cache in caches:
         bad |= cache.build([image_dir / name for name in references])
     return drop_bad_images(references, image_dir, bad)

@@ -150,6 +150,17 @@ def test_no_import_cycles() -> None:
         visit(module, ())
 
 
+def test_images_are_opened_in_one_place() -> None:
+    """Image files may come from strangers: only data/images.py applies the limits for them."""
+    callers = set()
+    for path in python_files().values():
+        tree = ast.parse(path.read_text("utf-8"))
+        calls = [ast.unparse(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)]
+        if any(call.endswith("Image.open") for call in calls) or "PIL.Image.open" in imported_by(path):
+            callers.add(name_of(path))
+    assert callers == {"data/images.py"}
+
+
 def test_tests_mirror_the_source_folders_and_share_code_through_support_only() -> None:
     tests = [path for path in repo_files(".py") if is_test(path)]
     folders = {path.relative_to(ROOT / "tests").parts[0] for path in tests if path.parent != ROOT / "tests"}

@@ -11,9 +11,10 @@ from torch.utils.data import DataLoader
 
 from cli import UserError, note
 from config import StageConfig
+from data.bad_images import MAX_BAD_SHARE, drop_bad_images, find_bad_images
 from data.captions import find_left_right, references_of
 from data.dataset import Batch, EpochSampler, Flickr8kDataset, ImageLoader, collate
-from data.images import MAX_BAD_SHARE, drop_bad_images, find_bad_images
+from data.images import ImageError
 from data.transforms import Augment
 from evaluation.metrics import Scorer
 from models.captioner import Captioner
@@ -87,7 +88,7 @@ def prepare_data(captioner: Captioner, table: pd.DataFrame, stage: StageConfig) 
     references = {split: references_of(table, split) for split in ("train", "val")}
     paths = {split: [image_dir / name for name in captions] for split, captions in references.items()}
     decoded = [split for split in paths if stage.encoder_lr > 0 or (split == "train" and stage.augments)]
-    bad: dict[Path, str] = {}
+    bad: dict[Path, ImageError] = {}
     load: dict[str, Callable[[str, int | None], torch.Tensor]] = {}
     if decoded:
         bad |= find_bad_images(

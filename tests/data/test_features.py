@@ -129,8 +129,8 @@ def test_bad_images_are_reported_and_the_rest_is_built(
         made = cache(CountingEncoder())
         bad = made.build([*images, twin, gone, *many_images[:40]])
         assert set(bad) == {images[1], images[3], twin, gone}
-        assert all(str(path) in reason for path, reason in bad.items())
-        assert "damaged" in bad[images[1]] and "not an image" in bad[twin] and "No such file" in bad[gone]
+        assert all(str(error).startswith(f"{path}: ") for path, error in bad.items())
+        assert [bad[path].kind for path in (images[1], twin, gone)] == ["damaged image", "not an image", "no such file"]
         assert_right(made, [images[0], images[2], images[4], *many_images[:40]])
 
 
@@ -188,8 +188,55 @@ def test_a_full_disk_is_reported_before_the_work(
 ) -> None:
     usage = type("Usage", (), {"free": 10})
     monkeypatch.setattr("shutil.disk_usage", lambda path: usage)
-    with pytest.raises(UserError, match=r"the disk has .*feature_cache"):
+    with pytest.raises(UserError, match=r"need 0\.0 MB, but the disk has 0\.0 MB left .*feature_cache"):
         cache(CountingEncoder()).build(images)
+
+
+def large(batch: torch.Tensor) -> torch.Tensor:
+    """Features that take 2 MB for five images."""
+    return torch.ones(len(batch), 2, 100_000)
+
+
+@pytest.mark.skipif(not hasattr(os, "posix_fallocate"), reason="tests a disk that fills during the computation")
+@pytest.mark.parametrize("has_call", [True, False])
+def test_features_that_find_no_room_are_an_error(
+    cache: Callable[..., FeatureCache], images: list[Path], monkeypatch: pytest.MonkeyPatch, has_call: bool
+) -> None:
+    """A memory-mapped file gets its room page by page: the one that finds none would kill the process."""
+    import resource
+
+    if not has_call:
+        monkeypatch.delattr(os, "posix_fallocate")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    made = cache(large)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, limits[1]))
+    try:
+        with pytest.raises(UserError, match=rf"{made.folder.name}: the features need 2\.0 MB, .*feature_cache"):
+            made.build(images)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert not list(made.folder.glob("*.npy"))
+    assert made.build(images) == {}
+
+
+@pytest.mark.skipif(not hasattr(os, "posix_fallocate"), reason="POSIX")
+@pytest.mark.parametrize("has_call", [True, False])
+def test_the_room_of_features_is_reserved_before_they_are_computed(
+    cache: Callable[..., FeatureCache], images: list[Path], monkeypatch: pytest.MonkeyPatch, has_call: bool
+) -> None:
+    if not has_call:
+        monkeypatch.delattr(os, "posix_fallocate")
+    monkeypatch.setattr("data.features.ENCODE_BATCH", 1)
+    reserved = []
+
+    def encode(batch: torch.Tensor) -> torch.Tensor:
+        reserved.extend(512 * path.stat().st_blocks for path in made.folder.glob("*.npy"))
+        return large(batch)
+
+    made = cache(encode)
+    made.build(images)
+    assert len(reserved) == 4 and min(reserved) >= 2_000_000  # from the second image on
+    assert torch.equal(made.batch(images), large(torch.empty(5)).half())
 
 
 def age(path: Path) -> None:

@@ -1,20 +1,16 @@
 """data/images.py: any image file becomes an upright RGB image, or is refused with a clear message."""
 
 import io
-import os
-import struct
-import time
-import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from cli import UserError
 from data import images
-from data.images import ImageError, drop_bad_images, find_bad_images, load_image, load_image_bytes, photo_suffixes
+from data.images import ImageError, load_image, load_image_bytes, photo_suffixes
 from tests.support.helpers import draw
+from tests.support.pictures import png
 
 RED, WHITE = (255, 0, 0), (255, 255, 255)
 
@@ -134,23 +130,6 @@ def test_comments_are_removed(tmp_path: Path) -> None:
     assert b"private" not in (tmp_path / "a.jpg").read_bytes()
 
 
-def png_that_claims(width: int, height: int) -> bytes:
-    """A PNG of a few bytes whose header promises ``width`` x ``height`` pixels."""
-
-    def chunk(kind: bytes, body: bytes) -> bytes:
-        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
-
-    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
-
-
-@pytest.mark.parametrize("size", [(10_001, 10_000), (14_000, 14_000), (2**31 - 1, 2**31 - 1)])
-def test_decompression_bombs_are_refused_before_they_are_decoded(tmp_path: Path, size: tuple[int, int]) -> None:
-    (tmp_path / "bomb.png").write_bytes(png_that_claims(*size))
-    with pytest.raises(ImageError, match=r"bomb\.png: .*more than 100 megapixels. Scale it down"):
-        load_image(tmp_path / "bomb.png")
-
-
 def test_unreadable_files_are_refused_by_name(tmp_path: Path) -> None:
     whole = draw(tmp_path / "whole.jpg", "circle", "blue", (400, 300)).read_bytes()
     reasons = {
@@ -160,7 +139,7 @@ def test_unreadable_files_are_refused_by_name(tmp_path: Path) -> None:
         "empty.png": (b"", "not an image"),
         "text.jpg": (b"hello, I am a text", "not an image"),
         "page.gif": (b"<html>404 not found</html>", "not an image"),
-        "claims.png": (png_that_claims(20, 10), "damaged image"),
+        "claims.png": (png(20, 10, pixels=b""), "damaged image"),
     }
     for name, (content, reason) in reasons.items():
         (tmp_path / name).write_bytes(content)
@@ -171,9 +150,7 @@ def test_unreadable_files_are_refused_by_name(tmp_path: Path) -> None:
     (tmp_path / "folder.jpg").mkdir()
     with pytest.raises(ImageError) as refused:
         load_image(tmp_path / "folder.jpg")
-    assert (
-        "cannot be read" in str(refused.value) and str(refused.value).count(str(tmp_path)) == 1
-    )  # the path is not repeated
+    assert str(refused.value) == f"{tmp_path / 'folder.jpg'}: not a file but a folder"
     with pytest.raises(ImageError, match=r"none\.jpg: no such file"):
         load_image(tmp_path / "none.jpg")
     with pytest.raises(ImageError):
@@ -210,60 +187,6 @@ def test_heic_is_read_upright(tmp_path: Path) -> None:
 
 def test_without_pillow_heif_the_message_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "a.HEIC").write_bytes(b"\0\0\0\x18ftypheic")
-    monkeypatch.setattr(images, "PHOTO_FORMATS", images.PHOTO_FORMATS - {"HEIF"})
+    monkeypatch.setattr(images, "PHOTO_FORMATS", [name for name in images.PHOTO_FORMATS if name != "HEIF"])
     with pytest.raises(ImageError, match=r"a\.HEIC: HEIC needs another package: pip install -r requirements-heic\.txt"):
         load_image(tmp_path / "a.HEIC")
-
-
-def make_images(folder: Path, count: int, bad: int) -> dict[str, list[str]]:
-    """``count`` images of which the first ``bad`` are broken; each with a caption."""
-    names = [f"{number}.png" for number in range(count)]
-    for number, name in enumerate(names):
-        if number < bad:
-            (folder / name).write_bytes(b"not an image")
-        else:
-            draw(folder / name, "circle", "red", (8, 8))
-    return {name: ["a circle"] for name in names}
-
-
-def test_a_few_bad_images_are_named_and_left_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    references = make_images(tmp_path, 40, 2)  # exactly 5 %
-    bad = find_bad_images([tmp_path / name for name in references], workers=3)
-    assert list(bad) == [tmp_path / "0.png", tmp_path / "1.png"] and all(
-        "not an image" in reason for reason in bad.values()
-    )
-    good = drop_bad_images(references, tmp_path, bad)
-    assert list(good) == list(references)[2:]
-    err = capsys.readouterr().err
-    assert "0.png: not an image" in err and "1.png: not an image" in err
-    assert find_bad_images([tmp_path / name for name in good], workers=0) == {}
-
-
-def test_many_bad_images_stop_the_run(tmp_path: Path) -> None:
-    references = make_images(tmp_path, 39, 2)
-    bad = find_bad_images([tmp_path / name for name in references])
-    with pytest.raises(UserError, match=r"2 of 39 images cannot be used .*0\.png: not an image.*image_dir"):
-        drop_bad_images(references, tmp_path, bad)
-
-
-def test_missing_images_count_as_bad(tmp_path: Path) -> None:
-    bad = find_bad_images([tmp_path / "no.jpg"])
-    assert "no such file" in bad[tmp_path / "no.jpg"]
-
-
-def test_images_that_were_decoded_are_not_decoded_again_while_they_do_not_change(tmp_path: Path) -> None:
-    paths = [tmp_path / name for name in make_images(tmp_path, 5, 1)]
-    old = time.time() - 3600
-    for path in paths:
-        os.utime(path, (old, old))
-    cache = tmp_path / "cache"
-    assert list(find_bad_images(paths, 2, cache)) == paths[:1]
-    size = paths[1].stat().st_size
-    paths[1].write_bytes(bytes(size))  # decoding it would fail now,
-    os.utime(paths[1], (old, old))  # but it looks unchanged
-    assert list(find_bad_images(paths, 2, cache)) == paths[:1]  # an unreadable image is decoded again each time
-    os.utime(paths[1])
-    assert list(find_bad_images(paths, 2, cache)) == paths[:2]
-    assert list(find_bad_images(paths, 2)) == paths[:2]
-    (cache / "sound_images.json").write_text("{")
-    assert list(find_bad_images(paths, 2, cache)) == paths[:2]

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from demo import uploads
-from demo.uploads import UploadError, count_scans, read_upload
+from demo.uploads import UploadError, read_upload
 
 
 def encoded(image: Image.Image, kind: str, **options: object) -> bytes:
@@ -75,16 +75,9 @@ def test_everything_else_gets_a_fixed_message(data: bytes, message: str) -> None
 def test_a_jpeg_that_would_take_an_hour_to_decode_is_refused() -> None:
     data = encoded(red_edge(), "JPEG", progressive=True)
     first = data.index(b"\xff\xda")
-    second = data.index(b"\xff", data.index(b"\xff\xc4", first) if b"\xff\xc4" in data[first:] else first + 12)
-    scan = data[first:second]
-    slow = data[:first] + uploads.MAX_SCANS * scan + data[first:]
-    assert (
-        count_scans(data) <= 10
-        and count_scans(slow) == uploads.MAX_SCANS + count_scans(data)
-        and count_scans(b"GIF89a") == 0
-    )
+    scan = data[first : data.index(b"\xff\xc4", first)]
     with pytest.raises(UploadError, match="damaged"):
-        read_upload(slow)
+        read_upload(data[:first] + 5000 * scan + data[first:])
     assert read_upload(data + 2000 * scan).size == (60, 40)  # data after the end, such as a phone's video
 
 

@@ -137,7 +137,7 @@ def test_images_are_checked_once_and_not_in_every_stage(
     learn: Learn, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     checked = []
-    monkeypatch.setattr("data.images.load_image", lambda path: checked.append(path) or load_image(path))
+    monkeypatch.setattr("data.bad_images.load_image", lambda path: checked.append(path) or load_image(path))
     cache, again = f"--data.feature_cache={tmp_path / 'cache'}", LEARNING.replace("learning", "again")
     learn(cache, f"--train.stages=[{LEARNING}]")
     learn(cache, f"--train.stages=[{LEARNING}, {again}]", "--resume=auto")

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from data.images import find_bad_images
+from data.bad_images import find_bad_images
 from tests.support.training import FROZEN, LEARNING, Learn, Photos, Refused, contents, read_log
 
 EXPLODING = '{"name": "exploding", "epochs": 1, "lr": 1e30, "warmup": 0}'
