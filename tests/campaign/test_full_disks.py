@@ -16,7 +16,7 @@ from tests.support.helpers import assert_same
 
 pytestmark = pytest.mark.campaign
 CASES = 24  # of each of the two tests
-NAMES = ["train", "evaluate", "gallery", "unpack", "convert", "plot"]
+NAMES = ("train", "gallery", "unpack", "evaluate", "convert", "plot")
 MAX_ERROR = 300  # letters
 
 
@@ -89,7 +89,7 @@ def test_a_disk_fills(
     sandbox: Callable[..., Sandbox],
     small_disk: Callable[[int], Path],
 ) -> None:
-    name = NAMES[case % len(NAMES)]
+    name = NAMES[(case + 2) % len(NAMES)]
     base = small_disk(64 * 1024)
     count(f"disk faults: {name}, small disk", 1)
     whole = reference(name)

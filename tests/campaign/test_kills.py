@@ -13,7 +13,10 @@ from tests.support.helpers import assert_same
 
 pytestmark = pytest.mark.campaign
 CASES = 48
-SHARES = ["train"] * 4 + ["evaluate"] * 2 + ["gallery"] * 2 + ["unpack"] * 2 + ["convert", "plot"]
+SHARES = [
+    *("train", "gallery", "unpack", "evaluate", "train", "convert"),
+    *("train", "gallery", "train", "unpack", "plot", "evaluate"),
+]
 
 
 def test_killed_and_run_again(
