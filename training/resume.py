@@ -84,7 +84,7 @@ def load_resume(path: Path, config: Config, data: str, argv: Sequence[str]) -> R
         own = shlex.quote(str(last)) if last.is_file() else f"the {LAST} of its run"
         new = with_options(argv, {"init_from": path}, without=("resume",))
         raise UserError(
-            f"--resume {path}: this checkpoint can generate captions, but holds no optimizer to continue with. "
+            f"--resume {path}: holds no optimizer; this checkpoint can only generate captions. "
             f"To begin a new run with its weights: {new}; to continue its own run: --resume {own}"
         )
     if checkpoint["training"]["data"] != data:
