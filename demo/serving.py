@@ -1,22 +1,33 @@
 """What app.py does without its page: find checkpoints, caption one upload, and make the files to download."""
 
+import gc
 import io
 import threading
 import time
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from PIL import Image
 
-from cli import printable
+from cli import ROOT, printable
+from data.captions import read_captions, references_of
 from demo.uploads import read_upload
 from gallery.formats import captions_csv, captions_json
 from gallery.jpegs import CAPTIONED_SIDE, thumbnail, with_caption
 from gallery.page import Entry
 from models.captioner import Candidate, Captioner
+from utils import use_device
 
 SAMPLES = 5  # captions sampled per image; the most probable is its caption
+MAX_MODELS = 4  # kept loaded; four take less than 1 GB
+FULL_STOPS = {"CJK": "\u3002", "HIRAGANA": "\u3002", "KATAKANA": "\u3002", "THAI": "", "LAO": ""}  # of other scripts
+
+# Shared by all visitors. Not in Streamlit's caches, which any visitor can clear with one message to the server.
+_loading = threading.Lock()
+_turn = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -43,13 +54,41 @@ def find_checkpoints(folder: Path, pretrained: Path) -> list[Path]:
     return [path for path in candidates if path.is_file()]
 
 
-def caption_upload(captioner: Captioner, turn: threading.Lock, data: bytes, name: str, method: Method) -> Result:
-    """Caption one image. ``turn`` is shared by all visitors, so that only one decoded upload at a time is in memory.
+def load(path: Path, modified: int) -> Captioner:
+    """The captioner, shared by all visitors; a new ``modified`` time loads the file again.
+
+    Raises:
+        UserError, OSError: the file cannot be read.
+    """
+    with _loading:  # visitors who ask for the same model at the same time wait for one of them to load it
+        captioner = _load(path, modified)
+        if not gc.get_freeze_count():
+            # Streamlit collects garbage after each run of the page. For the 500,000 objects of torch and pandas this
+            # takes 0.2 s, in which the server answers nobody; frozen objects are left out.
+            gc.collect()
+            gc.freeze()
+    return captioner
+
+
+@lru_cache(MAX_MODELS)
+def _load(path: Path, modified: int) -> Captioner:
+    return Captioner.load(path, use_device())
+
+
+@lru_cache(MAX_MODELS)
+def drawings(seed: int) -> list[str]:
+    """File names of six bundled drawings from the test split."""
+    names = list(references_of(read_captions(ROOT / "captions.csv", seed), "test"))
+    return names[:: len(names) // 6][:6]
+
+
+def caption_upload(captioner: Captioner, data: bytes, name: str, method: Method) -> Result:
+    """Caption one image; other visitors wait meanwhile, so that only one decoded upload at a time is in memory.
 
     Raises:
         UploadError: the bytes are not a usable image.
     """
-    with turn:
+    with _turn:
         start = time.perf_counter()
         image = read_upload(data)
         if method.temperature is None:
@@ -72,8 +111,11 @@ def capitalised(caption: str) -> str:
 
 def alt_text(caption: str) -> str:
     """The caption as a sentence, for the alt attribute of an image in a page."""
-    sentence = capitalised(caption.strip())
-    return sentence.rstrip(".") + "." if sentence else ""
+    sentence = capitalised(caption.strip().rstrip(" .\u3002"))
+    if not sentence:
+        return ""
+    script = unicodedata.name(sentence[-1], "").partition(" ")[0].partition("-")[0]
+    return sentence + FULL_STOPS.get(script, ".")
 
 
 def as_csv(results: Sequence[Result]) -> bytes:

@@ -12,11 +12,16 @@ from data.images import ImageError, Limits, load_image_bytes
 
 MAX_UPLOAD_BYTES = 10_000_000  # as server.maxUploadSize in .streamlit/config.toml
 MAX_UPLOAD_PIXELS = 50_000_000  # more than phones take; decoding needs up to 400 MB, with transparency 800 MB
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF")  # what browsers show; untrusted files do not reach Pillow's other decoders
+# What browsers show, and HEIC, the format of iPhones, if pillow-heif is installed. Pillow's other decoders do not get
+# untrusted files.
+READS_HEIC = "HEIF" in images.PHOTO_FORMATS
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", *(("HEIF",) if READS_HEIC else ()))
+SUFFIXES = ["jpg", "jpeg", "png", "webp", "gif", *(["heic", "heif"] if READS_HEIC else [])]  # that the page offers
 
 TOO_MANY_BYTES = "This file is larger than 10 MB. Save a smaller copy and try again."
 TOO_MANY_PIXELS = "This image has more than 50 megapixels. Scale it down and try again."
-NOT_AN_IMAGE = "This is not a JPEG, PNG, WebP or GIF image. Save it in one of these formats and try again."
+NAMES = "JPEG, PNG, WebP, GIF or HEIC" if READS_HEIC else "JPEG, PNG, WebP or GIF"
+NOT_AN_IMAGE = f"This is not a {NAMES} image. Save it in one of these formats and try again."
 DAMAGED = "This image is damaged or incomplete. Try another copy of it."
 MESSAGES = {images.NOT_AN_IMAGE: NOT_AN_IMAGE, images.TOO_LARGE: TOO_MANY_PIXELS}  # of kinds of errors; else DAMAGED
 

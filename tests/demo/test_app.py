@@ -1,4 +1,4 @@
-"""app.py without a browser: what the page offers, and how it responds."""
+"""demo/page.py without a browser: what the page offers, and how it responds."""
 
 import html
 import io
@@ -7,18 +7,18 @@ import os
 import re
 import runpy
 import sys
-import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
+import streamlit as st
 import torch
 from PIL import Image
 from streamlit.testing.v1 import AppTest
 
 from data.images import load_image
 from demo import uploads
-from demo.serving import Method, as_csv, as_jpeg, as_json, caption_upload, find_checkpoints
+from demo.serving import Method, alt_text, as_csv, as_jpeg, as_json, caption_upload, find_checkpoints
 from models.captioner import Captioner
 from tests.support.demo_folder import HOSTILE_WORDS, save_photo
 from tests.support.helpers import ROOT
@@ -34,7 +34,7 @@ def folder(demo_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def page() -> AppTest:
-    found = AppTest.from_file(str(ROOT / "app.py"), default_timeout=60).run()
+    found = AppTest.from_file(str(ROOT / "demo" / "page.py"), default_timeout=60).run()
     assert not found.exception
     return found
 
@@ -109,7 +109,7 @@ def test_several_images_are_shown_in_order_with_errors_in_their_places(folder: P
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (b"\xff\xd8\xff\xe0 lies", uploads.NOT_AN_IMAGE),
+        (b"\xff\xd8\xff\xe0 lies", uploads.DAMAGED),
         (b"0" * (uploads.MAX_UPLOAD_BYTES + 1), uploads.TOO_MANY_BYTES),
         (b"", uploads.NOT_AN_IMAGE),
     ],
@@ -125,6 +125,14 @@ def test_an_image_with_a_comment_too_long_for_a_jpeg_is_captioned(folder: Path) 
     app = upload(page(), ("long.gif", file.getvalue()))
     app.button_group[-1].set_value(0).run()
     assert len(captions(app)) == 1 and len(app.download_button) == 3 and not app.exception
+
+
+@pytest.mark.skipif(not uploads.READS_HEIC, reason="needs pillow-heif")
+def test_a_photo_of_an_iphone_is_captioned_if_pillow_heif_is_installed(folder: Path) -> None:
+    file = io.BytesIO()
+    Image.new("RGB", (60, 40), "red").save(file, "HEIF")
+    app = upload(page(), ("IMG_1.HEIC", file.getvalue()))
+    assert len(captions(app)) == 1 and not app.error
 
 
 def test_a_camera_photo_is_captioned(folder: Path, tmp_path: Path) -> None:
@@ -205,14 +213,49 @@ def test_the_page_states_the_limits_and_shows_the_model_card(folder: Path) -> No
 def test_downloads(folder: Path, tmp_path: Path) -> None:
     captioner = Captioner.load("checkpoints.pth", torch.device("cpu"))
     data = save_photo(tmp_path / "dog.jpg").read_bytes()
-    result = caption_upload(captioner, threading.Lock(), data, '=HYPERLINK("x"),\u202e\U0001f469', Method(2))
+    result = caption_upload(captioner, data, '=HYPERLINK("x"),\u202e\U0001f469', Method(2))
     header, row = as_csv([result]).decode("utf-8-sig").splitlines()
     assert header == '"image","caption","log_prob"'
-    assert row.startswith('"\'=HYPERLINK(""x""),\u202e\U0001f469",')
+    assert row.startswith('"\'=HYPERLINK(""x""),\\u202e\U0001f469",')
     record: dict[str, Any] = json.loads(as_json([result]))[0]
     assert record["image"].startswith("=HYPERLINK") and record["candidates"]
     assert record["caption"] == result.entry.caption
     assert Image.open(io.BytesIO(as_jpeg(result))).height > result.image.height
+
+
+def test_clearing_streamlits_caches_changes_nothing(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Any visitor can do it, with one message to the server."""
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "checkpoints.pth"
+    path.write_bytes((folder / "checkpoints.pth").read_bytes())
+    data = save_photo(tmp_path / "dog.jpg").read_bytes()
+    before = captions(upload(page(), ("dog.jpg", data)))
+    modified = path.stat().st_mtime_ns
+    path.write_bytes(b"damaged")
+    os.utime(path, ns=(modified, modified))
+    st.cache_resource.clear()
+    st.cache_data.clear()
+    app = upload(page(), ("dog.jpg", data))
+    assert captions(app) == before and not app.error  # the model was not loaded again
+    os.utime(path, ns=(modified + 1, modified + 1))
+    assert "cannot be read" in app.run().error[0].value
+
+
+@pytest.mark.parametrize(
+    ("caption", "sentence"),
+    [
+        ("a dog", "A dog."),
+        ("a dog .", "A dog."),
+        (" ", ""),
+        ("\u4e00\u53ea\u72d7", "\u4e00\u53ea\u72d7\u3002"),  # Chinese
+        ("\u30dc\u30fc\u30eb", "\u30dc\u30fc\u30eb\u3002"),  # Japanese
+        ("\u0e2b\u0e21\u0e32", "\u0e2b\u0e21\u0e32"),  # Thai has no full stop
+    ],
+)
+def test_the_alt_text_is_a_sentence_of_its_language(caption: str, sentence: str) -> None:
+    assert alt_text(caption) == sentence
 
 
 @pytest.mark.parametrize(
@@ -225,7 +268,6 @@ def test_downloads(folder: Path, tmp_path: Path) -> None:
 def test_python_app_py_says_in_one_line_what_to_do(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], modules: dict[str, None], advice: str
 ) -> None:
-    monkeypatch.delitem(sys.modules, "streamlit")
     monkeypatch.setattr(sys, "prefix", str(ROOT / ".venv"))  # the environment is active
     for name in modules:
         monkeypatch.setitem(sys.modules, name, None)

@@ -11,6 +11,7 @@ from PIL import Image
 from playwright.sync_api import Locator, Page, expect
 
 from demo import uploads
+from demo.limits import MAX_FILES, VISITOR_FULL
 from tests.support.browser import Visit
 from tests.support.demo_folder import HOSTILE_NAME, HOSTILE_WORDS, save_photo
 from tests.support.streamlit_server import Server, serve
@@ -30,7 +31,7 @@ def long_timeout() -> None:
 
 
 def upload(page: Page, *files: Path | dict[str, object]) -> None:
-    page.locator("input[type=file]").set_input_files(list(files))  # type: ignore[arg-type]
+    page.locator("input[type=file]").set_input_files(list(files), timeout=60_000)  # type: ignore[arg-type]
 
 
 def captions(page: Page) -> Locator:
@@ -119,6 +120,27 @@ def test_a_file_of_the_maximum_size_is_accepted_and_a_larger_one_is_not(
     expect(visitor.page.get_by_text("10.0MB or smaller")).to_be_visible()
     expect(captions(visitor.page)).to_have_count(1)
     assert_no_errors(visitor, site)
+
+
+def test_photos_above_the_limit_are_refused_in_words_until_there_is_room(
+    site: Server, visit: Open, tmp_path: Path
+) -> None:
+    page = visit(site.address).page
+    photos = [save_photo(tmp_path / f"{number}.jpg", number, (80, 60)) for number in range(MAX_FILES + 1)]
+    upload(page, *photos)
+    expect(page.get_by_text(VISITOR_FULL)).to_be_visible()
+    sources = page.get_by_test_id("stButtonGroup").first
+    sources.get_by_text("Drawings", exact=True).click()
+    expect(page.get_by_text("caption drawings poorly")).to_be_visible()
+    expect(page.get_by_test_id("stFileUploader")).to_have_count(0)
+    sources.get_by_text("Upload", exact=True).click()
+    expect(page.get_by_test_id("stFileUploader")).to_be_visible()
+    expect(page.get_by_text(VISITOR_FULL)).to_have_count(0)
+    upload(page, *photos[:MAX_FILES])
+    expect(captions(page)).to_have_count(10)
+    expect(page.get_by_test_id("stFileChip")).to_have_count(MAX_FILES)
+    expect(page.get_by_text(VISITOR_FULL)).to_have_count(0)
+    expect(page.get_by_test_id("stFileUploader").get_by_role("alert")).to_have_count(0)
 
 
 def test_hostile_names_and_captions_are_shown_as_text(site: Server, visit: Open, tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from typing import Any
 from tests.support.helpers import ROOT
 
 START_TIMEOUT = 60  # seconds
+OFFLINE = ROOT / "tests" / "support" / "offline"
 
 
 @dataclass
@@ -37,16 +38,19 @@ def serve(cwd: Path, words: Sequence[str] = (), **options: Any) -> Iterator[Serv
     """Run ``words`` (default: the app) in ``cwd`` until the block ends; further options are Popen's.
 
     The server cannot write files larger than 8 kB (importing torch 2.6 writes one of 2 kB), so uploads must stay in
-    memory.
+    memory. It may not connect to other machines.
     """
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    local = [f"--server.port={port}", "--server.address=127.0.0.1"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1", **options.pop("env", {})}
+    environment = {
+        **os.environ,
+        **{"OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1", "PYTHONPATH": str(OFFLINE)},
+        **options.pop("env", {}),
+    }
     output: list[bytes] = []
     process = subprocess.Popen(
-        ["sh", "-c", 'ulimit -f 16; exec "$@"', "sh", *(words or command()), *local],
+        ["sh", "-c", 'ulimit -f 16; exec "$@"', "sh", *(words or command()), f"--server.port={port}"],
         cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment, **options,
     )  # fmt: skip
     assert process.stdout
@@ -60,7 +64,8 @@ def serve(cwd: Path, words: Sequence[str] = (), **options: Any) -> Iterator[Serv
         process.terminate()
         process.wait(timeout=20)
         reader.join(timeout=20)
-    assert b"Traceback" not in b"".join(output), b"".join(output).decode()
+    printed = b"".join(output).decode()
+    assert "Traceback" not in printed and "OUTSIDE" not in printed, printed
 
 
 def _wait(address: str, process: subprocess.Popen[bytes], output: list[bytes]) -> None:
