@@ -14,6 +14,7 @@ COLUMNS = [
     "images_per_second", "reward", "grad_norm",
 ]  # fmt: skip
 REQUIRED = ("stage", "epoch", "train_loss", "val_loss", "val_bleu4", "val_cider")  # in the logs of every version
+MAX_DIGITS = 9  # of an epoch; runs have tens, and a plot counts in floating point
 NO_NUMBER = ("", "nan", "none", "n/a", "inf", "-inf")  # cells without a value to draw
 
 
@@ -102,8 +103,8 @@ def _problem(header: list[str], row: list[str]) -> str | None:
     if len(row) != len(header):
         return f"{len(row)} cells, the header has {len(header)}"
     for column, cell in zip(header, row, strict=True):
-        if column == "epoch" and not cell.strip().isdecimal():
-            return f"epoch is {cell!r}, not a whole number"
+        if column == "epoch" and not (cell.strip().isdecimal() and len(cell.strip()) <= MAX_DIGITS):
+            return f"epoch is {cell!r}, not a whole number of up to {MAX_DIGITS} digits"
         if column in COLUMNS[1:] and cell.strip().lower() not in NO_NUMBER:
             try:
                 float(cell)

@@ -103,6 +103,7 @@ CELLS = ["1"] * (len(COLUMNS) - 2)
         ("\t".join(["a", *COLUMNS[1:]]), "epoch is 'epoch', not a whole number"),
         ("\t".join(["a", "b", *CELLS]), "epoch is 'b', not a whole number"),
         ("\t".join(["a", "", *CELLS]), "epoch is '', not a whole number"),
+        ("\t".join(["a", "9" * 10, *CELLS]), "epoch is '9999999999', not a whole number"),
         ("\t".join(["a", "2", *CELLS[:-1], "lots"]), "grad_norm is 'lots', not a number"),
     ],
 )
