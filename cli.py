@@ -59,7 +59,13 @@ _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\
 
 
 class UserError(ValueError):
-    """An error the user can fix. The message names the file, row or option, and says what to do."""
+    """An error the user can fix. The message names the file, row or option, and says what to do.
+
+    Attributes:
+        command: to run instead; printed whole on a line of its own, because the length of error lines is limited.
+    """
+
+    command: str | None = None
 
 
 class OptionParser(argparse.ArgumentParser):
@@ -257,6 +263,8 @@ def run_script(main: Callable[[list[str]], None]) -> None:
             traceback.print_exc()
         else:
             note(_error_line(message))
+        if isinstance(error, UserError) and error.command:
+            note(error.command)
         sys.exit(2)
     except KeyboardInterrupt:
         note("interrupted")

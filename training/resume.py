@@ -82,11 +82,12 @@ def load_resume(path: Path, config: Config, data: str, argv: Sequence[str]) -> R
     if "training" not in checkpoint:
         last = path.with_name(LAST)
         own = shlex.quote(str(last)) if last.is_file() else f"the {LAST} of its run"
-        new = with_options(argv, {"init_from": path}, without=("resume",))
-        raise UserError(
+        error = UserError(
             f"--resume {path}: holds no optimizer; this checkpoint can only generate captions. "
-            f"To begin a new run with its weights: {new}; to continue its own run: --resume {own}"
+            f"To continue its own run: --resume {own}; to begin a new run with its weights:"
         )
+        error.command = with_options(argv, {"init_from": path}, without=("resume",))
+        raise error
     if checkpoint["training"]["data"] != data:
         raise UserError(
             f"--resume: {config.data.captions_file} has changed since the run began. "
