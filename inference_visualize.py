@@ -135,7 +135,7 @@ def report_on(report: "Report", photos: int, options: Namespace, page: Path, arg
         note(f"the first {options.print} of {captioned} captions are printed above; --print all prints all of them")
     if report.kept:
         note(
-            f"sidecars kept because they hold something other than a caption of this gallery: {len(report.kept)}, "
+            f"tables and sidecars kept because they hold something that no run has written: {len(report.kept)}, "
             f"such as {report.kept[0]}. Move them away and run the command again to have new ones"
         )
     if report.unwritable:

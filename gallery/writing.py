@@ -1,7 +1,8 @@
 """Caption photos and write their gallery, image by image: a run that is stopped can be continued."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from pathlib import Path
 
 from PIL import Image
@@ -61,7 +62,7 @@ class Report:
 
     entries: list[Entry] = field(default_factory=list)  # captioned images, in order
     skipped: list[tuple[str, str]] = field(default_factory=list)  # name and reason of images that cannot be used
-    kept: list[Path] = field(default_factory=list)  # sidecars beside photos, of another origin
+    kept: list[Path] = field(default_factory=list)  # tables and sidecars that hold what no run has written
     unwritable: list[tuple[Path, str]] = field(default_factory=list)  # sidecars beside photos, and why
     recalled: int = 0  # images that an earlier run has captioned
     removed: int = 0  # files of an earlier gallery
@@ -75,7 +76,7 @@ class _Job:
     photo: Photo
     key: str
     file: str  # of its JPGs
-    image: Image.Image | None  # None: all its files are there
+    image: Image.Image | None  # None: all its JPGs are there
     entry: Entry | None  # None: not captioned yet
 
 
@@ -129,22 +130,22 @@ def _choose_files(photos: Sequence[Photo], target: Target, records: Records) -> 
     files = [file_name(photo.name, taken) for photo in photos]
     written = [PAGE, *target.data_files]
     for file in files:
-        written += _files_of_image(Entry("", [], file=file, strip=target.strips), target)
+        entry = Entry("", [], file=file, strip=target.strips)
+        written += [*image_files(entry), *_sidecars_inside(entry, target)]
     foreign = [name for name in written if not records.owns(name) and (target.folder / name).exists()]
-    if foreign and PAGE in foreign and not records.path.exists():  # a gallery of version 1.0, which kept no records
-        records.add(WHOLE_GALLERY, foreign)
+    if foreign and PAGE in foreign and records.empty:  # a gallery of version 1.0, which kept no records
+        records.adopt(foreign)
     elif foreign:
         raise UserError(
             f"{target.folder / foreign[0]}: not from an earlier gallery and would be overwritten. "
-            "Choose another --output_dir"
+            "Move it away, or choose another --output_dir"
         )
     return files
 
 
-def _files_of_image(entry: Entry, target: Target) -> list[str]:
-    """All files in the output folder that belong to one image."""
-    sidecars = [] if target.in_place else [sidecar_path(Path(entry.file), kind).name for kind in target.sidecars]
-    return [*image_files(entry), *sidecars]
+def _sidecars_inside(entry: Entry, target: Target) -> dict[str, str]:
+    """The sidecars of one image in the output folder: file -> kind."""
+    return {} if target.in_place else {sidecar_path(Path(entry.file), kind).name: kind for kind in target.sidecars}
 
 
 def _caption(
@@ -168,8 +169,7 @@ def _caption(
                     Entry.from_candidates(job.photo.name, next(found)), job.image, job.file, strip=target.strips
                 )
                 entry = replace(entry, name=job.photo.name, references=job.photo.references, tokenizer=tokenizer)
-                if job.image is not None:
-                    _write_image(job, entry, target, records)
+                _write_image(job, entry, target, records, report)
                 for kind, paths in beside.items():
                     _write_beside(paths[job.photo.path], entry.caption, kind, records.captions(job.photo.path), report)
                 report.entries.append(entry)
@@ -191,7 +191,7 @@ def _batches(photos: dict[str, Photo], target: Target, records: Records, report:
             entry = records.recall(key)
             if entry is not None:
                 entry = prepare(entry, None, file, strip=target.strips)
-            complete = entry is not None and records.has(key, _files_of_image(entry, target))
+            complete = entry is not None and records.has(key, image_files(entry))
             image = None if complete else load_image(photo.path)
         except (ImageError, OSError) as error:
             reason = (error.strerror or "") if isinstance(error, OSError) else str(error)
@@ -209,14 +209,19 @@ def _batches(photos: dict[str, Photo], target: Target, records: Records, report:
         yield batch
 
 
-def _write_image(job: _Job, entry: Entry, target: Target, records: Records) -> None:
-    """Record the caption, then write the files of one image."""
-    assert job.image is not None
-    records.add(job.key, _files_of_image(entry, target), entry)
-    save_images(job.image, entry, target.folder)
-    for kind in [] if target.in_place else target.sidecars:
-        with atomic_open(sidecar_path(target.folder / entry.file, kind)) as file:
-            file.write(sidecar_text(entry.caption, kind))
+def _write_image(job: _Job, entry: Entry, target: Target, records: Records, report: Report) -> None:
+    """Record the caption, then write the files of one image in the output folder that are not there yet."""
+    texts = {file: sidecar_text(entry.caption, kind) for file, kind in _sidecars_inside(entry, target).items()}
+    if job.image is not None or not records.covers(job.key, texts):
+        records.add(job.key, image_files(entry), entry, texts)
+    if job.image is not None:
+        save_images(job.image, entry, target.folder)
+    _write_texts(texts, target, records, report)
+
+
+def _write_texts(texts: Mapping[str, str], target: Target, records: Records, report: Report) -> None:
+    """Write tables or sidecars in the output folder (file -> content), or report that they were edited and kept."""
+    report.kept += [target.folder / file for file, content in texts.items() if not records.write_text(file, content)]
 
 
 def _write_beside(path: Path, caption: str, kind: str, earlier: set[str], report: Report) -> None:
@@ -231,17 +236,16 @@ def _write_beside(path: Path, caption: str, kind: str, earlier: set[str], report
 def _write_whole_gallery(report: Report, target: Target, records: Records, photos: int) -> None:
     """Write the page, captions.json and captions.csv; when all photos are done, remove what an earlier gallery left."""
     contents = {"captions.json": captions_json, "captions.csv": captions_csv}
-    records.add(WHOLE_GALLERY, [PAGE, *target.data_files])
-    for name in target.data_files:
-        with atomic_open(target.folder / name) as file:
-            file.write(contents[name](report.entries))
+    texts = {name: contents[name](report.entries) for name in target.data_files}
+    records.add(WHOLE_GALLERY, [PAGE], texts=texts)
+    _write_texts(texts, target, records, report)
     with atomic_open(target.folder / PAGE) as file:
         missing = photos - len(report.entries) - len(report.skipped)
         about = (target.checkpoint, target.beam_size)
         file.write(render_page(report.entries, report.skipped, *about, missing=missing, data_files=target.data_files))
     if not report.interrupted:
-        current = [name for entry in report.entries for name in _files_of_image(entry, target)]
-        report.removed = records.finish([*current, PAGE, *target.data_files])
+        current = [[*image_files(entry), *_sidecars_inside(entry, target)] for entry in report.entries]
+        report.removed = records.finish([*chain.from_iterable(current), PAGE, *texts])
 
 
 def _nothing_usable(report: Report) -> UserError:

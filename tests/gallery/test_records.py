@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from cli import UserError
 from gallery import heatmap
 from gallery.page import Entry
 from gallery.records import RECORDS, WHOLE_GALLERY, Records, captioner_identity, photo_key
@@ -159,3 +160,108 @@ def test_a_changed_image_checkpoint_or_beam_size_has_another_key(tmp_path: Path)
     os.utime(photo, (1, 1))
     keys.append(photo_key(photo, identities[2]))
     assert len(set(keys)) == 5 and all(str(tmp_path) not in key for key in keys)
+
+
+def test_an_edited_table_or_sidecar_is_kept_and_any_other_is_replaced(tmp_path: Path) -> None:
+    records = Records(tmp_path)
+    for key, caption in ("one", "a dog\n"), ("two", "a cat\n"):
+        records.add(key, ["dog.jpg"], ENTRY, {"dog.txt": caption})
+        assert records.covers(key, {"dog.txt": caption}) and records.write_text("dog.txt", caption)
+        assert (tmp_path / "dog.txt").read_text() == caption
+        records = Records(tmp_path)
+    (tmp_path / "dog.txt").write_text("a fox\n")
+    records.add("one", ["dog.jpg"], ENTRY, {"dog.txt": "a dog\n"})
+    assert (tmp_path / "dog.txt").read_text() == "a fox\n" and not records.write_text("dog.txt", "a dog\n")
+    records.finish(["dog.jpg", "dog.txt"])
+    records = Records(tmp_path)
+    assert records.covers("one", {"dog.txt": "a dog\n"}) and not records.write_text("dog.txt", "a dog\n")
+    assert (tmp_path / "dog.txt").read_text() == "a fox\n"
+    for nothing in (Path.touch, Path.unlink):  # as a power cut or the user may leave it
+        (tmp_path / "dog.txt").unlink()
+        (tmp_path / "dog.txt").touch()
+        nothing(tmp_path / "dog.txt")
+        assert records.write_text("dog.txt", "a dog\n") and (tmp_path / "dog.txt").read_text() == "a dog\n"
+    (tmp_path / "dog.txt").unlink()
+    (tmp_path / "dog.txt").mkdir()
+    assert not records.write_text("dog.txt", "a dog\n")
+
+
+DEEP = "[" * 200_000
+HOSTILE_LINES = [
+    DEEP,
+    '{"key": "a", "files": ' + DEEP,
+    '{"key": "a", "files": ["x.jpg"], "digests": 3}',
+    '{"key": "a", "files": 3}',
+    '{"key": {"a": []}, "files": [[]], "image": 3, "caption": {}}',
+    '{"key": "a", "files": ["' + "x" * 2_000_000 + '.jpg"]}',
+    '{"key": "a", "files": ["' + "x" * 300 + '.jpg", "a\\u0000.jpg", "\\ud800.jpg"]}',
+    '{"key": "a", "files": [], "width": ' + "9" * 5000 + "}",
+    '"key"',
+    "null",
+    "\0" * 5000,
+    '{"key": "a", "fi',
+]
+
+
+def test_hostile_lines_count_as_absent(tmp_path: Path) -> None:
+    Records(tmp_path).add("good", ["dog.jpg"], ENTRY)
+    good = (tmp_path / RECORDS).read_text()
+    (tmp_path / RECORDS).write_text("\n".join([*HOSTILE_LINES[:-1], good.strip(), HOSTILE_LINES[-1]]), "utf-8")
+    records = Records(tmp_path)
+    assert records.recall("good") is not None and records.owns("dog.jpg") and not records.owns("x.jpg")
+    records.add("more", ["cat.jpg"], ENTRY)
+    assert records.finish(["dog.jpg", "cat.jpg"]) == 0 and Records(tmp_path).recall("more") is not None
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"candidates": []},
+        {"candidates": [{"caption": "a", "log_prob": float("nan")}]},
+        {"candidates": "a"},
+        {"width": 0},
+        {"height": float("inf")},
+        {"attention": {"rows": -1, "columns": 4, "weights": "AAAA"}},
+        {"attention": {"rows": 10**9, "columns": 4, "weights": "AAAA"}},
+        {"attention": {"rows": 1, "columns": 4, "weights": "\u732b"}},
+        {"attention": [1]},
+    ],
+)
+def test_an_image_whose_record_is_damaged_is_captioned_anew(tmp_path: Path, damage: dict[str, object]) -> None:
+    Records(tmp_path).add("key", ["dog.jpg"], ENTRY)
+    line = json.loads((tmp_path / RECORDS).read_text())
+    (tmp_path / RECORDS).write_text(json.dumps(line | damage) + "\n")
+    assert Records(tmp_path).recall("key") is None
+
+
+def test_links_and_special_files_in_the_folder_are_refused(tmp_path: Path) -> None:
+    photos, folder = tmp_path / "photos", tmp_path / "gallery"
+    photos.mkdir()
+    folder.mkdir()
+    for name in (RECORDS, "pictures", "attention"):
+        (folder / name).symlink_to(photos)
+        with pytest.raises(UserError, match=rf"{name}: a link, .* another --output_dir"):
+            Records(folder)
+        (folder / name).unlink()
+    os.mkfifo(folder / RECORDS)
+    with pytest.raises(UserError, match="not a file of at most 256 MB"):
+        Records(folder)
+    (folder / RECORDS).unlink()
+    with (folder / RECORDS).open("wb") as file:
+        file.truncate(10**12)
+    with pytest.raises(UserError, match="not a file of at most 256 MB"):
+        Records(folder)
+
+
+def test_a_line_that_cannot_be_written_leaves_no_half(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    records = Records(tmp_path)
+    records.add("one", ["1.jpg"], ENTRY)
+    before = (tmp_path / RECORDS).read_bytes()
+
+    def interrupted(_: int) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(os, "fsync", interrupted)
+        records.add("two", ["2.jpg"], ENTRY)
+    assert (tmp_path / RECORDS).read_bytes() == before

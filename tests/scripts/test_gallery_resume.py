@@ -172,17 +172,27 @@ def test_files_of_the_earlier_gallery_are_removed_and_no_others(
     assert {path.name for path in out.iterdir()} == left and len(list((out / "pictures").iterdir())) == 1
 
 
-def test_a_gallery_of_version_1_is_replaced(
-    tmp_path: Path, attention_checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+def test_what_the_user_has_edited_is_kept_and_named(
+    tmp_path: Path, attention_checkpoint: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    make_many(tmp_path / "many", 5)
-    options = ("--checkpoint", attention_checkpoint, "--images", tmp_path / "many")
-    gallery(tmp_path / "out", *options)
-    (tmp_path / "out" / "captions.jsonl").unlink()
-    with monkeypatch.context() as patch, pytest.raises(UserError):
-        stop_at(patch, 1, OSError(errno.ENOSPC, "No space left on device"))
-        gallery(tmp_path / "out", *options)
-    assert len(gallery(tmp_path / "out", *options)[0]) == 5
+    names, out = make_many(tmp_path / "many", 3), tmp_path / "out"
+    options = ("--checkpoint", attention_checkpoint, "--images", tmp_path / "many", "--format")
+    gallery(out, *options, "json,csv,txt")
+    for edited in ("captions.csv", "001.txt"):
+        (out / edited).write_text("edited")
+    for more in ([], ["--beam_size", "3"]):  # the same captions, and others
+        gallery(out, *options, "json,csv,txt", *more)
+        error = capsys.readouterr().err
+        assert "kept because they hold something that no run has written: 2, such as" in error
+        assert (out / "captions.csv").read_text() == (out / "001.txt").read_text() == "edited"
+    records, _ = read_gallery(out)
+    assert (out / "002.txt").read_text("utf-8") == f"{records[2]['caption']}\n"
+    (out / "captions.csv").rename(tmp_path / "mine.csv")
+    counts = captioned(monkeypatch)
+    monkeypatch.setattr(gallery_writing, "load_image", None)  # for sidecars alone no image is decoded
+    gallery(out, *options, "csv,xmp,txt", "--beam_size", "3")
+    assert len((out / "captions.csv").read_text("utf-8").splitlines()) == 1 + len(names) and not counts
+    assert len(list(out.glob("*.xmp"))) == 3 and "no run has written: 1, such as" in capsys.readouterr().err
 
 
 def test_two_runs_do_not_write_to_one_folder(tmp_path: Path, attention_checkpoint: Path) -> None:

@@ -204,7 +204,7 @@ def test_all_formats_are_written_and_sidecars_beside_the_photos_on_request(
     assert len(list(out.glob("*.txt"))) == 4 and (dog.parent / "again" / "dog.png.xmp").exists()
     assert dog.with_suffix(".txt").read_text("utf-8") == f"{records[1]['caption']}\n"
     assert (dog.parent / "dog.jpg.xmp").read_text() == "mine"
-    assert "something other than a caption of this gallery: 1, such as" in capsys.readouterr().err
+    assert "kept because they hold something that no run has written: 1, such as" in capsys.readouterr().err
     assert {path: path.read_bytes() for path in photos} == photos
 
 
