@@ -11,7 +11,6 @@ has its own panel over the same epochs. The colours are Okabe and Ito's palette,
 from __future__ import annotations
 
 import math
-import re
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -36,6 +35,7 @@ CURVE_COLOURS = {"train_loss": SKY, "val_loss": BLUE, "val_cider": VERMILLION, "
 TRAINING_DASH: Any = (0, (3, 1.2))
 TRAINING_CURVES = ("train_loss", "reward")
 SCORES = ("val_cider", "val_bleu4", "reward")
+MAX_STAGES = 40  # with more, their bands would be a blur
 MAX_MARKERS = 40  # with more epochs the markers would merge into a thick line
 PLOT_STYLE: Any = {
     "figure.facecolor": "white",  # not transparent: the page may be white or black
@@ -101,8 +101,13 @@ def stage_spans(log: LossLog) -> list[tuple[str, float, float]]:
 
 
 def stage_names(log: LossLog) -> list[str]:
-    """The stage of each epoch, without control characters, which an SVG file cannot contain."""
-    return [re.sub(r"[\x00-\x1f\x7f-\x9f]", " ", name) for name in log.text("stage")]
+    """The stage of each epoch, as it can be drawn."""
+    return [drawable(name) for name in log.text("stage")]
+
+
+def drawable(text: str) -> str:
+    """``text`` with spaces for what no font draws and an SVG file, which is XML, may not contain."""
+    return "".join(letter if letter.isprintable() else " " for letter in text)
 
 
 def log_names(paths: list[Path]) -> list[str]:
@@ -194,7 +199,7 @@ def _draw_several_logs(panels: dict[str, Axes], logs: dict[str, LossLog]) -> Non
     for (name, log), (colour, marker) in zip(logs.items(), LOG_STYLES, strict=False):
         _draw_log(panels, log, dict.fromkeys(CURVE_COLOURS, colour), marker)
         best = best_epoch(log)
-        label = f"{name if len(name) <= 24 else '…' + name[-23:]}   ★ {best}" if best else name
+        label = drawable(name if len(name) <= 24 else "…" + name[-23:]) + (f"   ★ {best}" if best else "")
         # matplotlib leaves labels that start with "_" out of the legend: start with a space
         panels["val_cider"].plot([], [], color=colour, marker=marker, markeredgecolor="white", label=f" {label}")
 
@@ -226,7 +231,7 @@ def _line_style(column: str) -> Any:
 
 
 def _shade_stages(panels: dict[str, Axes], logs: dict[str, LossLog]) -> None:
-    """Shade every second stage and name the stages in the loss panel, unless the stages of the logs differ."""
+    """Shade every second stage and name the stages in the loss panel, unless the logs differ or have too many."""
     longest = max(logs.values(), key=lambda log: log.epochs[-1])
     stage_of = dict(zip(longest.epochs, stage_names(longest), strict=True))
     for log in logs.values():
@@ -234,6 +239,8 @@ def _shade_stages(panels: dict[str, Axes], logs: dict[str, LossLog]) -> None:
             if stage_of.get(epoch, stage) != stage:
                 return
     spans = stage_spans(longest)
+    if len(spans) > MAX_STAGES:
+        return
     for number, (name, start, end) in enumerate(spans):
         if number % 2:
             for panel in panels.values():

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import structured
 from cli import UserError
 from files import atomic_open, naming
 
@@ -16,6 +17,9 @@ COLUMNS = [
 REQUIRED = ("stage", "epoch", "train_loss", "val_loss", "val_bleu4", "val_cider")  # in the logs of every version
 MAX_DIGITS = 9  # of an epoch; runs have tens, and a plot counts in floating point
 NO_NUMBER = ("", "nan", "none", "n/a", "inf", "-inf")  # cells without a value to draw
+MAX_VALUE = 1e38  # about the largest number of 32 bits, as losses are; a plot of larger ones overflows 64 bits
+MAX_BYTES = 128 * structured.MB  # a million epochs, at 120 bytes a row
+SHOWN = 60  # characters of a damaged line in a message; half of them of a cell
 
 
 @dataclass(frozen=True)
@@ -32,8 +36,9 @@ class LossLog:
         return [row[self.header.index(column)].strip() for row in self.rows]
 
     def numbers(self, column: str) -> list[float]:
-        """The numbers of a column, one per epoch; NaN for an empty cell, an infinite value or a missing column."""
-        return [math.nan if cell.lower() in NO_NUMBER else float(cell) for cell in self.text(column)]
+        """The numbers of a column, one per epoch; NaN for an empty cell, a huge value or a missing column."""
+        found = [math.nan if cell.lower() in NO_NUMBER else float(cell) for cell in self.text(column)]
+        return [number if abs(number) <= MAX_VALUE else math.nan for number in found]
 
     @property
     def epochs(self) -> list[int]:
@@ -79,6 +84,7 @@ def read_log(path: Path) -> LossLog:
     """
     if not path.is_file():
         raise UserError(f"{path}: no such log. `python train.py` writes one; name another with --log")
+    structured.check_file(path, MAX_BYTES)
     lines = path.read_text(encoding="utf-8-sig", errors="replace").split("\n")[:-1]  # a complete line ends in "\n"
     cells = {number: line.split("\t") for number, line in enumerate(lines, start=1) if line.strip()}
     header = cells.pop(min(cells)) if cells else []
@@ -91,7 +97,7 @@ def read_log(path: Path) -> LossLog:
     for number, row in cells.items():
         if problem := _problem(header, row):
             raise UserError(
-                f"{path}: line {number} is not a row of this log ({lines[number - 1][:60]!r}): {problem}. "
+                f"{path}: line {number} is not a row of this log ({lines[number - 1][:SHOWN]!r}): {problem}. "
                 "Correct or delete it"
             )
         rows[int(row[header.index("epoch")])] = row
@@ -104,10 +110,10 @@ def _problem(header: list[str], row: list[str]) -> str | None:
         return f"{len(row)} cells, the header has {len(header)}"
     for column, cell in zip(header, row, strict=True):
         if column == "epoch" and not (cell.strip().isdecimal() and len(cell.strip()) <= MAX_DIGITS):
-            return f"epoch is {cell!r}, not a whole number of up to {MAX_DIGITS} digits"
+            return f"epoch is {cell[: SHOWN // 2]!r}, not a whole number of up to {MAX_DIGITS} digits"
         if column in COLUMNS[1:] and cell.strip().lower() not in NO_NUMBER:
             try:
                 float(cell)
             except ValueError:
-                return f"{column} is {cell!r}, not a number"
+                return f"{column} is {cell[: SHOWN // 2]!r}, not a number"
     return None

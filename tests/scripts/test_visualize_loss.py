@@ -75,10 +75,33 @@ def test_several_logs_are_compared_in_an_svg(tmp_path: Path, capsys: pytest.Capt
     assert ElementTree.parse(tmp_path / "curve.svg").getroot().tag.endswith("svg")
 
 
-def test_a_stage_may_have_any_name(tmp_path: Path) -> None:
-    log = write_log(tmp_path / "loss_log.txt", [("\x1b[1m <b> & $5 $6", *row[1:]) for row in ROWS])
+@pytest.mark.parametrize("name", ["\x1b[1m <b> & $5 $6", "\ufffe\uffff\ufdd0", "\x00\x0b\x85\u2028\u202e", "x" * 5000])
+def test_a_stage_and_a_folder_may_have_any_name(tmp_path: Path, name: str) -> None:
+    log = write_log(tmp_path / "loss_log.txt", [(name, *row[1:]) for row in ROWS])
     main(["--log", str(log), "--output", str(tmp_path / "curve.svg")])
     assert ElementTree.parse(tmp_path / "curve.svg").getroot().tag.endswith("svg")
+    folder = tmp_path / f"caf\udce9 {name[:9]}".replace("\0", "")
+    other = write_log(folder / "loss_log.txt", ROWS)
+    main(["--log", str(log), str(other), "--output", str(folder / "curves.svg")])
+    assert ElementTree.parse(folder / "curves.svg").getroot().tag.endswith("svg")
+
+
+@pytest.mark.parametrize("value", ["1e308", "-1e308", "1e999", "Infinity", "-nan", "9" * 400, "1e38", "1e-320"])
+@pytest.mark.parametrize("kind", ["png", "svg"])
+def test_values_of_any_size_are_drawn_or_left_out(tmp_path: Path, value: str, kind: str) -> None:
+    log = write_log(tmp_path / "loss_log.txt", [*ROWS, ("huge", 5, *[value] * 4)])
+    main(["--log", str(log), "--output", str(tmp_path / f"curve.{kind}")])
+    assert (tmp_path / f"curve.{kind}").stat().st_size > 1000
+
+
+def test_a_log_of_many_stages_is_drawn_and_one_too_large_is_refused(tmp_path: Path) -> None:
+    log = write_log(tmp_path / "loss_log.txt", [(f"stage {number}", number, 4, 3, 0.1, 0.2) for number in range(5000)])
+    figure = draw_curves({"log": read_log(log)})
+    assert not figure.axes[0].patches and len(figure.axes[0].texts) == 0
+    with log.open("ab") as file:
+        file.truncate(10**12)
+    with pytest.raises(UserError, match=r"loss_log\.txt: more than 128 MB"):
+        read_log(log)
 
 
 @pytest.mark.parametrize("kind", ["png", "svg"])
@@ -152,6 +175,10 @@ def test_logs_are_named_by_what_distinguishes_them() -> None:
         ),
         ("\t".join(HEADER) + "\n" + "frozen\t2\t10\t" * 9 + "\n", "28 cells, the header has 11"),
         ("\0\x01binary\n\0\n", "no column"),
+        *[
+            ("\t".join(HEADER) + f"\nfrozen\t{epoch}\t10\t4\t3\t0.1\t0.1\t1\t1\t1\t1\n", "line 2 is not a row")
+            for epoch in ("1e308", "0.5", "-1", "nan", "1000000000", "9" * 5000)
+        ],
     ],
 )
 def test_an_invalid_log_is_refused(tmp_path: Path, content: str, message: str) -> None:
@@ -160,8 +187,8 @@ def test_an_invalid_log_is_refused(tmp_path: Path, content: str, message: str) -
     with pytest.raises(UserError) as caught:
         main(["--log", str(path), "--output", str(tmp_path / "curve.png")])
     assert not (tmp_path / "curve.png").exists()
-    assert message in str(caught.value)
-    assert str(path) in str(caught.value)
+    assert message in str(caught.value) and str(path) in str(caught.value)
+    assert len(str(caught.value)) < 225 + len(str(path))
 
 
 def test_a_missing_log_is_refused_and_the_old_plot_kept(tmp_path: Path) -> None:
