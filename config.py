@@ -16,6 +16,13 @@ from config_parser import build, option, section
 TokenizerName = Literal["words", "characters"]  # what captions are split into
 SPLITS = ("train", "val", "test")  # of a captions file
 ALL = "all"  # in place of a split: all images; the only split of a captions file that is not divided
+# The greatest values of what a stranger's checkpoint could ask for. They are far above what trains well:
+MAX_IMAGE_SIZE = 1024  # pixels; usual are 224 to 448
+MAX_WORKERS = 256  # processes
+MAX_WIDTH = 4096  # of a decoder; published captioners have 512 to 2048
+MAX_LAYERS = 48  # of a decoder; published captioners have 3 to 12
+MAX_BEAM_SIZE = 100  # usual are 1 to 10
+MAX_CAPTION = 500  # tokens; usual captions have 10 to 30, paragraphs 70 to 200
 ORIGINAL_LAYOUT = ("imagenet", "bundled")  # weights in the layout of the original paper
 
 
@@ -27,10 +34,12 @@ class DataConfig:
         "captions.csv", "CSV with the columns image, caption and if known split (train / val / test)", short=True
     )
     image_dir: str = option("data/sample/images", "folder of the images that the captions file names", short=True)
-    image_size: int = option(224, "side in pixels of the square that every image is resized to", "[1, inf)")
+    image_size: int = option(
+        224, "side in pixels of the square that every image is resized to", f"[1, {MAX_IMAGE_SIZE}]"
+    )
     tokenizer: TokenizerName = option("words", "characters: for Chinese, Japanese, Thai and others without blanks")
     min_count: int = option(5, "words seen fewer times than this in the training captions become <unk>", "[1, inf)")
-    workers: int = option(2, "processes that decode images", "[0, inf)")
+    workers: int = option(2, "processes that decode images", f"[0, {MAX_WORKERS}]")
     feature_cache: str = option(
         ".cache/features",
         "folder of cached encoder features, about 200 KB per image; python -m tools.feature_cache prunes it",
@@ -89,7 +98,7 @@ class DecoderConfig:
     built_by: ClassVar[str]  # the class, a ``WordDecoder``, that takes these options
 
     name: str = option("lstm", "the network that generates captions")
-    hidden_size: int = option(512, "width H of the LSTM, of attention, and of the Transformer", "[1, inf)")
+    hidden_size: int = option(512, "width H of the LSTM, of attention, and of the Transformer", f"[1, {MAX_WIDTH}]")
     dropout: float = option(0.5, "dropout probability on the decoder's inputs and outputs", "[0, 1)")
 
     def __post_init__(self) -> None:
@@ -106,7 +115,7 @@ class LSTMConfig(DecoderConfig):
 
     built_by = "models.model.DecoderRNN"
 
-    embed_size: int = option(256, "width E of word embeddings", "[1, inf)")
+    embed_size: int = option(256, "width E of word embeddings", f"[1, {MAX_WIDTH}]")
 
 
 @dataclass
@@ -127,7 +136,7 @@ class AttentionConfig(HeadsConfig):
 
     built_by = "models.attention.AttentionDecoder"
 
-    embed_size: int = option(512, "width E of word embeddings", "[1, inf)")
+    embed_size: int = option(512, "width E of word embeddings", f"[1, {MAX_WIDTH}]")
 
 
 @dataclass
@@ -136,7 +145,7 @@ class TransformerConfig(HeadsConfig):
 
     built_by = "models.transformer.TransformerDecoder"
 
-    layers: int = option(3, "layers", "[1, inf)")
+    layers: int = option(3, "layers", f"[1, {MAX_LAYERS}]")
 
     def problems(self) -> Iterator[str]:
         """The position encodings come in pairs of sine and cosine."""
@@ -159,8 +168,10 @@ ENCODERS: dict[str, type[EncoderConfig]] = {
 class GenerateConfig:
     """How captions are generated"""
 
-    beam_size: int = option(5, "hypotheses kept open at each step; 1 is greedy decoding", "[1, inf)", short=True)
-    max_length: int = option(30, "longest caption, in tokens (words or characters)", "[1, inf)")
+    beam_size: int = option(
+        5, "hypotheses kept open at each step; 1 is greedy decoding", f"[1, {MAX_BEAM_SIZE}]", short=True
+    )
+    max_length: int = option(30, "longest caption, in tokens (words or characters)", f"[1, {MAX_CAPTION}]")
     length_penalty: float = option(
         0.7, "a in score = log-probability / length**a (Wu et al. 2016); 0 favours short captions", "[0, 2]"
     )
@@ -298,7 +309,8 @@ def config_from_dict(values: dict[str, Any]) -> Config:
     config: Config
     config, problems = build(Config, values)
     if problems := [*problems, *check(config)]:
-        raise UserError(f"the checkpoint's config does not fit this version: {'; '.join(problems)}")
+        others = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+        raise UserError(f"the checkpoint's config does not fit this version: {problems[0]}{others}")
     return config
 
 

@@ -1,5 +1,6 @@
 """The Vocabulary: the tokens that a captioner knows, and captions as their ids."""
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
@@ -9,6 +10,10 @@ from data.tokenizer import CHARACTERS, WORDS, Tokenizer, find_unseparated
 PAD, START, END, UNK = "<pad>", "<start>", "<end>", "<unk>"
 SPECIAL = (PAD, START, END, UNK)
 PAD_ID, START_ID, END_ID, UNK_ID = range(len(SPECIAL))
+MAX_WORDS = 50_000  # five times those of COCO: rarer words are hardly learned
+SHOWN_LETTERS = 50  # of a word in a message
+
+_LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class Vocabulary:
@@ -21,8 +26,12 @@ class Vocabulary:
         """Restore a vocabulary from ``state()``, with the tokenizer it was built with.
 
         Raises:
-            UserError: the special tokens do not come first, or a word is repeated.
+            UserError: the special tokens do not come first, a word is repeated or is none, or there are too many.
         """
+        if len(words) > MAX_WORDS:
+            raise UserError(f"vocabulary: {len(words):,} words, at most {MAX_WORDS:,}. Raise data.min_count")
+        if unusable := [word for word in words if not _usable(word)]:
+            raise UserError(f"vocabulary: {unusable[0][:SHOWN_LETTERS]!r} is not a word without blanks")
         if tuple(words[: len(SPECIAL)]) != SPECIAL or len(set(words)) != len(words):
             raise UserError(f"vocabulary: it must start with {' '.join(SPECIAL)} and contain each word once")
         self.words, self.tokenizer = list(words), tokenizer
@@ -45,7 +54,8 @@ class Vocabulary:
             )
         counts = Counter(token for caption in captions for token in tokenizer.tokenize(caption))
         words = sorted(
-            (word for word, count in counts.items() if count >= min_count), key=lambda word: (-counts[word], word)
+            (word for word, count in counts.items() if count >= min_count and _usable(word)),
+            key=lambda word: (-counts[word], word),
         )
         if not words:
             raise UserError(
@@ -77,3 +87,8 @@ class Vocabulary:
     def state(self) -> list[str]:
         """The tokens in id order, a plain list for the checkpoint."""
         return list(self.words)
+
+
+def _usable(word: str) -> bool:
+    """Whether a text can be a word of captions: without blanks, and UTF-8 can encode it."""
+    return word.split() == [word] and not _LONE_SURROGATE.search(word)

@@ -1,13 +1,15 @@
 """Options that evaluate.py, inference_visualize.py and tools share; without torch, so that --help is fast."""
 
+import shlex
 from pathlib import Path
 from typing import Any
 
-from cli import OptionParser, in_run_folder, positive_int
-from config import ALL, SPLITS
+from cli import OptionParser, in_run_folder, note, positive_int
+from config import ALL, SPLITS, DataConfig
 from models.pretrained import DEFAULT_CHECKPOINT
 
 DEFAULT_SPLIT = "test"
+SHOWN_PATH = 100  # characters of a path that a checkpoint names
 
 
 def checkpoint_file(text: str) -> Path:
@@ -66,5 +68,23 @@ def add_cache_option(parser: OptionParser) -> None:
         "--feature_cache",
         "--data.feature_cache",
         metavar="DIR",
-        help="folder of the cached features (default: the checkpoint's)",
+        help="folder of the cached features (default: the checkpoint's, if it is inside the current folder, else "
+        f"{DataConfig.feature_cache})",
     )
+
+
+def cache_folder(named: str | None, recorded: str) -> str:
+    """The folder to write features into: the one that ``--feature_cache`` named, else that of the checkpoint.
+
+    A checkpoint of somebody else may name any folder; one outside the current folder is left alone, which a line on
+    stderr tells.
+    """
+    if named is not None:
+        return named
+    if "\0" not in recorded and Path(recorded).resolve().is_relative_to(Path.cwd()):
+        return recorded
+    note(
+        f"features are cached in {DataConfig.feature_cache}, as the checkpoint's folder is outside the current one. "
+        f"To use it: --feature_cache {shlex.quote(recorded)[:SHOWN_PATH]}"
+    )
+    return DataConfig.feature_cache

@@ -13,6 +13,7 @@ from cli import UserError
 from data.features import FeatureCache
 from data.tokenizer import TOKENIZERS, Tokenizer, tokenizer_of
 from evaluation.nearest import nearest_captions, pooled_features
+from evaluation.options import cache_folder
 from evaluation.predictions import read_predictions
 from evaluation.split import Split, open_references, open_split, usable_images
 from models.captioner import Captioner
@@ -104,7 +105,7 @@ class Checkpoints:
         self.tokenizer = _common_tokenizer(paths, captioners)
         self.limit = options.limit if options.limit and options.limit < len(self.references) else None
         self.lendable = Split("train", self.split.table, self.split.image_dir).references() if options.baseline else {}
-        root = options.feature_cache or captioners[0].config.data.feature_cache
+        root = cache_folder(options.feature_cache, captioners[0].config.data.feature_cache)
         self.runs = _plan_runs(paths, captioners, root, options.beam_size)
         self.systems = [run.system for run in self.runs]
         if options.baseline:

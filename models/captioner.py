@@ -16,14 +16,14 @@ from PIL import Image
 from torch import nn
 
 from cli import UserError
-from config import Config, DecoderConfig, config_from_dict, config_to_dict
+from config import Config, DecoderConfig, config_to_dict
 from data.captions import LearnedFrom
 from data.features import FeatureCache
 from data.images import ImageSource, load_image
 from data.packing import PackedTokens
-from data.tokenizer import TOKENIZERS
 from data.transforms import Transform
 from data.vocab import Vocabulary
+from models.checkpoint_schema import misfits, read_parts
 from models.decoding import Hypothesis, attention_per_word, generate, sample
 from models.interfaces import Encoder, WordDecoder
 from models.pretrained import find_checkpoint
@@ -259,21 +259,20 @@ class Captioner(nn.Module):
         """Build from the dict of ``checkpoint()``; needs no other file and no network.
 
         Raises:
-            UserError: a part is missing or does not fit.
+            UserError: a part is missing, out of range, or does not fit the others.
         """
-        try:
-            state, values = checkpoint["model"], checkpoint["config"]
-            config, transform = config_from_dict(values), Transform.from_dict(checkpoint["transform"])
-            vocabulary = Vocabulary(checkpoint["vocab"], TOKENIZERS[config.data.tokenizer])
-        except (KeyError, TypeError) as error:
-            raise UserError(f"{name}: parts of the checkpoint are missing or damaged ({error})") from error
+        parts = read_parts(checkpoint, name)
         with torch.device("meta"):  # the weights are about to be loaded: initialising a ResNet-50 takes 0.7 s
-            captioner = cls(config, vocabulary, checkpoint.get("learned_from"), load_weights=False)
-        captioner.encoder.transform = transform
-        try:
-            captioner.load_state_dict(state, assign=True)
-        except (RuntimeError, AttributeError, TypeError) as error:
-            raise UserError(f"{name}: parts of the checkpoint do not fit together ({error})") from error
+            captioner = cls(parts.config, parts.vocabulary, parts.learned_from, load_weights=False)
+        if parts.transform.image_size != captioner.transform.image_size:
+            size = captioner.transform.image_size
+            raise UserError(f"{name}: transform: image_size must be {size}, got {parts.transform.image_size}")
+        captioner.encoder.transform = parts.transform
+        wanted = captioner.state_dict()
+        if why := misfits(parts.weights, wanted):
+            raise UserError(f"{name}: parts of the checkpoint do not fit together ({why}). Copy it again, or retrain")
+        weights = {key: parts.weights[key].to(tensor.dtype) for key, tensor in wanted.items()}
+        captioner.load_state_dict(weights, assign=True)
         if unset := [key for key, buffer in captioner.named_buffers() if buffer.is_meta]:
             raise RuntimeError(f"buffers that a checkpoint does not hold: {', '.join(unset)}. Make them persistent")
         captioner.encoder.to(memory_format=torch.channels_last)  # a quantized file's weights come in the usual format

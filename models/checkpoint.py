@@ -7,6 +7,8 @@ import torch
 
 from cli import UserError
 from files import atomic_open
+from models.checkpoint_schema import check_types
+from models.torch_file import is_finite, read_torch
 
 FORMAT_VERSION = 1
 GROUP = 32  # quantized weights that share a scale; one scale per row costs 0.6 CIDEr points, this 0.2
@@ -45,52 +47,45 @@ def dequantize(checkpoint: dict[str, Any], path: str | Path = "checkpoint") -> d
     Raises:
         UserError: weights and scales do not fit; ``path`` is for the message.
     """
-    try:
-        model, scales = dict(checkpoint["model"]), checkpoint.get("scales", {})
-        for name, scale in scales.items():
-            model[name] = (model[name].view(-1, GROUP) * scale.float()[:, None]).view(model[name].shape)
-    except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
-        raise UserError(f"{path}: damaged weights ({error}). Copy the file again") from error
+    model = dict(checkpoint["model"])
+    for name, scale in checkpoint.get("scales", {}).items():
+        whole = model.get(name)
+        if whole is None or whole.dtype != torch.int8 or scale.shape != (whole.numel() / GROUP,):
+            raise UserError(f"{path}: damaged weights (the scales of {name[:80]} do not fit). Copy the file again")
+        model[name] = (whole.reshape(-1, GROUP) * scale.float()[:, None]).view(whole.shape)
+        if not is_finite(model[name]):
+            raise UserError(f"{path}: damaged weights ({name[:80]} holds NaN or infinity). Copy the file again")
     return {**{key: value for key, value in checkpoint.items() if key != "scales"}, "model": model}
 
 
 def load_checkpoint(path: str | Path, *, keep_quantized: bool = False) -> dict[str, Any]:
-    """Read a checkpoint onto the CPU, with ``weights_only=True``, so that it cannot run code.
+    """Read a checkpoint, which a stranger may have made, onto the CPU: plain values, and tensors of finite numbers.
 
     Quantized weights are dequantized, unless ``keep_quantized``.
 
     Returns:
-        at least ``model`` (state_dict), ``config``, ``vocab`` and ``transform``; see ``Captioner.checkpoint``.
+        at least ``model`` (state_dict), ``config``, ``vocab`` and ``transform``; see ``Captioner.checkpoint``. They
+        have the right types; ``Captioner.from_checkpoint`` checks the rest.
 
     Raises:
         UserError: no such file, not a checkpoint, damaged, or written by a newer version.
     """
     path = Path(path)
     if not path.is_file():
-        raise UserError(
-            f"{path}: no such checkpoint. Train one with `python train.py`, or choose another with --checkpoint"
-        )
+        what = "a device or a pipe, not a checkpoint" if path.exists() and not path.is_dir() else "no such checkpoint"
+        raise UserError(f"{path}: {what}. Train one with `python train.py`, or choose another with --checkpoint")
     with path.open("rb") as file:
         if file.read(2) not in (b"PK", b"P", b""):  # torch writes zip files; this one may be cut off
             raise UserError(f"{path}: not a checkpoint, which is a file that train.py has written. Name another one")
-    try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises many types here (zip, pickle, EOF)
-        raise UserError(
-            f"{path}: not a readable checkpoint ({type(error).__name__}), perhaps truncated. Copy it again, or retrain"
-        ) from error
-    if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get("format_version"), int):
+    checkpoint = read_torch(path, str(path), "checkpoint")
+    if not isinstance(checkpoint, dict) or type(checkpoint.get("format_version")) is not int:
         raise UserError(f"{path}: not a checkpoint of this project (it has no 'format_version')")
     if checkpoint["format_version"] > FORMAT_VERSION:
         version = checkpoint["format_version"]
         raise UserError(
             f"{path}: written by a newer version (format {version}, this is {FORMAT_VERSION}). Update the code"
         )
-    missing = [part for part in ("model", "config", "vocab", "transform") if part not in checkpoint]
-    if missing == ["config", "vocab", "transform"]:
+    if "model" in checkpoint and not checkpoint.keys() & {"config", "vocab", "transform"}:
         raise UserError(f"{path}: the weights of an encoder, not of a captioner. Name it with --encoder.weights")
-    if missing:
-        raise UserError(
-            f"{path}: parts of the checkpoint are missing ({', '.join(missing)}). Copy it again, or retrain"
-        )
+    check_types(checkpoint, path)
     return checkpoint if keep_quantized else dequantize(checkpoint, path)

@@ -9,11 +9,19 @@ from dataclasses import dataclass
 
 import torch
 
+from cli import UserError
 from data.packing import pack
 from data.vocab import END_ID, PAD_ID, START_ID, UNK_ID
 from models.interfaces import WordDecoder
 
 NEVER = [PAD_ID, START_ID, UNK_ID]  # never generated
+
+
+class NotFiniteError(UserError, FloatingPointError):
+    """The decoder's logits are inf or NaN; a script tells the user, and training stops."""
+
+    def __init__(self) -> None:
+        super().__init__("weights that are damaged or have diverged: the decoder's logits are not finite")
 
 
 @dataclass(frozen=True)
@@ -41,13 +49,14 @@ def generate(
 
     Args:
         features: (B, P, D).
-        length_penalty: a in score = log_prob / length**a, length counting <end> (Wu et al. 2016, eq. 14, without its
-            offset).
-        no_repeat_ngram: block every n-gram that the hypothesis contains already (Paulus et al. 2017, section 2.5);
-            0 blocks none.
+        length_penalty: a in score = log_prob / length**a, <end> counted (Wu et al. 2016, eq. 14, without its offset).
+        no_repeat_ngram: block each n-gram that the hypothesis already has (Paulus et al. 2017, section 2.5); 0: none.
 
     Returns:
         for each image 1 to ``beam_size`` different hypotheses, the best first.
+
+    Raises:
+        NotFiniteError: the logits are inf or NaN.
     """
     b, s, device = len(features), beam_size, features.device
     images = torch.arange(b, device=device)  # (A,) whose search goes on; everything below is about these alone
@@ -115,7 +124,7 @@ def sample(
 
     Raises:
         ValueError: temperature is not above 0; towards 0 sampling becomes greedy decoding, generate() with one beam.
-        FloatingPointError: the logits are inf or NaN.
+        NotFiniteError: the logits are inf or NaN.
 
     Returns:
         for each image ``count`` hypotheses, the most likely first; the same caption may come twice.
@@ -131,7 +140,7 @@ def sample(
     for position in range(max_length + 1):
         logits, state, _ = decoder.step(last, state)
         if not logits.isfinite().all():
-            raise FloatingPointError("the decoder's logits are not finite")
+            raise NotFiniteError
         own = logits.float().log_softmax(dim=-1)  # (N, V)
         own[:, NEVER] = -torch.inf
         if position == max_length:
@@ -207,9 +216,13 @@ class FinishedBeams:
         return certain
 
     def hypotheses(self) -> list[list[Hypothesis]]:
-        """The hypotheses of each image as plain lists, the best first."""
+        """The hypotheses of each image as plain lists, the best first.
+
+        Raises:
+            NotFiniteError: an image has none, which only NaN can cause.
+        """
         rows = zip(self.words.tolist(), self.log_prob.tolist(), self.score.tolist(), strict=True)
-        return [
+        found = [
             [
                 Hypothesis([word for word in words if word != PAD_ID], log_prob, score)
                 for words, log_prob, score in zip(*image, strict=True)
@@ -217,3 +230,6 @@ class FinishedBeams:
             ]
             for image in rows
         ]
+        if not all(found):
+            raise NotFiniteError
+        return found

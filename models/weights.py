@@ -15,7 +15,9 @@ from torchvision.models import ResNet, ResNet50_Weights
 from cli import UserError, note
 from config import ResNet50Config, config_from_dict
 from models.checkpoint import dequantize, load_checkpoint
+from models.checkpoint_schema import check_tensors, misfits
 from models.pretrained import IMAGENET, PRETRAINED
+from models.torch_file import read_torch
 
 TORCHVISION_WEIGHTS = {weights.name: weights for weights in ResNet50_Weights}
 TORCHVISION_FILES = {Path(weights.url).name for weights in ResNet50_Weights}
@@ -44,16 +46,12 @@ def load_resnet50(net: ResNet, config: ResNet50Config) -> None:
             f"Use --encoder.layout {layout}"
         )
     state = {name: tensor for name, tensor in state.items() if not name.startswith("fc.")}
-    try:
-        missing, unexpected = net.load_state_dict(state, strict=False)  # fp16 is widened to the network's fp32
-    except RuntimeError as error:
-        raise UserError(f"encoder.weights {name}: not a ResNet-50: {error}") from error
-    missing = [key for key in missing if not key.startswith("fc.") and not key.endswith("num_batches_tracked")]
-    if missing or unexpected:
-        raise UserError(
-            f"encoder.weights {name}: not a ResNet-50 in torchvision's names "
-            f"(missing {missing[:3]}, unexpected {unexpected[:3]})"
-        )
+    wanted = {key: tensor for key, tensor in net.state_dict().items() if not key.startswith("fc.")}
+    counters = {key for key in wanted if key.endswith("num_batches_tracked")}  # which older files do not have
+    needed = {key: tensor for key, tensor in wanted.items() if key not in counters - state.keys()}
+    if why := misfits(state, needed):
+        raise UserError(f"encoder.weights {name}: not a ResNet-50 in torchvision's names ({why}). Name another file")
+    net.load_state_dict(state, strict=False)  # fp16 is widened to the network's fp32
     if layout is None:
         note(
             f"encoder.weights {name}: the file does not say in which layout it was trained; used as '{config.layout}'. "
@@ -100,18 +98,17 @@ def _file_state(path: Path, name: str) -> tuple[dict[str, torch.Tensor], str | N
     if not path.is_file():
         known = ", ".join(["imagenet", "bundled", *TORCHVISION_WEIGHTS, "none"])
         raise UserError(f"encoder.weights {name}: no such file, and not one of {known}")
-    try:
-        content: Any = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises many kinds here (zip, pickle, EOF): all mean "cannot be read"
-        raise UserError(
-            f"encoder.weights {path}: not a readable state_dict ({type(error).__name__}). Replace the file"
-        ) from error
+    content = read_torch(path, f"encoder.weights {path}", "state_dict")
     if not isinstance(content, dict):
         content = {"": content}  # refused below
     if "vocab" in content:
         return _encoder_state(load_checkpoint(path), name)
     layout = "torchvision" if path.name in TORCHVISION_FILES else content.get("layout")
-    state = dequantize(content, path)["model"] if "scales" in content else content
+    if "scales" in content:
+        check_tensors(content, path)
+        state = dequantize(content, path)["model"]
+    else:
+        state = content
     if not all(isinstance(tensor, torch.Tensor) for tensor in state.values()):
         raise UserError(f"encoder.weights {path}: not a state_dict (names -> tensors), nor a checkpoint of train.py")
     return state, layout

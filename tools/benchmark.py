@@ -18,7 +18,7 @@ if not __package__:  # started as `python tools/benchmark.py` instead of `python
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from cli import OptionParser, run_script, say
-from evaluation.options import add_cache_option, add_captioner_options, add_split_options
+from evaluation.options import add_cache_option, add_captioner_options, add_split_options, cache_folder
 from models.pretrained import find_checkpoint
 
 if TYPE_CHECKING:  # torch takes seconds to import: only the functions that measure do
@@ -109,7 +109,8 @@ def report(named: Path | None, options: Namespace) -> None:
     path, checkpoint = find_checkpoint(named, photos=False)
     captioner = Captioner.from_checkpoint(checkpoint, path).to(use_device(options.device)).eval()
     config, split = captioner.config, open_split(captioner.config, options)
-    cache = captioner.feature_cache(options.feature_cache or config.data.feature_cache, mirror=config.generate.mirror)
+    root = cache_folder(options.feature_cache, config.data.feature_cache)
+    cache = captioner.feature_cache(root, mirror=config.generate.mirror)
     references = usable_images(split.references(options.limit), split.image_dir, [cache])
     say(f"{path}: decoder {config.decoder.name}, {captioner.device}, {torch.get_num_threads()} threads")
     paths = [split.image_dir / name for name in references]

@@ -21,14 +21,16 @@ def quantized_checkpoint(path: Path) -> dict[str, Any]:
     Raises:
         UserError: it is quantized already, or holds the state of training.
     """
+    from config import config_to_dict
     from models.checkpoint import load_checkpoint
+    from models.checkpoint_schema import read_parts
     from models.quantize import quantize  # torch takes seconds to import
 
     checkpoint = load_checkpoint(path, keep_quantized=True)
     if "training" in checkpoint or "scales" in checkpoint:
         kind = "quantized already" if "scales" in checkpoint else "for resuming training"
         raise UserError(f"{path}: {kind}. Name the checkpoints.pth of a run")
-    return quantize(checkpoint)
+    return quantize({**checkpoint, "config": config_to_dict(read_parts(checkpoint, path).config)})
 
 
 def quantized_weights(path: Path, layout: str) -> dict[str, Any]:
@@ -40,13 +42,11 @@ def quantized_weights(path: Path, layout: str) -> dict[str, Any]:
     import torch
 
     from models.quantize import quantize_state
+    from models.torch_file import read_torch
 
     if not path.is_file():
         raise UserError(f"{path}: no such file")
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises many kinds here (zip, pickle, EOF): all mean "cannot be read"
-        raise UserError(f"{path}: not a readable state_dict ({type(error).__name__})") from error
+    state = read_torch(path, str(path), "state_dict")
     if not isinstance(state, dict) or not all(isinstance(tensor, torch.Tensor) for tensor in state.values()):
         raise UserError(f"{path}: not a state_dict (names -> tensors)")
     state = {name: tensor for name, tensor in state.items() if not name.startswith("fc.")}

@@ -18,6 +18,7 @@ from cli import UserError, say
 from data.dataset import Batch
 from evaluation.metrics import Scorer
 from models.captioner import Captioner
+from models.checkpoint_schema import misfits
 from training.interrupt import Interrupted, StoppableBatches, StopRequest
 from training.loss_log import append_row
 from training.objectives import caption_loss
@@ -49,7 +50,9 @@ def train(stage: Stage, progress: Progress, table: pd.DataFrame, saver: Saver) -
             return progress
         progress = following
         # The next stage, even one that is added later, starts from the best weights so far: the last ones may overfit.
-        best = load_best(saver.folder, progress) or stage.averaged.state_dict()
+        best = load_best(saver.folder, progress)
+        if best is None or misfits(best, stage.captioner.state_dict()):
+            best = stage.averaged.state_dict()
         stage.captioner.load_state_dict(best)
         stage.averaged.load_state_dict(best)
         if stop.wanted:

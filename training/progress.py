@@ -2,9 +2,10 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
+from cli import UserError, listed
 from config import StageConfig
 
 PLATEAU_EPOCHS = 2  # without a better validation CIDEr, after which schedule "plateau" lowers the learning rate ...
@@ -95,8 +96,25 @@ class Progress:
         self.best_cider, self.best_epoch = -1.0, 0
 
     @classmethod
-    def from_dict(cls, values: dict[str, Any], stages: Sequence[str]) -> "Progress":
-        """The reverse of ``dataclasses.asdict``. Older checkpoints number their stage, as an index into ``stages``."""
-        if isinstance(number := values["stage"], int):
-            values = {**values, "stage": stages[number] if number < len(stages) else None}
+    def from_dict(cls, values: Any, stages: Sequence[str]) -> "Progress":
+        """The reverse of ``dataclasses.asdict``. Older checkpoints number their stage, as an index into ``stages``.
+
+        Raises:
+            UserError: a value is unknown, or of another type or range.
+        """
+        values = values if isinstance(values, dict) else {}
+        if type(number := values.get("stage")) is int:
+            values = {**values, "stage": stages[number] if 0 <= number < len(stages) else None}
+        kinds = {f.name: f.type for f in fields(cls)}
+        wrong = [name for name in values if name not in kinds]
+        wrong += [
+            name for name, value in values.items() if kinds.get(name) is float and type(value) not in (int, float)
+        ]
+        wrong += [
+            name for name, value in values.items() if kinds.get(name) is int and (type(value) is not int or value < 0)
+        ]
+        if "stage" not in values or values["stage"] not in (None, *stages):
+            wrong.append("stage")
+        if wrong:
+            raise UserError(f"--resume: the progress in the checkpoint is damaged ({listed(wrong)}). Begin a new run")
         return cls(**values)

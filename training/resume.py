@@ -88,7 +88,7 @@ def load_resume(path: Path, config: Config, data: str, argv: Sequence[str]) -> R
         )
         error.command = with_options(argv, {"init_from": path}, without=("resume",))
         raise error
-    if checkpoint["training"]["data"] != data:
+    if checkpoint["training"].get("data") != data:
         raise UserError(
             f"--resume: {config.data.captions_file} has changed since the run began. "
             "Restore it, or start a new run in another --output_dir"
@@ -97,7 +97,7 @@ def load_resume(path: Path, config: Config, data: str, argv: Sequence[str]) -> R
         read_log(log)  # an error must show before any file is moved
     before = config_from_dict(checkpoint["config"])  # options that are newer than the run have their defaults
     names = [stage.name for stage in before.train.stages]
-    progress = Progress.from_dict(checkpoint["training"]["progress"], names)
+    progress = Progress.from_dict(checkpoint["training"].get("progress"), names)
     _check_stages(progress, names, [stage.name for stage in config.train.stages])
     changes = _changes(before, config, progress)
     _check_options(before, config, changes)

@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Collection, Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import torch
@@ -127,10 +128,10 @@ def resume_run(
     return stage, progress
 
 
-def _warn_of_threads(before: int | None) -> None:
+def _warn_of_threads(before: Any) -> None:
     """Sums over more or fewer threads are rounded differently. Older checkpoints do not record them."""
     now = torch.get_num_threads()
-    if before not in (None, now):
+    if type(before) is int and before != now:
         note(
             f"warning: resumed with {now} CPU threads instead of {before}, so the result may differ in its last bits "
             f"from that of an uninterrupted run. For the same bits, set OMP_NUM_THREADS={before}"

@@ -9,6 +9,7 @@ import torch
 from cli import UserError
 from config import StageConfig
 from models.captioner import Captioner
+from models.checkpoint_schema import check_tensors, misfits
 from training.objectives import Objective, teacher_forcing
 from training.optim import EMA, build_optimizer
 from training.self_critical import self_critical
@@ -69,15 +70,31 @@ def restore(stage: Stage, state: dict[str, Any]) -> None:
     """Bring a stage that was just set up, from a checkpoint's captioner, to where ``training_state`` was taken.
 
     Raises:
-        UserError: other layers are trained than before.
+        UserError: other layers are trained than before, or the state is damaged.
     """
     if "model" in state:  # else an old checkpoint without EMA
+        check_tensors(state, "--resume")
+        if why := misfits(state["model"], stage.captioner.state_dict()):
+            raise UserError(f"--resume: the weights in the checkpoint do not fit ({why}). Begin a new run")
         stage.captioner.load_state_dict(state["model"])
-    if state["optimizer"] is not None:  # as in the last checkpoint of a finished run of an earlier version
-        _load_optimizer(stage, state["optimizer"])
-        if state["scaler"]:  # {} where it was disabled
-            stage.scaler.load_state_dict(state["scaler"])
-    set_random_state(saved_random_state(state, stage.captioner.device), stage.captioner.device)
+    try:
+        if state["optimizer"] is not None:  # as in the last checkpoint of a finished run of an earlier version
+            _load_optimizer(stage, state["optimizer"])
+            if state["scaler"]:  # {} where it was disabled
+                stage.scaler.load_state_dict(state["scaler"])
+        _restore_random_state(state, stage.captioner.device)
+    except (AttributeError, IndexError, KeyError, TypeError) as error:
+        raise UserError(
+            f"--resume: the state of training in the checkpoint is damaged ({type(error).__name__}). Begin a new run "
+            "with its weights: --init_from in place of --resume"
+        ) from error
+
+
+def _restore_random_state(state: dict[str, Any], device: torch.device) -> None:
+    try:
+        set_random_state(saved_random_state(state, device), device)
+    except RuntimeError as error:
+        raise TypeError("not the state of a random generator") from error
 
 
 def saved_random_state(state: dict[str, Any], device: torch.device) -> dict[str, torch.Tensor]:
@@ -90,8 +107,14 @@ def saved_random_state(state: dict[str, Any], device: torch.device) -> dict[str,
 
 
 def _load_optimizer(stage: Stage, state: dict[str, Any]) -> None:
-    """Take over the checkpoint's moments, but not its learning rates and weight decay, which may have changed."""
-    rates = [{"peak": group["peak"], "weight_decay": group["weight_decay"]} for group in stage.optimizer.param_groups]
+    """Take over the checkpoint's moments, but not its options, of which peak rates and weight decay may have changed.
+
+    Raises:
+        UserError: other layers are trained than before.
+        TypeError: the moments do not fit the weights.
+    """
+    groups = stage.optimizer.param_groups
+    own = [{name: value for name, value in group.items() if name not in ("params", "lr")} for group in groups]
     try:
         stage.optimizer.load_state_dict(state)
     except ValueError as error:
@@ -99,5 +122,20 @@ def _load_optimizer(stage: Stage, state: dict[str, Any]) -> None:
             f"--resume: stage '{stage.config.name}' trained other layers before. "
             "Leave its encoder_lr and encoder_from as they were"
         ) from error
-    for group, kept in zip(stage.optimizer.param_groups, rates, strict=True):
+    for group, kept in zip(stage.optimizer.param_groups, own, strict=True):
         group.update(kept)
+        if type(group["lr"]) is not float or not all(
+            _fits(stage.optimizer.state.get(p, {}), p) for p in group["params"]
+        ):
+            raise TypeError("the optimizer's state does not fit the weights")
+
+
+def _fits(moments: dict[str, Any], parameter: torch.Tensor) -> bool:
+    """Whether AdamW can go on from the moments of a parameter; it has none before its first step."""
+    shapes = {"step": (), "exp_avg": parameter.shape, "exp_avg_sq": parameter.shape}
+    if not moments:
+        return True
+    return moments.keys() == shapes.keys() and all(
+        isinstance(moments[name], torch.Tensor) and moments[name].shape == shape and moments[name].is_floating_point()
+        for name, shape in shapes.items()
+    )

@@ -2,8 +2,10 @@
 
 from pathlib import Path
 
+import pytest
+
 from cli import OptionParser
-from evaluation.options import add_cache_option, add_captioner_options, add_split_options, checkpoint_file
+from evaluation.options import add_cache_option, add_captioner_options, add_split_options, cache_folder, checkpoint_file
 
 
 def test_options_are_known_by_both_of_their_names() -> None:
@@ -21,3 +23,21 @@ def test_options_are_known_by_both_of_their_names() -> None:
 def test_the_folder_of_a_run_means_its_best_checkpoint(tmp_path: Path) -> None:
     assert checkpoint_file(str(tmp_path)) == tmp_path / "checkpoints.pth"
     assert checkpoint_file("a.pth") == Path("a.pth")
+
+
+def test_features_are_written_inside_the_current_folder_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A stranger's checkpoint may name any folder."""
+    here = tmp_path / "here"
+    here.mkdir()
+    (here / "link").symlink_to(tmp_path)
+    monkeypatch.chdir(here)
+    for recorded in (".cache/features", "cache", str(here / "cache")):
+        assert cache_folder(None, recorded) == recorded
+    assert cache_folder("/elsewhere", str(tmp_path)) == "/elsewhere" and capsys.readouterr().err == ""
+    for recorded in ("../cache", str(tmp_path / "cache"), "link/cache", "a\0b", "/" + "x" * 5000):
+        assert cache_folder(None, recorded) == ".cache/features"
+        error = capsys.readouterr().err
+        assert error.startswith("features are cached in .cache/features") and len(error) < 300
+        assert error.count("\n") == 1

@@ -167,8 +167,8 @@ def test_wrong_weight_files_are_refused_by_name(weights_file: Path, tmp_path: Pa
     state = torch.load(weights_file, weights_only=True)
     whole, path = weights_file.read_bytes(), tmp_path / "w.pth"
     wrong: dict[str, object] = {
-        "missing .*layer3": {name: tensor for name, tensor in state.items() if "layer3" not in name},
-        "unexpected .*extra": state | {"extra": torch.zeros(1)},
+        "missing.*layer3": {name: tensor for name, tensor in state.items() if "layer3" not in name},
+        "unexpected.*extra": state | {"extra": torch.zeros(1)},
         "not a ResNet-50": state | {"conv1.weight": torch.zeros(64, 1, 7, 7)},
         "not a state_dict": [1, 2],
         "not a readable state_dict": resnet50,  # a pickled function: loading it would run code

@@ -92,7 +92,8 @@ def test_the_command(tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.
         r"^\| checkpoints, beam 2 (\| +\d+\.\d ){4}\|    n/a (\| +\d+\.\d ){2}\|$", result.stdout, re.MULTILINE
     )
     written = {path.name for path in tmp_path.iterdir()}
-    assert written == {"metrics.json", "metrics.md", "per_image.csv", "predictions.json"}
+    # The features go to the current folder, not to the one that the checkpoint names
+    assert written == {".cache", "metrics.json", "metrics.md", "per_image.csv", "predictions.json"}
 
 
 def test_metrics_json_and_predictions_json(

@@ -11,7 +11,10 @@ from models.captioner import Captioner
 from tools.benchmark import best_time, decode_in_batches, main, read_batches
 
 
-def test_the_command(tiny_checkpoint: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command(
+    tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)  # for the cache of features
     main(["--checkpoint", str(tiny_checkpoint.parent), "--beam_size", "1", "2"])
     out = capsys.readouterr().out
     assert f"{tiny_checkpoint}: decoder lstm, cpu, 1 threads" in out

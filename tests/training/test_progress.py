@@ -5,6 +5,7 @@ import math
 
 import pytest
 
+from cli import UserError
 from config import StageConfig
 from training.progress import PLATEAU_EPOCHS, PLATEAU_FACTOR, Progress
 
@@ -84,3 +85,21 @@ def test_progress_survives_a_checkpoint_and_reads_older_ones() -> None:
     assert Progress.from_dict(dataclasses.asdict(progress), ["a", "b"]) == progress
     assert Progress.from_dict({"stage": 1, "epoch": 2}, ["a", "b"]) == Progress(stage="b", epoch=2)
     assert Progress.from_dict({"stage": 2}, ["a", "b"]) == Progress(stage=None)
+
+
+@pytest.mark.parametrize(
+    ("values", "names"),
+    [
+        (5, "stage"),
+        ({}, "stage"),
+        ({"stage": "c"}, "stage"),
+        ({"stage": ["a"]}, "stage"),
+        ({"stage": "a", "epoch": -1}, "epoch"),
+        ({"stage": "a", "step": 1.5, "total_steps": "x"}, "step, total_steps"),
+        ({"stage": "a", "best_cider": "x"}, "best_cider"),
+        ({"stage": "a", **{f"more{number}": 1 for number in range(9)}}, "more0, more1, more2 and 6 more"),
+    ],
+)
+def test_damaged_progress_is_refused(values: object, names: str) -> None:
+    with pytest.raises(UserError, match=rf"the progress in the checkpoint is damaged \({names}\)"):
+        Progress.from_dict(values, ["a", "b"])

@@ -88,3 +88,52 @@ def test_only_the_state_of_the_gpu_that_trains_is_saved(
     stage = make_stage(copy.deepcopy(captioner).to("cuda"), StageConfig(), CAPTIONS, lambda *_: torch.zeros(4, 2048))
     state = training_state(stage)["rng"]
     assert state.keys() == {"cpu", "cuda"} and torch.equal(state["cuda"], torch.cuda.get_rng_state("cuda"))
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "why"),
+    [
+        (["model"], {}, "missing: "),
+        (["model"], {"a": 5}, "'model' must be names with their tensors"),
+        (["optimizer"], 5, "AttributeError"),
+        (["optimizer"], {}, "KeyError"),
+        (["optimizer", "param_groups"], 5, "TypeError"),
+        (["optimizer", "param_groups"], [], "trained other layers before"),
+        (["optimizer", "param_groups", 0, "lr"], "x", "TypeError"),
+        (["optimizer", "state", 0], {"step": 1}, "TypeError"),
+        (["optimizer", "state", 0, "exp_avg"], torch.zeros(1), "TypeError"),
+        (["optimizer", "state", 0, "exp_avg_sq"], "x", "TypeError"),
+        (["rng"], 5, "KeyError"),
+        (["rng"], {}, "KeyError"),
+        (["rng"], {"cpu": "x"}, "TypeError"),
+        (["rng"], {"cpu": torch.zeros(3, dtype=torch.uint8)}, "TypeError"),
+        (["rng"], {"cpu": torch.full((5056,), 255, dtype=torch.uint8)}, "TypeError"),
+    ],
+)
+def test_a_damaged_state_is_refused_in_one_line(
+    stage_of: Callable[[StageConfig], Stage], dataset: Flickr8kDataset, place: list[Any], value: Any, why: str
+) -> None:
+    stage = stage_of(StageConfig(lr=0.01))
+    train(stage, dataset, 1)
+    state = copy.deepcopy(training_state(stage))
+    *path, last = place
+    inner: Any = state
+    for key in path:
+        inner = inner[key]
+    inner[last] = value
+    with pytest.raises(UserError, match="--resume: ") as caught:
+        restore(stage_of(StageConfig(lr=0.01)), state)
+    assert why in str(caught.value)
+
+
+def test_options_of_the_optimizer_are_not_taken_from_the_checkpoint(
+    stage_of: Callable[[StageConfig], Stage], dataset: Flickr8kDataset
+) -> None:
+    stage = stage_of(StageConfig(lr=0.01))
+    train(stage, dataset, 1)
+    state = copy.deepcopy(training_state(stage))
+    state["optimizer"]["param_groups"][0] |= {"betas": "x", "fused": 7, "amsgrad": True}
+    resumed = stage_of(StageConfig(lr=0.01))
+    restore(resumed, state)
+    train(resumed, dataset, 1)
+    assert resumed.optimizer.param_groups[0]["betas"] == (0.9, 0.999)
