@@ -78,10 +78,10 @@ def load_checkpoint(path: str | Path, *, keep_quantized: bool = False) -> dict[s
         if file.read(2) not in (b"PK", b"P", b""):  # torch writes zip files; this one may be cut off
             raise UserError(f"{path}: not a checkpoint, which is a file that train.py has written. Name another one")
     checkpoint = read_torch(path, str(path), "checkpoint")
-    if not isinstance(checkpoint, dict) or type(checkpoint.get("format_version")) is not int:
-        raise UserError(f"{path}: not a checkpoint of this project (it has no 'format_version')")
-    if checkpoint["format_version"] > FORMAT_VERSION:
-        version = checkpoint["format_version"]
+    version = checkpoint.get("format_version") if isinstance(checkpoint, dict) else None
+    if type(version) is not int or version < 1:
+        raise UserError(f"{path}: not a checkpoint of this project (it has no valid 'format_version')")
+    if version > FORMAT_VERSION:
         raise UserError(
             f"{path}: written by a newer version (format {version}, this is {FORMAT_VERSION}). Update the code"
         )

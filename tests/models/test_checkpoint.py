@@ -88,7 +88,15 @@ def test_files_that_are_not_checkpoints_are_refused_by_name(tmp_path: Path, caps
 
 
 @pytest.mark.parametrize(
-    "thing", [{"w": torch.zeros(1)}, [1, 2], torch.zeros(1), {"format_version": "one"}, {"format_version": None}]
+    "thing",
+    [
+        {"w": torch.zeros(1)},
+        [1, 2],
+        torch.zeros(1),
+        {"format_version": "one"},
+        {"format_version": None},
+        {"format_version": -1},
+    ],
 )
 def test_torch_files_without_a_valid_format_version_are_refused(tmp_path: Path, thing: object) -> None:
     torch.save(thing, tmp_path / "c.pth")
