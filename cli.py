@@ -62,7 +62,7 @@ class UserError(ValueError):
     """An error the user can fix. The message names the file, row or option, and says what to do.
 
     Attributes:
-        command: to run instead; printed whole on a line of its own, because the length of error lines is limited.
+        command: to run instead; printed whole on a line before the error, whose own length is limited.
     """
 
     command: str | None = None
@@ -259,12 +259,12 @@ def run_script(main: Callable[[list[str]], None]) -> None:
         message = _message(error)
         if message is None:
             raise
+        if isinstance(error, UserError) and error.command:
+            note(f"because of the error below, run instead: {error.command}")
         if debug:
             traceback.print_exc()
         else:
             note(_error_line(message))
-        if isinstance(error, UserError) and error.command:
-            note(error.command)
         sys.exit(2)
     except KeyboardInterrupt:
         note("interrupted")

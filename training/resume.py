@@ -84,7 +84,7 @@ def load_resume(path: Path, config: Config, data: str, argv: Sequence[str]) -> R
         own = shlex.quote(str(last)) if last.is_file() else f"the {LAST} of its run"
         error = UserError(
             f"--resume {path}: holds no optimizer; this checkpoint can only generate captions. "
-            f"To continue its own run: --resume {own}; to begin a new run with its weights:"
+            f"Begin a new run with its weights (--init_from), or continue its own run: --resume {own}"
         )
         error.command = with_options(argv, {"init_from": path}, without=("resume",))
         raise error
