@@ -6,11 +6,13 @@ checked first, then torch maps the file into memory, which reads no numbers yet,
 and tensors that the callers get. What these mean, the callers check.
 """
 
+import contextlib
 import math
 import pickletools
 import struct
 import warnings
 import zipfile
+from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -62,13 +64,26 @@ def read_torch(path: Path, name: str, kind: str) -> Any:
             _check_zip(path, size)
         else:
             _check_legacy(path)
-        with warnings.catch_warnings(action="ignore"):  # of kinds of tensors that are refused
+        with (
+            warnings.catch_warnings(action="ignore"),
+            _utf8_path(path) as place,
+        ):  # of kinds of tensors that are refused
             # Mapped, because torch then never reads beyond the file, whatever it claims; and it is a third faster
-            content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
+            content = torch.load(place, map_location="cpu", weights_only=True, mmap=zipped)
         return _Copy(size).of(content)
     except Exception as error:  # torch and zipfile raise many types here (zip, pickle, EOF): all mean "cannot be read"
         reason = str(error) if isinstance(error, _Refused) else f"{type(error).__name__}, perhaps truncated"
         raise UserError(f"{name}: not a readable {kind} ({reason}). Copy it again, or name another file") from error
+
+
+@contextlib.contextmanager
+def _utf8_path(path: Path) -> Iterator[str]:
+    """The path for torch, which maps no file whose name is not UTF-8: that one goes by its number."""
+    if str(path).encode("utf-8", "ignore").decode() == str(path):
+        yield str(path)
+    else:
+        with path.open("rb") as file:
+            yield f"/dev/fd/{file.fileno()}"
 
 
 def is_finite(tensor: torch.Tensor) -> bool:

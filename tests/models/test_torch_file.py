@@ -3,6 +3,7 @@
 import copy
 import os
 import pickle
+import sys
 import zipfile
 from collections import OrderedDict
 from collections.abc import Callable
@@ -15,6 +16,7 @@ import torch
 from cli import UserError
 from models import torch_file
 from models.torch_file import read_torch
+from tests.support.helpers import assert_same
 
 PLAIN = {"model": {"w": torch.arange(6.0).view(2, 3)}, "words": ["a", "b"], "numbers": (1, 2.5, None, True)}
 Change = Callable[[str, bytes], tuple[str, bytes]]
@@ -207,3 +209,12 @@ def test_code_is_not_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     (tmp_path / "bad.pth").write_bytes(pickle.dumps(Malicious(), 2) * 5)
     assert "not a readable checkpoint (UnpicklingError" in refusal(tmp_path / "bad.pth")
     assert capsys.readouterr().out == ""
+
+
+@pytest.mark.skipif(os.name == "nt" or sys.platform == "darwin", reason="all names are Unicode here")
+def test_a_file_whose_name_is_not_utf_8_is_read(tmp_path: Path) -> None:
+    folder = tmp_path / os.fsdecode(b"caf\xe9")
+    folder.mkdir()
+    torch.save(PLAIN, path := tmp_path / "utf8.pth")
+    path.rename(folder / "other.pth")
+    assert_same(read(folder / "other.pth"), PLAIN)
