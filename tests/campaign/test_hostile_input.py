@@ -61,9 +61,8 @@ def problems(finished: Finished, attack: Attack) -> list[str]:
         found.append(finished.errors.strip().splitlines()[-1])
     if control := CONTROL.search(finished.output + finished.errors):
         found.append(f"a control character is printed: {control.group()!r}")
-    lines = re.split("[\r\n]", finished.errors.strip())
-    if finished.status == 2 and not lines[-1].startswith("error: "):
-        found.append("the last line is no error")
-    if (longest := max(map(len, lines))) > MAX_LINE:
+    if finished.status == 2 and not finished.error:
+        found.append("no error is the last line")
+    if (longest := max(map(len, finished.lines))) > MAX_LINE:
         found.append(f"a line of {longest} characters")
     return found

@@ -8,6 +8,7 @@ import contextlib
 import importlib
 import io
 import os
+import re
 import signal
 import sys
 import time
@@ -54,6 +55,16 @@ class Finished:
     memory: int = 0  # bytes, the most at any time
     exceeded: str = ""  # the limit for which it was killed
     streams: dict[Any, bytearray] = field(default_factory=dict, repr=False)
+
+    @property
+    def lines(self) -> list[str]:
+        """What was printed to stderr; a progress bar prints many."""
+        return re.split("[\r\n]", self.errors.strip())
+
+    @property
+    def error(self) -> str:
+        """Why it ended with status 2: the last line; "" if that tells no error."""
+        return self.lines[-1] if self.lines[-1].startswith("error: ") else ""
 
 
 def run_forked(
