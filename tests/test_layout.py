@@ -14,7 +14,7 @@ MAX_LINES, MAX_FUNCTION_LINES, MAX_COLUMNS = 350, 60, 120
 SOURCE = {".py", ".yaml", ".yml", ".toml", ".j2", ".css", ".js"}
 ROOT_FILES = {
     *("cli.py", "files.py", "config_parser.py", "config.py", "utils.py"),
-    *("train.py", "evaluate.py", "inference_visualize.py"),
+    *("train.py", "evaluate.py", "inference_visualize.py", "SECURITY.md"),
     *("visualize_loss.py", "app.py", "README.md", "CONTRIBUTING.md", "CHANGELOG.md", "MODEL_CARD.md", "CITATION.cff"),
     *("LICENSE", "Makefile", "captions.csv", "config.yaml", "pyproject.toml", "constraints.txt", "requirements.txt"),
     *(
