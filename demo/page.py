@@ -18,11 +18,9 @@ from demo.serving import (
     SAMPLES,
     Method,
     Result,
-    alt_text,
     as_csv,
     as_jpeg,
     as_json,
-    capitalised,
     caption_upload,
     drawings,
     find_checkpoints,
@@ -31,6 +29,7 @@ from demo.serving import (
 from demo.uploads import MAX_UPLOAD_BYTES, SUFFIXES, UploadError
 from gallery import heatmap
 from gallery.jpegs import PAGE_SIDE, file_name, thumbnail
+from gallery.page import alt_text, capitalised
 from models.captioner import Captioner
 from models.pretrained import DEFAULT_CHECKPOINT, PRETRAINED
 

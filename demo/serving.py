@@ -4,7 +4,6 @@ import gc
 import io
 import threading
 import time
-import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -23,7 +22,6 @@ from utils import use_device
 
 SAMPLES = 5  # captions sampled per image; the most probable is its caption
 MAX_MODELS = 4  # kept loaded; four take less than 1 GB
-FULL_STOPS = {"CJK": "\u3002", "HIRAGANA": "\u3002", "KATAKANA": "\u3002", "THAI": "", "LAO": ""}  # of other scripts
 
 # Shared by all visitors. Not in Streamlit's caches, which any visitor can clear with one message to the server.
 _loading = threading.Lock()
@@ -102,20 +100,6 @@ def caption_upload(captioner: Captioner, data: bytes, name: str, method: Method)
         unique.setdefault(candidate.caption, candidate)
     entry = Entry.from_candidates(printable(name), list(unique.values()), tokenizer=captioner.vocabulary.tokenizer)
     return Result(entry, image, seconds)
-
-
-def capitalised(caption: str) -> str:
-    """The caption as a heading: with a capital, as in the gallery."""
-    return caption[:1].upper() + caption[1:]
-
-
-def alt_text(caption: str) -> str:
-    """The caption as a sentence, for the alt attribute of an image in a page."""
-    sentence = capitalised(caption.strip().rstrip(" .\u3002"))
-    if not sentence:
-        return ""
-    script = unicodedata.name(sentence[-1], "").partition(" ")[0].partition("-")[0]
-    return sentence + FULL_STOPS.get(script, ".")
 
 
 def as_csv(results: Sequence[Result]) -> bytes:

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable
 from xml.sax.saxutils import escape
 
+from cli import printable
 from data.rows import safe_cell
 from files import encodable
 from gallery.page import Entry
@@ -22,7 +23,7 @@ XMP = """<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>
 </x:xmpmeta>
 <?xpacket end="w"?>
 """
-NOT_XML = re.compile("[\0-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]")  # characters that XML 1.0 has no way to write
+NOT_XML = re.compile("[\ufffe\uffff]")  # what XML 1.0 has no way to write, but for control characters
 
 
 def captions_json(entries: Iterable[Entry]) -> str:
@@ -43,6 +44,5 @@ def captions_csv(entries: Iterable[Entry]) -> str:
 
 def sidecar_text(caption: str, kind: str) -> str:
     """The content of a sidecar: the caption in a line, or as XMP's dc:description in the default language."""
-    if kind == "xmp":
-        return XMP.format(caption=escape(NOT_XML.sub(" ", encodable(caption))))
-    return encodable(caption) + "\n"
+    line = printable(caption)
+    return XMP.format(caption=escape(NOT_XML.sub(" ", line))) if kind == "xmp" else f"{line}\n"

@@ -13,6 +13,7 @@ Content-Security-Policy allows no script but the template's own.
 import base64
 import hashlib
 import statistics
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,6 +28,7 @@ from gallery import heatmap
 from gallery.agreement import MIN_IMAGES, mark_shared, mark_unmatched, score
 from models.captioner import Candidate
 
+FULL_STOPS = {"CJK": "\u3002", "HIRAGANA": "\u3002", "KATAKANA": "\u3002", "THAI": "", "LAO": ""}  # of other scripts
 FRAME_RATIOS = 0.75, 1.78  # narrowest and widest frame of an image in the page, as width / height
 
 
@@ -78,6 +80,20 @@ class Entry:
             "candidates": candidates,
             **known,
         }
+
+
+def capitalised(caption: str) -> str:
+    """The caption as a heading: with a capital."""
+    return caption[:1].upper() + caption[1:]
+
+
+def alt_text(caption: str) -> str:
+    """The caption as a sentence, for the alt attribute of an image in a page."""
+    sentence = capitalised(caption.strip().rstrip(" .\u3002"))
+    if not sentence:
+        return ""
+    script = unicodedata.name(sentence[-1], "").partition(" ")[0].partition("-")[0]
+    return sentence + FULL_STOPS.get(script, ".")
 
 
 def render_page(
@@ -136,6 +152,7 @@ def _environment() -> jinja2.Environment:
         keep_trailing_newline=True,
     )
     environment.filters |= {
+        "alt_text": alt_text,
         "count": lambda number, noun: f"{number:,} {noun}{'' if number == 1 else 's'}",
         "csp_hash": csp_hash,
         "encode_attention": heatmap.encode,

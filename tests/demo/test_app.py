@@ -18,7 +18,7 @@ from streamlit.testing.v1 import AppTest
 
 from data.images import load_image
 from demo import uploads
-from demo.serving import Method, alt_text, as_csv, as_jpeg, as_json, caption_upload, find_checkpoints
+from demo.serving import Method, as_csv, as_jpeg, as_json, caption_upload, find_checkpoints
 from models.captioner import Captioner
 from tests.support.demo_folder import HOSTILE_WORDS, save_photo
 from tests.support.helpers import ROOT
@@ -241,21 +241,6 @@ def test_clearing_streamlits_caches_changes_nothing(
     assert captions(app) == before and not app.error  # the model was not loaded again
     os.utime(path, ns=(modified + 1, modified + 1))
     assert "cannot be read" in app.run().error[0].value
-
-
-@pytest.mark.parametrize(
-    ("caption", "sentence"),
-    [
-        ("a dog", "A dog."),
-        ("a dog .", "A dog."),
-        (" ", ""),
-        ("\u4e00\u53ea\u72d7", "\u4e00\u53ea\u72d7\u3002"),  # Chinese
-        ("\u30dc\u30fc\u30eb", "\u30dc\u30fc\u30eb\u3002"),  # Japanese
-        ("\u0e2b\u0e21\u0e32", "\u0e2b\u0e21\u0e32"),  # Thai has no full stop
-    ],
-)
-def test_the_alt_text_is_a_sentence_of_its_language(caption: str, sentence: str) -> None:
-    assert alt_text(caption) == sentence
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from PIL import Image
 
 from gallery import heatmap
 from gallery.agreement import MIN_IMAGES
-from gallery.page import Entry, csp_hash, render_page
+from gallery.page import Entry, alt_text, csp_hash, render_page
 from models.captioner import Candidate
 from tests.support.gallery import save_entry
 from tests.support.hostile import HOSTILE
@@ -44,7 +44,7 @@ def test_hostile_texts_are_escaped(tmp_path: Path) -> None:
     assert all(not name.startswith("on") for _, attributes in page.tags for name in attributes)
     assert page.text.count(HOSTILE[0]) >= 4  # caption, reference, file name, checkpoint, skipped
     assert "{{ 7 * 7 }}" in page.text
-    assert page.all("img")[0]["alt"] == HOSTILE[0]
+    assert page.all("img")[0]["alt"] == f"{HOSTILE[0]}."
     assert html.escape(HOSTILE[4].strip()[:500]) in text
 
 
@@ -83,7 +83,7 @@ def test_the_page_shows_images_captions_and_candidates_and_its_links_lead_to_fil
     page = HtmlPage(render(shown))
     (image,) = page.all("img")
     assert (image["src"], image["loading"]) == ("pictures/my_dog.jpg", "lazy")
-    assert (image["width"], image["height"], image["alt"]) == ("640", "320", "a dog runs")
+    assert (image["width"], image["height"], image["alt"]) == ("640", "320", "A dog runs.")
     for link in [image["src"], *(link["href"] for link in page.all("a") if not str(link["href"]).startswith("#"))]:
         assert link == "captions.json" or (tmp_path / str(link)).is_file()
     assert "checkpoints.pth" in page.text and "a dog runs" in page.text and "\N{MINUS SIGN}2.25" in page.text
@@ -150,3 +150,18 @@ def test_an_entry_takes_captions_and_attention_from_the_candidates() -> None:
     shown = Entry.from_candidates("dog.jpg", [Candidate("a dog", -1.0, attention)])
     assert shown.attention is not None and shown.attention.shape == (2, 2, 5) and shown.words == ["a", "dog"]
     assert Entry.from_candidates("dog.jpg", [Candidate("", -1.0, torch.rand(0, 2, 5))]).words == []
+
+
+@pytest.mark.parametrize(
+    ("caption", "sentence"),
+    [
+        ("a dog", "A dog."),
+        ("a dog .", "A dog."),
+        (" ", ""),
+        ("\u4e00\u53ea\u72d7", "\u4e00\u53ea\u72d7\u3002"),  # Chinese
+        ("\u30dc\u30fc\u30eb", "\u30dc\u30fc\u30eb\u3002"),  # Japanese
+        ("\u0e2b\u0e21\u0e32", "\u0e2b\u0e21\u0e32"),  # Thai has no full stop
+    ],
+)
+def test_the_alt_text_is_a_sentence_of_its_language(caption: str, sentence: str) -> None:
+    assert alt_text(caption) == sentence
