@@ -1,18 +1,17 @@
 """Sidecars beside the photos themselves. Photos, and files that hold anything else, are never changed."""
 
-import contextlib
 from collections.abc import Iterable
 from pathlib import Path
 
+from files import atomic_open
 from gallery.formats import sidecar_text
 
 
 def write_sidecar(path: Path, caption: str, kind: str, earlier: Iterable[str] = ()) -> bool:
     """Write the caption to a sidecar (txt or xmp), unless the file holds something other than a caption of ours.
 
-    An existing file may be the user's, such as the edits that darktable keeps in dog.jpg.xmp, so it is kept. There is
-    no temporary file that a killed run could leave in the folder; it leaves an empty sidecar, which is written next
-    time.
+    An existing file may be the user's, such as the edits that darktable keeps in dog.jpg.xmp, so it is kept. Half a
+    sidecar would be kept too, so it is written atomically; an empty one is filled.
 
     Args:
         earlier: captions that were generated for the photo before: a file with one of them is replaced.
@@ -29,10 +28,6 @@ def write_sidecar(path: Path, caption: str, kind: str, earlier: Iterable[str] = 
         return True
     if existing and existing not in replaceable:
         return False
-    try:
-        path.write_bytes(content)
-    except OSError:  # such as a full disk: half a sidecar would be kept as the user's
-        with contextlib.suppress(OSError):
-            path.unlink()
-        raise
+    with atomic_open(path, "wb") as file:
+        file.write(content)
     return True

@@ -1,5 +1,6 @@
 """gallery/sidecars.py: files beside the photos are added, never changed, unless they hold a caption of ours."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -26,3 +27,16 @@ def test_a_file_that_holds_something_else_is_kept_and_an_empty_one_is_filled(tmp
     text.touch()  # by a run that was killed
     assert not write_sidecar(edits, "a dog", "xmp") and write_sidecar(text, "a dog", "txt")
     assert edits.read_bytes() == b"<edits of darktable/>" and text.read_text() == "a dog\n"
+
+
+def test_a_run_that_is_stopped_while_it_writes_leaves_no_half(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "dog.txt"
+    write_sidecar(path, "a dog", "txt")
+
+    def interrupted(_: int) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(os, "fsync", interrupted)
+        write_sidecar(path, "a cat", "txt", ["a dog"])
+    assert path.read_text() == "a dog\n" and write_sidecar(path, "a cat", "txt", ["a dog"])
