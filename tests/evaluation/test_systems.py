@@ -104,7 +104,7 @@ def test_predictions_that_do_not_fit(score: Evaluate, refs: Path, tmp_path: Path
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("[", "not a JSON file"),
+        ("[", "not JSON: line 1, column 2"),
         ('{"annotations": []}', "not in COCO results format"),
         ("[1]", "entry 1: must have"),
         ('[{"image_id": "sea.tar.png", "caption": null}]', "entry 1: must have"),
