@@ -111,10 +111,8 @@ def _section(value: Any, metadata: Mapping[str, Any], problems: Problems, name: 
     choices, default = metadata["choices"], metadata["default"]
     if choices and isinstance(value, str):
         near = [value] if value in choices else similar(value, list(choices))
-        hint = did_you_mean(f"--{name}.name {each}" for each in near) or f"its names are {', '.join(choices)}"
-        problems.found.append(
-            f"{name} is a section of options, got {value[:40]!r}. Its option {name}.name chooses: {hint}"
-        )
+        hint = " or ".join(f"--{name} '{{name: {each}}}'" for each in near or choices)
+        problems.found.append(f"{name} is a section of options, got {value[:40]!r}: did you mean {hint}?")
         return default()
     if not choices or not isinstance(value, dict):
         return _build(default, value, problems, name)

@@ -54,9 +54,9 @@ def test_a_section_without_stages_still_takes_options_of_the_last_stage() -> Non
 @pytest.mark.parametrize(
     ("value", "message"),
     [
-        ("transfomer", r"got 'transfomer'\. Its option decoder\.name .*did you mean '--decoder\.name transformer'"),
-        ("lstm", r"did you mean '--decoder\.name lstm'"),
-        ("7x", "its names are lstm, attention, transformer"),
+        ("transfomer", r"section of options, got 'transfomer': did you mean --decoder '\{name: transformer\}'\?"),
+        ("lstm", r"did you mean --decoder '\{name: lstm\}'\?"),
+        ("7x", "did you mean --decoder '{name: lstm}' or .* or --decoder '{name: transformer}'"),
         ("5", "decoder must be a section of options, got 5"),
     ],
 )

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from cli import UserError, in_run_folder, note, say
+from cli import ROOT, UserError, in_run_folder, note, say
 from config import Config, config_from_dict, config_to_dict
 from config_parser import merge
 from data.captions import LearnedFrom
@@ -31,7 +31,8 @@ def initial_checkpoint(init_from: str) -> Path:
     path = Path(init_from)
     file = in_run_folder(path, BEST)
     if not file.is_file():
-        raise UserError(f"--init_from {path}: no such checkpoint. Name a .pth file, or the output folder of a run")
+        there = f"There is one in the repository: --init_from {ROOT / path}. " if (ROOT / path).is_file() else ""
+        raise UserError(f"--init_from {path}: no such checkpoint. {there}Name a .pth file, or the folder of a run")
     return file
 
 

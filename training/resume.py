@@ -88,14 +88,16 @@ def load_resume(path: Path, config: Config, data: str, argv: Sequence[str]) -> R
         )
         error.command = with_options(argv, {"init_from": path}, without=("resume",))
         raise error
+    before = config_from_dict(checkpoint["config"])  # options that are newer than the run have their defaults
     if checkpoint["training"].get("data") != data:
+        if Path(before.data.captions_file).absolute() != Path(config.data.captions_file).absolute():
+            raise _other_captions(before, config, argv)
         raise UserError(
             f"--resume: {config.data.captions_file} has changed since the run began. "
             "Restore it, or start a new run in another --output_dir"
         )
     if (log := path.with_name(LOG)).exists():
         read_log(log)  # an error must show before any file is moved
-    before = config_from_dict(checkpoint["config"])  # options that are newer than the run have their defaults
     names = [stage.name for stage in before.train.stages]
     progress = Progress.from_dict(checkpoint["training"].get("progress"), names)
     _check_stages(progress, names, [stage.name for stage in config.train.stages])
@@ -104,6 +106,17 @@ def load_resume(path: Path, config: Config, data: str, argv: Sequence[str]) -> R
     if progress.stage is None and len(config.train.stages) > len(names):
         progress.stage = config.train.stages[len(names)].name
     return Resumed(checkpoint, progress, changes)
+
+
+def _other_captions(before: Config, config: Config, argv: Sequence[str]) -> UserError:
+    """The run began with the captions file of ``before``: probably, its options were not repeated."""
+    error = UserError(
+        f"--resume: the run began with the captions file {before.data.captions_file}, not {config.data.captions_file}. "
+        "Name it again, with its images"
+    )
+    options = {"captions_file": before.data.captions_file, "image_dir": before.data.image_dir}
+    error.command = with_options(argv, options, without=[f"data.{name}" for name in options])
+    return error
 
 
 def how_to_continue(source: Path, progress: Progress, stage: StageConfig, argv: Sequence[str]) -> str:

@@ -240,7 +240,9 @@ def test_resume_refuses(
     error = refused("--resume=run/checkpoints.pth")
     assert "holds no optimizer" in error and "--resume run/checkpoints_last.pth" in error
     assert "run instead: python train.py " in error and "--init_from run/checkpoints.pth error: " in error
-    assert "other.csv has changed since the run began" in refused("--resume=auto", f"--data.captions_file={other}")
+    error = refused("--resume=auto", f"--data.captions_file={other}")
+    assert "the run began with the captions file" in error and "not other.csv" in error.replace(f"{tmp_path}/", "")
+    assert f" --captions_file {tiny_data / 'captions.csv'} --image_dir {tiny_data / 'images'}" in error
     error = refused("--resume=auto", "--decoder.hidden_size=9", "--train.seed=1")
     assert "decoder.hidden_size" in error and "train.seed" in error
     assert contents(folder) == before
