@@ -137,9 +137,10 @@ def references_of(table: pd.DataFrame, split: str) -> dict[str, list[str]]:
     """
     rows = table if split == ALL else table[table["split"] == split]
     if rows.empty:
+        others = sorted(table["split"].unique())
         raise UserError(
-            f"no image is in the split '{split}' (there are: {', '.join(sorted(table['split'].unique()))}). "
-            f"Assign images to {split} in the captions file's split column, or use another split or captions file"
+            f"no image is in the split '{split}' (there are: {', '.join(others)}). Assign images to {split} in a "
+            f"column 'split' of the captions file; evaluations and galleries also take another: --split {others[-1]}"
         )
     references: dict[str, list[str]] = {}
     for image, caption in zip(rows["image"], rows["caption"], strict=True):

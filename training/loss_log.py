@@ -90,8 +90,8 @@ def read_log(path: Path) -> LossLog:
     header = cells.pop(min(cells)) if cells else []
     if header and (missing := [column for column in REQUIRED if column not in header]):
         raise UserError(
-            f"{path}: no column {', '.join(missing)} in its header. Restore the tab-separated header that train.py "
-            "writes, or move the file away: training then starts a new log"
+            f"{path}: no column {', '.join(missing)} in its first line. If it is a log of train.py, restore its "
+            "tab-separated header or move it away; else name a loss_log.txt"
         )
     rows = dict[int, list[str]]()
     for number, row in cells.items():

@@ -171,7 +171,7 @@ def test_references_of_keeps_file_order_and_names_the_splits_there_are(tmp_path:
     table = read_captions(write_csv(tmp_path / "c.csv", rows), seed=0)
     assert list(references_of(table, "train").items()) == [("b.jpg", ["one", "three"]), ("a.jpg", ["two"])]
     with pytest.raises(
-        UserError, match=r"'test' \(there are: train, val\)\. Assign images to test in the captions file's split column"
+        UserError, match=r"'test' \(there are: train, val\)\. Assign images to test in a column 'split'"
     ):
         references_of(table, "test")
 

@@ -294,7 +294,7 @@ def test_invalid_options_are_refused(score: Evaluate, album: Callable[..., list[
         (["--baseline", "nearest", "--split", "train"], "cannot be scored on --split train"),
         (
             [*options, "--split", "val", "--baseline", "nearest"],
-            r"no image is in the split 'train' .*another split or captions file",
+            r"no image is in the split 'train' .*another: --split val",
         ),
         (["--split", "dev"], "--split: invalid choice: 'dev'"),
         (["--device", "abacus"], "device abacus: no such device"),
