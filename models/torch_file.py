@@ -125,15 +125,19 @@ def _directory_size(path: Path, size: int) -> int:
         file.seek(max(0, size - ends))
         tail = file.read(ends).rjust(ends, b"\0")
     zip64, place, end = tail[: ZIP64_END.size], tail[ZIP64_END.size : -ZIP_END.size], tail[-ZIP_END.size :]
-    signature, *_, short_size, _, comment = ZIP_END.unpack(end)
+    signature, *_, short_size, short_start, comment = ZIP_END.unpack(end)
     if signature != b"PK\5\6" or comment:
         raise _Refused("its end is missing: it is truncated")
     signature, _, offset, _ = ZIP64_PLACE.unpack(place)
     if signature != b"PK\6\7":
-        return int(short_size)
-    if offset != size - ends or zip64[:4] != b"PK\6\6":
+        directory, start, stop = short_size, short_start, size - ZIP_END.size
+    elif offset == size - ends and zip64[:4] == b"PK\6\6":
+        (*_, directory, start), stop = ZIP64_END.unpack(zip64), offset
+    else:
         raise _Refused("its list of parts is not at its end")
-    return int(ZIP64_END.unpack(zip64)[-2])
+    if start + directory != stop:  # zipfile then reads the list that ends there, and torch the one that begins there
+        raise _Refused("its list of parts is not where its end says")
+    return int(directory)
 
 
 def _check_legacy(path: Path) -> None:

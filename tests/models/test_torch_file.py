@@ -103,6 +103,23 @@ def test_ends_that_two_readers_could_understand_differently(plain: Path, tmp_pat
     assert "its list of parts is not at its end" in refusal(path)
 
 
+@pytest.mark.parametrize("zip64", [True, False])
+def test_lists_of_members_that_two_readers_find_at_different_places(zip64: bool, plain: Path, tmp_path: Path) -> None:
+    """zipfile reads the list that ends at the record, torch the one at the offset which the record tells."""
+    path = tmp_path / "bad.pth"
+    if not zip64:
+        plain = rewrite(plain, tmp_path / "short.pth", lambda name, data: (name, data))
+        assert_same(read(plain), PLAIN)
+    content = plain.read_bytes()
+    assert (b"PK\6\6" in content) is zip64
+    record = content.rindex(b"PK\6\6" if zip64 else b"PK\5\6")
+    place, width = (record + 48, 8) if zip64 else (record + 16, 4)
+    start = int.from_bytes(content[place : place + width], "little")
+    moved = (start - 1).to_bytes(width, "little")
+    path.write_bytes(content[:place] + moved + content[place + width :])
+    assert "its list of parts is not where its end says" in refusal(path)
+
+
 def test_large_files_are_refused_before_they_are_read(plain: Path, tmp_path: Path) -> None:
     path = tmp_path / "huge.pth"
     path.write_bytes(plain.read_bytes())
