@@ -1,5 +1,6 @@
 """Recognise the format of a captions file by its first bytes, and name the command that converts it."""
 
+import codecs
 import re
 import shlex
 from collections.abc import Iterable, Sequence
@@ -58,7 +59,7 @@ def recognise(path: Path) -> Format:
     """The format of a file. One that looks like nothing else is a CSV.
 
     Raises:
-        UserError: it begins like an image, a zip archive (as spreadsheets are) or a PDF.
+        UserError: it begins like an image, a zip archive (as spreadsheets are) or a PDF, or is UTF-16.
     """
     with path.open("rb") as file:
         head = file.read(HEAD)
@@ -67,6 +68,8 @@ def recognise(path: Path) -> Format:
             f"{path}: an image, a spreadsheet or another file that is not text. Name a CSV with the columns "
             "image,caption; save a spreadsheet as CSV UTF-8"
         )
+    if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise UserError(f"{path}: text in UTF-16, not UTF-8. Save the file as UTF-8 (in a spreadsheet: CSV UTF-8)")
     if head.startswith(b"PAR1"):
         return PARQUET
     text = head.decode("utf-8-sig", "replace").lstrip("\r\n ")

@@ -71,7 +71,7 @@ def test_csv_variants_are_read(tmp_path: Path, content: str, row: list[str]) -> 
             "row 4: image a.jpg is in more than one split",
         ),
         ("image,caption\na.jpg,dog\nb.jpg,café\n".encode("latin-1"), "row 3: not UTF-8"),
-        ("image,caption\na.jpg,dog\n".encode("utf-16"), "row 1: not UTF-8"),
+        ("image,caption\na.jpg,dog\n".encode("utf-16"), r"text in UTF-16, not UTF-8\. Save the file as UTF-8"),
     ],
 )
 def test_errors_name_file_and_row(tmp_path: Path, content: str | bytes, message: str) -> None:

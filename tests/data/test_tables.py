@@ -86,6 +86,7 @@ def test_several_columns_are_several_captions_of_an_image(tmp_path: Path) -> Non
             "row 3: a.jpg is in test here, but in train elsewhere",
         ),
         ("image;caption\na.jpg;caf\u00e9\n".encode("latin-1"), "row 2: not UTF-8"),
+        ("image;caption\na.jpg;A dog\n".encode("utf-16"), r"text in UTF-16, not UTF-8\. Save the file as UTF-8"),
         ('{"image": "a.jpg", "caption": "A dog"}\n{"image"\n', "line 2: not JSON"),
         ('{"image": "a.jpg", "caption": "A dog"}\n[]\n', "entry 2: must be an object"),
         ('[{"image": "a.jpg"', "not JSON"),
