@@ -1,6 +1,7 @@
 """Captions of other layouts -> captions.csv: find the images, keep what is complete, say what is missing."""
 
 import csv
+import filecmp
 import os
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -33,8 +34,8 @@ def convert(files: Sequence[Path], parse: Callable[[Path], Annotations], image_d
     captions_val2017.json.
 
     Raises:
-        UserError: no such file or folder, a file that ``parse`` refuses, an image in two splits, or none of the images
-            exists.
+        UserError: no such file or folder, a file that ``parse`` refuses, an image in two splits, none of the images
+            exists, or ``output`` exists with other content.
     """
     if not image_dir.is_dir():
         raise UserError(f"--image_dir {image_dir}: no such folder")
@@ -57,7 +58,7 @@ def convert(files: Sequence[Path], parse: Callable[[Path], Annotations], image_d
             f"--image_dir {image_dir}: of {len(named):,} images in {', '.join(map(str, files))}, none with a caption "
             f"and a split exists there ({named[0] if named else 'none named'}). Name their folder with --image_dir"
         )
-    write_csv(prepared, output)
+    write_csv(prepared, output, replace=False)
     return prepared
 
 
@@ -140,13 +141,22 @@ def join(annotations: Annotations, images: set[str]) -> Prepared:
     return Prepared(rows, {reason: names for reason, names in left_out.items() if names})
 
 
-def write_csv(prepared: Prepared, path: Path) -> None:
-    """Write the rows atomically. If no split is known the column is omitted, and train.py splits the images itself."""
+def write_csv(prepared: Prepared, path: Path, *, replace: bool = True) -> None:
+    """Write the rows atomically. If no split is known the column is omitted, and train.py splits the images itself.
+
+    Raises:
+        UserError: there is a file with other content, which may be the user's own, and ``replace`` is False.
+    """
     columns = 3 if any(split for *_, split in prepared.rows) else 2
     with atomic_open(path) as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(("image", "caption", "split")[:columns])
         writer.writerows(map(safe_cell, row[:columns]) for row in prepared.rows)
+        file.flush()
+        if not replace and path.is_file() and not filecmp.cmp(file.name, path, shallow=False):
+            raise UserError(
+                f"{path}: exists already and has other content: name another --output, or move it away and run again"
+            )
 
 
 def summary(prepared: Prepared) -> list[str]:

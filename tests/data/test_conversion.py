@@ -50,8 +50,9 @@ def test_karpathy(tmp_path: Path) -> None:
 
 def convert_json(tmp_path: Path, *names: str, images: str = "images") -> list[dict[str, str]]:
     """The rows of the CSV that files in ``tmp_path`` are converted to."""
-    convert([tmp_path / name for name in names], read_json, tmp_path / images, tmp_path / "captions.csv")
-    return rows_of(tmp_path / "captions.csv")
+    output = tmp_path / f"{'_'.join((*names, Path(images).name))}_captions.csv"
+    convert([tmp_path / name for name in names], read_json, tmp_path / images, output)
+    return rows_of(output)
 
 
 @pytest.mark.parametrize(
@@ -85,13 +86,12 @@ def test_files_that_cannot_be_converted(tmp_path: Path, name: str, images: str, 
             "instances.json": '{"images": [{"id": 1}], "annotations": [{"image_id": 1, "bbox": []}]}',
             "unknown.json": '{"images": [], "annotations": [{"image_id": 7, "caption": "A dog"}]}',
             "number.json": '{"images": [1], "annotations": []}',
-            "captions.csv": "mine",
         },
     )
     (tmp_path / "images").mkdir()
     with pytest.raises(UserError, match=message):
         convert_json(tmp_path, name, images=images)
-    assert (tmp_path / "captions.csv").read_text() == "mine"
+    assert not list(tmp_path.glob("*.csv"))
 
 
 def test_coco_names_the_split_of_each_file(tmp_path: Path) -> None:
@@ -160,6 +160,31 @@ def test_the_file_to_convert_is_not_overwritten(tmp_path: Path) -> None:
     main(["table", str(tmp_path / "mine.csv")])
     assert (tmp_path / "mine.csv").read_text() == "image;caption\n1.jpg;A dog\n"
     assert (tmp_path / "mine_captions.csv").read_text() == "image,caption\nimages/1.jpg,A dog\n"
+
+
+def test_a_file_with_other_content_is_not_overwritten(tmp_path: Path) -> None:
+    write(tmp_path, {"1.jpg": b"x", "mine.csv": "image;caption\n1.jpg;A dog\n", "mine_captions.csv": "the user's"})
+    for command in (["table", str(tmp_path / "mine.csv")], ["table", str(tmp_path / "mine.csv"), "--output"]):
+        output = tmp_path / "mine_captions.csv"
+        words = [*command, str(output)] if command[-1] == "--output" else command
+        with pytest.raises(UserError, match=r"mine_captions\.csv: exists already .*name another --output, or move it"):
+            main(words)
+        assert output.read_text() == "the user's"
+    output.rename(tmp_path / "moved.csv")
+    for _ in range(2):  # the second time there is nothing to change
+        main(["table", str(tmp_path / "mine.csv")])
+        assert output.read_text() == "image,caption\n1.jpg,A dog\n"
+    assert sorted(path.suffix for path in tmp_path.iterdir()) == [".csv", ".csv", ".csv", ".jpg"]
+
+
+def test_a_folder_without_the_images_is_refused(tmp_path: Path) -> None:
+    files = {"table": "mine.csv", "coco": "coco.json"}
+    write(tmp_path, {"in/mine.csv": "image;caption\n1.jpg;A dog\n", "in/coco.json": coco({"1.jpg": ["A dog"]})})
+    write(tmp_path, {"in/2.jpg": b"x", "photos/1.jpg": b"x"})
+    for command, file in files.items():
+        with pytest.raises(UserError, match=r"none .* exists there \(1\.jpg\)\. Name their folder with --image_dir"):
+            main([command, str(tmp_path / "in" / file)])
+    assert sorted(path.name for path in (tmp_path / "in").iterdir()) == ["2.jpg", "coco.json", "mine.csv"]
 
 
 def test_metadata_files_of_several_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
