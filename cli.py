@@ -104,6 +104,8 @@ class OptionParser(argparse.ArgumentParser):
         parsed, unknown = super().parse_known_args(*args, **kwargs)
         if unknown and unknown[0].startswith("-"):
             option = unknown[0].split("=", maxsplit=1)[0]
+            if option == "--images" and "--image_dir" in self._option_string_actions:
+                raise UserError(f"unknown option {option}: did you mean '--image_dir'? {ONLY_IN[option]} has {option}")
             if option in ONLY_IN:
                 raise UserError(f"unknown option {option}: it is an option of {ONLY_IN[option]}")
             shown = {

@@ -24,7 +24,7 @@ if not __package__:  # started as `python data/prepare.py` instead of `python -m
 
 from cli import OptionParser, UserError, run_script, say
 from data.annotations import SPLIT_LISTS, read_json
-from data.formats import COCO, KARPATHY, metadata_files
+from data.formats import COCO, KARPATHY, conversion, metadata_files
 
 if TYPE_CHECKING:
     from data.conversion import Prepared
@@ -37,7 +37,11 @@ MD5S = {  # the small file first: a wrong address shows at once
 
 
 def parse_args(argv: list[str]) -> Namespace:
-    """Parse the command line; ``--help`` after a command lists its options."""
+    """Parse the command line; ``--help`` after a command lists its options.
+
+    Raises:
+        UserError: an option is wrong, or a file stands where the command belongs.
+    """
     parser = OptionParser("python -m data.prepare", __doc__)
     commands = parser.add_subparsers(dest="command", required=True, metavar="{flickr8k,coco,karpathy,table}")
     _add_flickr8k_options(
@@ -71,6 +75,8 @@ def parse_args(argv: list[str]) -> Namespace:
     for command in (coco, karpathy, table):
         _add_file_options(command, several=command is not karpathy)
     _add_column_options(table)
+    if argv and argv[0] not in commands.choices and Path(argv[0]).exists():
+        raise UserError(f"{argv[0]}: a command must come before it. Run: {conversion(Path(argv[0]))}")
     return parser.parse_args(argv)
 
 

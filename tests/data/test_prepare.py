@@ -11,7 +11,7 @@ import pytest
 from cli import UserError
 from data.prepare import main
 from tests.support.archives import DATA, TRAIN, Server, image, images_zip, names_in, rows_of, start, write
-from tests.support.data_formats import karpathy
+from tests.support.data_formats import coco, karpathy
 from tests.support.helpers import ROOT
 
 
@@ -112,3 +112,17 @@ def test_help_does_not_load_torch() -> None:
     code = "import data.prepare, sys; print({'torch', 'numpy', 'pandas', 'PIL'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout == "set()\n"
+
+
+def test_a_file_without_a_command(tmp_path: Path) -> None:
+    write(tmp_path, {"mine.csv": "image;caption\n1.jpg;A dog\n", "coco.json": coco({"1.jpg": ["A dog"]})})
+    for file, command in (("mine.csv", "table"), ("coco.json", "coco")):
+        path = str(tmp_path / file)
+        with pytest.raises(UserError) as refused:
+            main([path, "--image_dir", "photos"])
+        assert str(refused.value).endswith(f"Run: python -m data.prepare {command} {path}")
+
+
+def test_images_stands_for_image_dir() -> None:
+    with pytest.raises(UserError, match="unknown option --images: did you mean '--image_dir'"):
+        main(["table", "mine.csv", "--images", "photos"])
