@@ -27,6 +27,7 @@ MAX_DIRECTORY = 2 * 2**20  # bytes of the list of members, 60 of each: the state
 MAX_VALUES = 200_000  # of lists and dicts: 50,000 words, and 10,000 tensors with their names
 MAX_CALLS = 40_000  # of functions that make tensors, two for each; they take 30 microseconds
 CALL, CONTAINERS = ord("R"), b"](){}\x81\x8f"  # operations of a pickle: a call; what makes lists, dicts, tuples
+LONG, MAX_LONGS = 2**53, 100  # longer whole numbers can all have the same hash, and a dict of such takes minutes
 MAX_DEPTH = 10  # of lists and dicts in each other; the optimizer's state has five levels
 MAX_WHOLE = 2**63  # greatest whole number, as in a tensor
 SHOWN_NAME = 80  # characters of a tensor's name in a message
@@ -102,7 +103,7 @@ def _check_zip(path: Path, size: int) -> None:
         _check_members(members, size)
         for member in members:
             if member.filename.endswith(".pkl"):
-                _check_pickle(file.read(member))
+                _check_pickles(file.read(member))
 
 
 def _check_members(members: list[zipfile.ZipInfo], size: int) -> None:
@@ -144,16 +145,22 @@ def _check_legacy(path: Path) -> None:
     """Refuse a file in the format before 2020 whose pickles are large or damaged."""
     with path.open("rb") as file:
         start = BytesIO(file.read(MAX_INDEX))
-    _check_pickle(start.getvalue())
-    for _ in range(LEGACY_PICKLES):
-        for _ in pickletools.genops(start):
-            pass
+    _check_pickles(start.getvalue(), LEGACY_PICKLES)
 
 
-def _check_pickle(content: bytes) -> None:
-    """Refuse a pickle that makes millions of objects. The letters of its texts are counted too: there are few such."""
+def _check_pickles(content: bytes, number: int = 1) -> None:
+    """Refuse pickles, one behind the other, that make millions of objects or many long whole numbers.
+
+    Torch's own files have none of these numbers, and those before 2020 one.
+    """
     if content.count(CALL) > MAX_CALLS or sum(content.count(operation) for operation in CONTAINERS) > MAX_VALUES:
         raise _Refused("its index makes too many objects")
+    stream, longs = BytesIO(content), 0
+    for _ in range(number):
+        for _, value, _ in pickletools.genops(stream):
+            longs += isinstance(value, int) and abs(value) > LONG
+            if longs > MAX_LONGS:
+                raise _Refused("its index has too many long numbers")
 
 
 class _Copy:

@@ -216,6 +216,19 @@ def test_deep_pickles_end_in_one_line(plain: Path, tmp_path: Path) -> None:
     assert "levels deep" in refusal(path)
 
 
+@pytest.mark.parametrize("zipped", [True, False])
+def test_names_that_python_hashes_alike(zipped: bool, tmp_path: Path) -> None:
+    """Each new one is compared with all before it, so that a dict of many takes quadratic time."""
+    path = tmp_path / "a.pth"
+    alike = {number * sys.hash_info.modulus: None for number in range(1, 200)}
+    for values in (alike, {-number: None for number in alike}):
+        torch.save(values, path, _use_new_zipfile_serialization=zipped)
+        assert "too many long numbers" in refusal(path)
+    seeds = {"seeds": [2**63 - 1 - number for number in range(50)], "sizes": [2**40 + number for number in range(500)]}
+    torch.save(seeds, path, _use_new_zipfile_serialization=zipped)
+    assert read(path) == seeds
+
+
 def test_code_is_not_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     class Malicious:
         def __reduce__(self) -> tuple[object, tuple[str]]:
