@@ -102,11 +102,13 @@ def _check_zip(path: Path, size: int) -> None:
         members = file.infolist()
         _check_members(members, size)
         for member in members:
-            if member.filename.endswith(".pkl"):
+            if member.filename.lower().endswith(".pkl"):
                 _check_pickles(file.read(member))
 
 
 def _check_members(members: list[zipfile.ZipInfo], size: int) -> None:
+    if len({member.filename.lower() for member in members}) < len(members):  # torch finds data.pkl as DATA.PKL too
+        raise _Refused("two of its parts have the same name")
     if any(member.compress_type != zipfile.ZIP_STORED or member.flag_bits & 1 for member in members):
         raise _Refused("it is compressed or encrypted, and torch.save does neither")
     if sum(member.file_size for member in members) > size:

@@ -229,6 +229,18 @@ def test_names_that_python_hashes_alike(zipped: bool, tmp_path: Path) -> None:
     assert read(path) == seeds
 
 
+def test_names_of_members_in_upper_case(tmp_path: Path) -> None:
+    """Torch finds data.pkl by such a name too."""
+    torch.save({number * sys.hash_info.modulus: None for number in range(1, 200)}, tmp_path / "a.pth")
+    path = rewrite(
+        tmp_path / "a.pth", tmp_path / "b.pth", lambda name, data: (name.replace("data.pkl", "DATA.Pkl"), data)
+    )
+    assert "too many long numbers" in refusal(path)
+    with zipfile.ZipFile(path, "a") as file:
+        file.writestr("a/data.pkl", pickle.dumps({}, 2))
+    assert "two of its parts have the same name" in refusal(path)
+
+
 def test_code_is_not_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     class Malicious:
         def __reduce__(self) -> tuple[object, tuple[str]]:
