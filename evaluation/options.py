@@ -81,10 +81,18 @@ def cache_folder(named: str | None, recorded: str) -> str:
     """
     if named is not None:
         return named
-    if "\0" not in recorded and Path(recorded).resolve().is_relative_to(Path.cwd()):
+    if _is_inside(recorded):
         return recorded
-    note(
-        f"features are cached in {DataConfig.feature_cache}, as the checkpoint's folder is outside the current one. "
-        f"To use it: --feature_cache {shlex.quote(recorded)[:SHOWN_PATH]}"
-    )
+    quoted = shlex.quote(recorded)
+    advice = f". To use it: --feature_cache {quoted}" if len(quoted) <= SHOWN_PATH else ""
+    where = f"features are cached in {DataConfig.feature_cache}"
+    note(f"{where}, as the checkpoint's folder is outside the current one{advice}")
     return DataConfig.feature_cache
+
+
+def _is_inside(folder: str) -> bool:
+    """Whether it is in the current folder; False for what cannot be the name of a folder."""
+    try:
+        return Path(folder).resolve().is_relative_to(Path.cwd())
+    except (OSError, RuntimeError, ValueError):  # too long; links in a circle; a zero byte or no Unicode
+        return False

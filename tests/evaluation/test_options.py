@@ -1,11 +1,15 @@
 """evaluation/options.py: options have the names that train.py gives them, and those without a section."""
 
+import shlex
+import sys
 from pathlib import Path
 
 import pytest
 
 from cli import OptionParser
 from evaluation.options import add_cache_option, add_captioner_options, add_split_options, cache_folder, checkpoint_file
+
+CIRCLE = ["circle/cache"] if sys.version_info < (3, 13) else []  # later versions resolve it to itself
 
 
 def test_options_are_known_by_both_of_their_names() -> None:
@@ -36,7 +40,13 @@ def test_features_are_written_inside_the_current_folder_only(
     for recorded in (".cache/features", "cache", str(here / "cache")):
         assert cache_folder(None, recorded) == recorded
     assert cache_folder("/elsewhere", str(tmp_path)) == "/elsewhere" and capsys.readouterr().err == ""
-    for recorded in ("../cache", str(tmp_path / "cache"), "link/cache", "a\0b", "/" + "x" * 5000):
+    (here / "circle").symlink_to("circle")
+    assert cache_folder(None, "../it's") == ".cache/features"
+    assert capsys.readouterr().err.endswith("--feature_cache " + shlex.quote("../it's") + "\n")
+    assert cache_folder(None, "/a " + "x" * 200) == ".cache/features"  # its quotes would be cut in two
+    assert "--feature_cache" not in capsys.readouterr().err
+    outside = ("../cache", str(tmp_path / "cache"), "link/cache", "a\0b", "/" + "x" * 5000, "\ud800x")
+    for recorded in (*outside, *CIRCLE):
         assert cache_folder(None, recorded) == ".cache/features"
         error = capsys.readouterr().err
         assert error.startswith("features are cached in .cache/features") and len(error) < 300
