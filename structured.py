@@ -204,12 +204,14 @@ def parse_yaml(text: str, place: str) -> Any:
                 raise UserError(f"{line}: {TOO_DEEP}")
             if isinstance(event, yaml.AliasEvent):
                 raise UserError(f"{line}: an alias (*{event.anchor[:40]}). Write out the value that it stands for")
+            if tag := getattr(event, "tag", None):
+                raise UserError(f"{line}: a tag ({tag[:40]}). Remove it")
         value = yaml.safe_load(text)
     except yaml.YAMLError as error:
         raise UserError(f"{place}: not YAML: {_what_and_where(error)}") from error
     except UserError:
         raise
-    except ValueError as error:  # what looks like a date or a number, but is none
+    except (ValueError, OverflowError) as error:  # what looks like a date or a number, but is none
         raise UserError(f"{place}: not YAML: {error}. Put such a text in quotes") from error
     check_values(value, place)
     return value

@@ -44,6 +44,8 @@ with contextlib.suppress(ImportError):  # optional: only HEIC and HEIF need it
 MARKER = re.compile(rb"\xff[^\x00\x01\xd0-\xd8\xff]")  # JPEG markers followed by a segment (ITU T.81, table B.1)
 START_OF_IMAGE, START_OF_SCAN, END_OF_IMAGE = b"\xff\xd8", b"\xff\xda", b"\xff\xd9"
 
+TIFF_TILE_WIDTH, TIFF_TILE_HEIGHT = 322, 323  # tags
+
 # The kinds of an ImageError
 MISSING, NOT_A_FILE, UNREADABLE = "no such file", "not a file", "cannot be read"
 NOT_AN_IMAGE, DAMAGED, TOO_LARGE, TOO_COMPLEX = "not an image", "damaged image", "too large", "too complex"
@@ -213,16 +215,19 @@ class _Reader(io.BufferedReader):
 def _check_segments(file: IO[bytes]) -> None:
     """Refuse a JPEG that would take an hour to decode, since it has that many scans.
 
-    Data after the end of the image is ignored; phones append video.
+    Data after the end of the image is ignored; phones append video. Before it, decoders accept streams without a scan,
+    which hold tables only (ITU T.81, B.5).
     """
     file.seek(0)
     data = file.read() if file.read(2) == START_OF_IMAGE else b""
     scans = segments = position = 0
-    while (found := MARKER.search(data, position)) and found[0] != END_OF_IMAGE:
+    while (found := MARKER.search(data, position)) and not (scans and found[0] == END_OF_IMAGE):
         segments, scans = segments + 1, scans + (found[0] == START_OF_SCAN)
         if scans > MAX_SCANS or segments > MAX_SEGMENTS:
             raise _LimitError(TOO_COMPLEX, ": it has too many parts. Save a copy with an image editor")
-        position = found.end() + int.from_bytes(data[found.end() : found.end() + 2])  # a segment begins with its length
+        position = found.end()
+        if found[0] != END_OF_IMAGE:
+            position += int.from_bytes(data[position : position + 2])  # a segment begins with its length
 
 
 def _check_size(image: Image.Image, most: int) -> None:
@@ -230,8 +235,16 @@ def _check_size(image: Image.Image, most: int) -> None:
         most = min(most, MAX_PIXELS_COPIED)
     if image.width * image.height > most:
         raise _LimitError(*_too_many_pixels(most, f"{image.width} x {image.height} pixels, "))
+    if image.format == "TIFF" and _tile_pixels(image) > most:  # a whole tile is decoded, however small the image
+        raise _LimitError(*_too_many_pixels(most, "a tile of "))
     if max(image.size) > MAX_SIDE:
         raise _LimitError(TOO_LARGE, f": {image.width} x {image.height} pixels, more than {MAX_SIDE} on a side")
+
+
+def _tile_pixels(image: Image.Image) -> int:
+    """The pixels of a tile of a TIFF; 0 if it has no tiles."""
+    width, height = (image.getexif().get(tag, 0) for tag in (TIFF_TILE_WIDTH, TIFF_TILE_HEIGHT))
+    return width * height if isinstance(width, int) and isinstance(height, int) else 0
 
 
 def _too_many_pixels(most: int, size: str = "") -> tuple[str, str]:

@@ -225,7 +225,7 @@ def _image_names(path: Path, cells: pd.Series, image_dir: Path) -> list[str]:
     def relative(name: str, row: int) -> str:
         """The name; relative to the folder of the images if it is absolute, or has ".." in it, and leads there."""
         whole = Path(os.path.normpath(here / name))
-        if (Path(name).is_absolute() or ".." in name) and whole.is_relative_to(images):
+        if (Path(name).is_absolute() or ".." in Path(name).parts) and whole.is_relative_to(images):
             name = whole.relative_to(images).as_posix()
         return inner_path(name, f"{path}: row {row}")
 

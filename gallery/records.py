@@ -148,7 +148,7 @@ class Records:
 
     def adopt(self, files: Iterable[str]) -> None:
         """Own the files of a gallery that was written without records, as version 1.0 did, as they are."""
-        files = list(files)
+        files = [file for file in files if (self.folder / file).is_file()]  # the end of a pipe or device may not come
         digests = {file: _digest((self.folder / file).read_bytes()) for file in files if not file.endswith(".jpg")}
         self._append({"key": WHOLE_GALLERY, "files": files, "digests": digests})
 

@@ -133,6 +133,7 @@ JFIF = JPEG.index(b"\xff\xdb")  # where the segment of the version ends
 FEWER_READS, FEWER_BYTES = 10_000, 1_000_000  # the limits of this test, which makes it faster
 COMPLEX = {  # at a hundred times the size, each would take minutes to hours, or gigabytes
     "scans": (progressive(images.MAX_SCANS), TOO_MANY),
+    "scans after tables": (b"\xff\xd8\xff\xd9" + progressive(images.MAX_SCANS), TOO_MANY),
     "segments": (JPEG[:2] + segment(0xFE, b"") * (images.MAX_SEGMENTS + 1) + JPEG[JFIF:], TOO_MANY),
     "EXIF in parts": (JPEG[:2] + segment(0xE1, b"Exif\0\0" + bytes(65_000)) * 16 + JPEG[JFIF:], METADATA),
     "tables": (JPEG[:2] + segment(0xDB, bytes(65) * 1000) * 16 + JPEG[JFIF:], METADATA),
