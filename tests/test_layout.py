@@ -43,9 +43,8 @@ LAYERS = [  # a module imports only modules of its own folder and of the layers 
 
 
 def repo_files(*suffixes: str) -> list[Path]:
-    """The files that are, or are about to be, committed; only those with these suffixes if any are given."""
-    command = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
-    listing = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
+    """The files that git knows, not a user's photos; only those with these suffixes if any are given."""
+    listing = subprocess.run(["git", "ls-files"], capture_output=True, text=True, check=False, cwd=ROOT)
     if listing.returncode != 0:
         pytest.skip("not a git checkout")
     paths = [ROOT / name for name in listing.stdout.splitlines()]
