@@ -31,7 +31,7 @@ ADVICE_YAML = (  # (what PyYAML says, what to do about it)
     ("that cannot start any token", "a special character. Put the value in quotes"),
     ("unexpected end of stream", "the end of the file in a quoted text. Close the quotes"),
     ("another document", "a second document. Keep one"),
-    ("constructor for the tag", "a tag (!). Remove it"),
+    ("constructor for the tag", "a special character. Put the value in quotes"),
 )
 
 
@@ -83,9 +83,12 @@ def read_json_lines(path: Path) -> Iterator[tuple[int, Any]]:
         UserError: not a regular file, or a line that is no JSON or passes a limit.
     """
     check_file(path, MAX_LINES_BYTES)
+    containers = values = 0
     with path.open("rb") as file:
         for number, line in enumerate(iter(lambda: file.readline(MAX_LINE_BYTES + 1), b""), start=1):
             check_size(len(line), MAX_LINE_BYTES, f"{path}: line {number}")
+            containers, values = containers + line.count(b"[") + line.count(b"{"), values + line.count(b",")
+            _check_count(containers, values, str(path))
             if line.strip():
                 yield number, parse_json(line, f"{path}: line {number}")
 
@@ -104,8 +107,7 @@ def parse_json(data: bytes | str, place: str) -> Any:
         text = data if isinstance(data, str) else data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise UserError(f"{place}: not JSON in UTF-8 ({error.reason} at byte {error.start})") from error
-    if text.count("[") + text.count("{") > MAX_CONTAINERS or text.count(",") > MAX_VALUES:
-        raise UserError(f"{place}: more than {MAX_VALUES:,} values. Split the file")
+    _check_count(text.count("[") + text.count("{"), text.count(","), place)
     try:
         value = json.loads(text)
     except json.JSONDecodeError as error:
@@ -116,6 +118,11 @@ def parse_json(data: bytes | str, place: str) -> Any:
         raise UserError(f"{place}: a number of more than 4,300 digits. Correct it") from None
     check_values(value, place)
     return value
+
+
+def _check_count(containers: int, values: int, place: str) -> None:
+    if containers > MAX_CONTAINERS or values > MAX_VALUES:
+        raise UserError(f"{place}: more than {MAX_CONTAINERS:,} lists and objects or {MAX_VALUES:,} values. Split it")
 
 
 def check_values(value: Any, place: str, max_values: int = MAX_VALUES) -> None:

@@ -13,6 +13,7 @@ MAX_TABLE_BYTES = 512 * MB  # the 3.3 million captions of Conceptual Captions ta
 MAX_ROWS = 4_000_000  # of them; a row of two cells takes about 300 bytes in memory
 MAX_LINE = 2**20  # characters; Python's csv reads cells of up to 131,072
 MAX_COLUMNS = 1000  # tables of captions have 2 to 20
+MAX_CELLS = 20_000_000  # of all rows: five in each of MAX_ROWS; an empty one takes 8 bytes in each copy of the table
 # What a spreadsheet takes for the beginning of a formula, also in full width. The quotes before it let ``plain_cell``
 # undo ``safe_cell`` for any text.
 _FORMULA = re.compile("'*[=+\\-@\t\r\n\uff1d\uff0b\uff0d\uff20]")
@@ -41,7 +42,7 @@ def read_rows(path: Path, separator: str = ",") -> dict[int, list[str]]:
         UserError: the file is empty, not UTF-8, has unbalanced double quotes, or is larger than the limits.
     """
     check_file(path, MAX_TABLE_BYTES)
-    rows, number = dict[int, list[str]](), 1
+    rows, number, count = dict[int, list[str]](), 1, 0
     quoting: Literal[0, 3] = csv.QUOTE_NONE if separator == "|" else csv.QUOTE_MINIMAL
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
@@ -53,8 +54,9 @@ def read_rows(path: Path, separator: str = ",") -> dict[int, list[str]]:
                     raise UserError(f"{path}: row {number}: more than {MAX_COLUMNS:,} cells. Remove other columns")
                 if any(cells):
                     rows[number] = cells
-                if len(rows) > MAX_ROWS:
-                    raise UserError(f"{path}: more than {MAX_ROWS:,} rows. Split the file")
+                count += len(cells)
+                if len(rows) > MAX_ROWS or count > MAX_CELLS:
+                    raise UserError(f"{path}: more than {MAX_ROWS:,} rows or {MAX_CELLS:,} cells. Split the file")
                 number = reader.line_num + 1
     except UnicodeDecodeError:
         number, reason = _undecodable(path)

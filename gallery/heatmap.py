@@ -32,8 +32,14 @@ def encode(attention: torch.Tensor) -> str:
 
 
 def decode(encoded: str, grid: tuple[int, int]) -> torch.Tensor:
-    """What ``encode`` returned -> attention (words, h, w), where the maximum of each word is 1."""
+    """What ``encode`` returned -> attention (words, h, w), where the maximum of each word is 1.
+
+    Raises:
+        ValueError: it is not for such a grid, or a word has no weight at all.
+    """
     weights = np.frombuffer(base64.b64decode(encoded), dtype=np.uint8).reshape(-1, *grid)
+    if not weights.any(axis=(1, 2)).all():
+        raise ValueError("a word without attention")
     return torch.from_numpy(weights / np.float32(255))
 
 

@@ -65,10 +65,8 @@ def read_torch(path: Path, name: str, kind: str) -> Any:
             _check_zip(path, size)
         else:
             _check_legacy(path)
-        with (
-            warnings.catch_warnings(action="ignore"),
-            _utf8_path(path) as place,
-        ):  # of kinds of tensors that are refused
+        # The warnings are about kinds of tensors that are refused afterwards
+        with warnings.catch_warnings(action="ignore"), _utf8_path(path) as place:
             # Mapped, because torch then never reads beyond the file, whatever it claims; and it is a third faster
             content = torch.load(place, map_location="cpu", weights_only=True, mmap=zipped)
         return _Copy(size).of(content)

@@ -33,6 +33,7 @@ for one, other in zip("abcdefgh", "bcdefghi", strict=True):
         (r'a: "\ud800"', r"half a character \(a lone surrogate\) in '\\ud800'"),
         ("a: !!python/object/apply:os.system [id]", r"line 1: a tag \(tag:.*apply:os\)\. Remove it"),
         ("a: 1\nb: !!bool maybe", "line 2: a tag"),
+        ("a: =", "line 1, column 4: a special character"),
         ("a: !!timestamp x", "line 1: a tag"),
         ("a: !!set {b}", "line 1: a tag"),
         (f"a: {':'.join(['1'] * 200)}:1.0", "not YAML: int too large"),
@@ -67,8 +68,8 @@ def test_yaml_that_is_refused(text: str, message: str) -> None:
         (b"\xff", "not JSON in UTF-8"),
         ('{"a": 1', "not JSON: line 1, column 8: Expecting ',' delimiter"),
         ("", "not JSON: line 1, column 1"),
-        ("[" * 3_000_001, "more than 12,000,000 values"),
-        ("," * 12_000_001, "more than 12,000,000 values"),
+        ("[" * 3_000_001, "more than 3,000,000 lists and objects or 12,000,000 values"),
+        ("," * 12_000_001, "more than 3,000,000 lists and objects or 12,000,000 values"),
     ],
 )
 def test_json_that_is_refused(text: str | bytes, message: str) -> None:
@@ -142,6 +143,10 @@ def test_json_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert list(read_json_lines(path)) == [(1, {"a": 1}), (3, [2])]
     path.write_text('{"a": 1}\n{"b"\n')
     with pytest.raises(UserError, match=r"a\.jsonl: line 2: not JSON"):
+        list(read_json_lines(path))
+    path.write_text('{"a": 1}\n' * 6)
+    monkeypatch.setattr(structured, "MAX_CONTAINERS", 5)
+    with pytest.raises(UserError, match=r"a\.jsonl: more than 5 lists and objects"):
         list(read_json_lines(path))
     monkeypatch.setattr(structured, "MAX_LINE_BYTES", 20)
     path.write_text(f'{{"a": 1}}\n"{"b" * 20}"\n')

@@ -67,6 +67,10 @@ def test_large_files_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(rows, "MAX_ROWS", 5)
     with pytest.raises(UserError, match=r"a\.csv: more than 5 rows"):
         read_rows(tmp_path / "a.csv")
+    monkeypatch.setattr(rows, "MAX_ROWS", 6)
+    monkeypatch.setattr(rows, "MAX_CELLS", 11)
+    with pytest.raises(UserError, match=r"a\.csv: more than 6 rows or 11 cells"):
+        read_rows(tmp_path / "a.csv")
     monkeypatch.setattr(rows, "MAX_TABLE_BYTES", 50)
     with pytest.raises(UserError, match=r"a\.csv: more than 0 KB"):
         read_rows(tmp_path / "a.csv")

@@ -224,6 +224,7 @@ def test_hostile_lines_count_as_absent(tmp_path: Path) -> None:
         {"attention": {"rows": -1, "columns": 4, "weights": "AAAA"}},
         {"attention": {"rows": 10**9, "columns": 4, "weights": "AAAA"}},
         {"attention": {"rows": 1, "columns": 4, "weights": "\u732b"}},
+        {"attention": {"rows": 1, "columns": 3, "weights": "AAAA"}},  # a word without attention
         {"attention": [1]},
     ],
 )
