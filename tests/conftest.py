@@ -26,7 +26,10 @@ def pytest_configure(config: pytest.Config) -> None:
         config.pluginmanager.import_plugin(name)
 
     import torch
+    from hypothesis import settings
 
+    settings.register_profile("no deadline", deadline=None)  # on a busy machine an example takes as long as it takes
+    settings.load_profile("no deadline")
     torch.set_num_threads(1)  # on a busy machine two threads wait for each other: 50 times slower on nets this small
 
 

@@ -58,7 +58,7 @@ def test_dataset_returns_each_image_with_all_its_captions(tiny_data: Path) -> No
         ImageLoader(tiny_data / "images", Transform(32))("none.jpg")
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.integers(2, 60), st.integers(2, 20), st.integers(0, 2**31), st.integers(0, 50), st.data())
 def test_epoch_sampler(length: int, batch_size: int, seed: int, epoch: int, data: st.DataObject) -> None:
     def batches(first_step: int) -> list[list[tuple[int, int]]]:

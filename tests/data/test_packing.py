@@ -1,7 +1,7 @@
 """data/packing.py: packing loses no token, and memory grows with the number of words."""
 
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from config import AttentionConfig
@@ -14,7 +14,6 @@ captions = st.lists(st.integers(4, 20), max_size=6).map(lambda words: [START_ID,
 batches = st.lists(st.lists(captions, max_size=9), min_size=1, max_size=5)
 
 
-@settings(deadline=None)
 @given(batches)
 def test_every_token_is_read_and_predicted_once_in_order(batch: list[list[list[int]]]) -> None:
     packed = pack(batch)
@@ -27,7 +26,6 @@ def test_every_token_is_read_and_predicted_once_in_order(batch: list[list[list[i
     assert torch.equal(back, packed.tokens.masked_fill(packed.tokens == PAD_ID, 0))
 
 
-@settings(deadline=None)
 @given(batches)
 def test_each_sequence_belongs_to_its_image_and_few_are_empty(batch: list[list[list[int]]]) -> None:
     packed = pack(batch)

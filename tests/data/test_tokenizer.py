@@ -120,7 +120,7 @@ TEXTS = [
 GAPS = [" ", "  ", ", ", " , ", ". ", " . ", "! ", "; ", " - ", " -- ", " ... ", "? "]
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.lists(st.tuples(st.sampled_from(TEXTS), st.sampled_from(GAPS)), max_size=12))
 def test_round_trip_of_any_caption(pieces: list[tuple[str, str]]) -> None:
     caption = "".join(word + gap for word, gap in pieces) + "end."
@@ -130,7 +130,7 @@ def test_round_trip_of_any_caption(pieces: list[tuple[str, str]]) -> None:
     assert vocabulary.encode(vocabulary.decode(ids)) == ids
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(
     st.lists(
         st.sampled_from([*(token for word in TEXTS for token in WORDS.tokenize(word)), "'s", "n't", "'", "gon", "na"]),
@@ -145,7 +145,7 @@ def test_every_word_has_a_token(tokens: list[str]) -> None:
     assert places == sorted(places) and sorted(set(places)) == list(range(len(text.split())))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.text(max_size=60))
 def test_any_text_can_be_tokenised_and_encoded(text: str) -> None:
     assert all(token and not token.isspace() for token in WORDS.tokenize(text))
@@ -215,7 +215,7 @@ def test_pieces_are_what_is_shown() -> None:
 MIXED = "一红ก็ิ้ำเーンガ゛aZé'-. 3，。「」(\u0301\u200dİ가_½々\t"
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.text(st.sampled_from(MIXED), max_size=12) | st.text(max_size=30))
 def test_characters_of_any_text(text: str) -> None:
     tokens = CHARACTERS.tokenize(text)

@@ -56,7 +56,7 @@ def assert_valid(
         assert h.score == pytest.approx(h.log_prob / (len(h.tokens) + 1) ** penalty, rel=1e-4)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     vocab_size=st.integers(5, 9),
     beam=st.integers(1, 12),
@@ -298,7 +298,6 @@ def test_attention_per_word_is_a_distribution_for_each_token_of_each_sequence(na
     )  # attention moves with the features
 
 
-@settings(deadline=None)
 @given(st.integers(1, 4), st.integers(1, 3), st.data())
 def test_memory_gives_each_sequence_its_own_image(images: int, beams: int, data: st.DataObject) -> None:
     keys = torch.arange(images)[:, None, None].float()
