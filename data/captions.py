@@ -133,8 +133,10 @@ def references_of(table: pd.DataFrame, split: str) -> dict[str, list[str]]:
     """The captions of every image of a split, or of ``ALL`` images, in file order: {image name: [caption, ...]}.
 
     Raises:
-        UserError: the split is empty.
+        UserError: the split is empty, or there are no captions at all.
     """
+    if table.empty:
+        raise UserError("there are no captions in the captions file. Name one that has some")
     rows = table if split == ALL else table[table["split"] == split]
     if rows.empty:
         others = sorted(table["split"].unique())

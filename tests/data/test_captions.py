@@ -174,6 +174,8 @@ def test_references_of_keeps_file_order_and_names_the_splits_there_are(tmp_path:
         UserError, match=r"'test' \(there are: train, val\)\. Assign images to test in a column 'split'"
     ):
         references_of(table, "test")
+    with pytest.raises(UserError, match="there are no captions in the captions file"):
+        references_of(table.iloc[:0], "test")
 
 
 def test_a_file_without_splits_can_stay_undivided(tmp_path: Path) -> None:
