@@ -128,7 +128,10 @@ class OptionParser(argparse.ArgumentParser):
             UserError: always.
         """
         shorter = re.sub(r"^argument ([^/:]+)[^:]*", r"\1", message)  # of an option with two names, the first
-        raise UserError(f"{shorter} (see --help)")
+        near = ""
+        if choice := re.fullmatch(r"(?:.*: )?invalid choice: '(.*)' \(choose from (.*)\)", shorter):
+            near = did_you_mean(similar(choice[1], re.findall(r"[^', ]+", choice[2])))
+        raise UserError(f"{shorter}{f': {near}' if near else ' (see --help)'}")
 
 
 class _PrintVersion(argparse.Action):

@@ -310,6 +310,8 @@ def read_yaml(file: str) -> dict[str, Any]:
                     "next to it; to continue its run, use --resume"
                 )
     values = structured.read_yaml(path, place)
+    if values is None:
+        raise UserError(f"{place}: is empty. Write options into it, such as 'train: {{seed: 3}}', or omit --config")
     if not isinstance(values, dict):
         raise UserError(f"{place}: not a mapping of options to values, such as 'train: {{seed: 3}}'")
     return values

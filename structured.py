@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cli import UserError
+from cli import UserError, did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -49,14 +50,27 @@ def read_file(path: Path, max_bytes: int, place: str = "") -> bytes:
         return file.read(max_bytes)
 
 
+def _similar_files(path: Path) -> list[str]:
+    """The file that a mistyped path may stand for: one without its suffix, or with a slip in its name."""
+    try:
+        names = [each.name for each in path.parent.iterdir()]
+    except OSError:  # no such folder, or an unreadable one
+        return []
+    near = [name for name in names if Path(name).stem == path.name]
+    near = near or difflib.get_close_matches(path.name, names, n=1, cutoff=0.8)
+    return [str(path.with_name(name)) for name in near[:2]]
+
+
 def check_file(path: Path, max_bytes: int, place: str = "") -> None:
     """Refuse what is no regular file (reading a pipe or a device might never end) or is too large; as ``read_file``."""
     place = place or str(path)
     if not path.is_file():
-        special = "a device, a pipe or a socket, not a file"
-        raise UserError(
-            f"{place}: {'a folder, not a file' if path.is_dir() else special if path.exists() else 'no such file'}"
-        )
+        if path.is_dir():
+            raise UserError(f"{place}: a folder, not a file. Name a file")
+        if path.exists():
+            raise UserError(f"{place}: a device, a pipe or a socket, not a file. Copy its content into a file")
+        near = did_you_mean(_similar_files(path))
+        raise UserError(f"{place}: no such file{f': {near}' if near else ''}")
     check_size(path.stat().st_size, max_bytes, place)
 
 

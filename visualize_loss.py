@@ -266,10 +266,12 @@ def save_figure(figure: Figure, output: Path) -> None:
     """Write the plot atomically, in the format of the file's suffix (.png, .svg, .pdf, ...).
 
     Raises:
-        UserError: matplotlib does not support that format.
+        UserError: matplotlib does not support that format, or ``output`` is a folder.
     """
     import matplotlib
 
+    if output.is_dir():
+        raise UserError(f"--output {output}: is a folder. Name a file, such as {output / 'loss_curve.png'}")
     suffix = output.suffix.lower().lstrip(".")
     if suffix not in figure.canvas.get_supported_filetypes():
         raise UserError(

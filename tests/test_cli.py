@@ -190,6 +190,17 @@ def test_options_are_looked_for_in_the_script_that_has_them(script: str, capsys:
     assert all(f" {option}" in shown for option, owner in cli.ONLY_IN.items() if owner == script)
 
 
+def test_a_mistyped_choice_gets_the_nearest_one() -> None:
+    parser = OptionParser("script.py", "does things")
+    parser.add_argument("--split", choices=["train", "val"])
+    parser.add_subparsers().add_parser("table")
+    for argv, meant in ((["tabel"], "table"), (["--split", "vall", "table"], "val")):
+        with pytest.raises(UserError, match=rf": did you mean '{meant}'\?$"):
+            parser.parse_args(argv)
+    with pytest.raises(UserError, match=r"--split: invalid choice: 'zzz' .* \(see --help\)$"):
+        parser.parse_args(["--split", "zzz", "table"])
+
+
 def test_a_mistyped_option_of_a_subcommand_gets_the_nearest_one() -> None:
     parser = OptionParser("script.py", "does things")
     parser.add_subparsers().add_parser("make").add_argument("--source")

@@ -184,6 +184,12 @@ def test_broken_yaml_is_located(from_yaml: Callable[..., Config], text: str, mes
         from_yaml(text)
 
 
+@pytest.mark.parametrize("text", ["", "# only a comment\n"])
+def test_an_empty_config_is_called_empty(from_yaml: Callable[..., Config], text: str) -> None:
+    with pytest.raises(UserError, match=r"my\.yaml: is empty\. Write options into it.* or omit --config$"):
+        from_yaml(text)
+
+
 def test_other_files_as_config_are_recognised(tmp_path: Path) -> None:
     torch.save({}, tmp_path / "a.pth")
     with pytest.raises(UserError, match=r"a\.pth: a checkpoint, .* use --resume"):

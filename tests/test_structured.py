@@ -125,7 +125,7 @@ def test_only_regular_files_are_read(tmp_path: Path) -> None:
     for name, message in [
         ("pipe", "a device, a pipe or a socket, not a file"),
         ("zero", "a device, a pipe or a socket, not a file"),
-        (".", "a folder, not a file"),
+        (".", r"a folder, not a file\. Name a file"),
         ("nowhere", "no such file"),
         ("a\0b", "no such file"),
         ("large", "more than 0 KB"),
@@ -135,6 +135,19 @@ def test_only_regular_files_are_read(tmp_path: Path) -> None:
     assert read_file(tmp_path / "large", 11) == b"x" * 11
     with pytest.raises(UserError, match=r"^--config my\.yaml: more than 0 KB"):
         read_file(tmp_path / "large", 10, "--config my.yaml")
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"), [("lstm", "lstm.yaml"), ("lstn.yaml", "lstm.yaml"), ("lstm.yml", "lstm.yaml")]
+)
+def test_a_mistyped_file_gets_the_nearest_one(tmp_path: Path, typed: str, meant: str) -> None:
+    (tmp_path / "lstm.yaml").touch()
+    (tmp_path / "other.txt").touch()
+    with pytest.raises(UserError) as caught:
+        read_file(tmp_path / typed, 10, f"--config {typed}")
+    assert str(caught.value) == f"--config {typed}: no such file: did you mean '{tmp_path / meant}'?"
+    with pytest.raises(UserError, match=r"no such file$"):
+        read_file(tmp_path / "unlike", 10)
 
 
 def test_json_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

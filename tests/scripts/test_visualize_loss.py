@@ -199,6 +199,13 @@ def test_a_missing_log_is_refused_and_the_old_plot_kept(tmp_path: Path) -> None:
     assert (tmp_path / "curve.png").read_bytes() == b"old"
 
 
+def test_a_folder_as_output_is_told_the_file_to_name(tmp_path: Path) -> None:
+    log = write_log(tmp_path / "log.txt", ROWS)
+    (tmp_path / "plots").mkdir()
+    with pytest.raises(UserError, match=r"plots: is a folder\. Name a file, such as .*loss_curve\.png$"):
+        main(["--log", str(log), "--output", str(tmp_path / "plots")])
+
+
 def test_unknown_format_and_too_many_logs_are_refused(tmp_path: Path) -> None:
     log = read_log(write_log(tmp_path / "log.txt", ROWS))
     with pytest.raises(UserError, match=r"cannot write '\.xyz' files"):
