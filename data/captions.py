@@ -3,19 +3,18 @@
 import hashlib
 import re
 from pathlib import Path
-from typing import Literal
 
 import pandas as pd
 
 from cli import ROOT, UserError
 from config import ALL, SPLITS
 from data.formats import COMMAS, SPLIT_NAMES, conversion, is_image_name, metadata_files, recognise
+from data.images import LearnedFrom
 from data.rows import read_rows
 from data.tables import as_table
 
 LEFT_RIGHT = re.compile(r"\b(left|right)\b|[左右]|ซ้าย|ขวา")  # English, Chinese and Japanese, Thai
 COLUMNS = ["image", "caption", "split"]
-LearnedFrom = Literal["drawings", "photographs"]
 
 
 def read_captions(captions_file: str | Path, seed: int | None) -> pd.DataFrame:

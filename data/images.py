@@ -11,7 +11,7 @@ import stat
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import IO, Any, Literal, NamedTuple
 
 from PIL import Image, ImageOps, UnidentifiedImageError
 
@@ -51,6 +51,7 @@ MISSING, NOT_A_FILE, UNREADABLE = "no such file", "not a file", "cannot be read"
 NOT_AN_IMAGE, DAMAGED, TOO_LARGE, TOO_COMPLEX = "not an image", "damaged image", "too large", "too complex"
 
 ImageSource = str | Path | Image.Image  # a file, or an image in memory
+LearnedFrom = Literal["drawings", "photographs"]  # what the training images of a model are
 
 
 class ImageError(UserError):

@@ -10,13 +10,15 @@ import unicodedata
 from abc import ABC, abstractmethod
 from bisect import bisect_left
 from collections.abc import Sequence
-from functools import lru_cache
+from functools import cache, lru_cache
 from itertools import accumulate
-from typing import ClassVar, NamedTuple
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 import regex
-from nltk.tokenize import TreebankWordTokenizer
-from nltk.tokenize.treebank import TreebankWordDetokenizer
+
+if TYPE_CHECKING:
+    from nltk.tokenize import TreebankWordTokenizer
+    from nltk.tokenize.treebank import TreebankWordDetokenizer
 
 # What the COCO caption evaluation removes after tokenisation (Chen et al. 2015, https://arxiv.org/abs/1504.00325).
 PUNCTUATION = {"''", "'", "``", "`", ".", "?", "!", ",", ":", "-", "--", "...", ";"}
@@ -26,8 +28,6 @@ BRACKETS = {"(": "-lrb-", ")": "-rrb-", "[": "-lsb-", "]": "-rsb-", "{": "-lcb-"
 
 CACHED_CAPTIONS = 2**20  # COCO has 617,000; about 0.3 KB each: 0.2 GB for COCO, 12 MB for Flickr8k
 
-_tokenizer = TreebankWordTokenizer()  # regular expressions only: unlike nltk.word_tokenize it needs no download
-_detokenizer = TreebankWordDetokenizer()
 _ABBREVIATION = re.compile(r"((?:\b[a-z]\.){2,})$")  # "in washington d.c.": the last full stop belongs to the word
 # nltk splits off only the last full stop of a text, so a full stop between two sentences is separated here.
 _SENTENCE = re.compile(r"\b(?!(?:mr|mrs|ms|dr|st|mt|ft|lt|jr|sr|vs|etc|no|co|inc)\.)(\w{2,})\.(?=[\s\"')])")
@@ -107,7 +107,7 @@ class Words(Tokenizer):
         """``tokenize(join(tokens)) == tokens`` for any result of ``tokenize``, unless the last token is "p."."""
         if all(token.isalpha() and token not in _SPLIT_OFF for token in tokens):
             return " ".join(tokens)  # nearly every caption; the detokenizer would make a beam search a fifth slower
-        text: str = _detokenizer.detokenize(tokens)
+        text: str = _treebank()[1].detokenize(tokens)
         return text if self.tokenize(text) == tokens else " ".join(tokens)
 
     def pieces(self, text: str) -> list[Piece]:
@@ -143,11 +143,23 @@ WORDS, CHARACTERS = Words(), Characters()
 TOKENIZERS: dict[str, Tokenizer] = {each.name: each for each in (WORDS, CHARACTERS)}
 
 
+@cache
+def _treebank() -> "tuple[TreebankWordTokenizer, TreebankWordDetokenizer]":
+    """nltk's Penn Treebank tokenizer, regular expressions only (nltk.word_tokenize needs a download), and its reverse.
+
+    Imported when a text is split or a word with a sign is joined: captioning a photo seldom needs them.
+    """
+    from nltk.tokenize import TreebankWordTokenizer
+    from nltk.tokenize.treebank import TreebankWordDetokenizer
+
+    return TreebankWordTokenizer(), TreebankWordDetokenizer()
+
+
 @lru_cache(CACHED_CAPTIONS)
 def _words(text: str) -> tuple[str, ...]:
     text = _SPLIT.sub(r" \1 ", unicodedata.normalize("NFC", text).translate(_TYPOGRAPHY).lower().strip())
     text = _ABBREVIATION.sub(r"\1 .", _SENTENCE.sub(r"\1 .", text))
-    tokens = (token for token in _tokenizer.tokenize(text) if token not in PUNCTUATION)
+    tokens = (token for token in _treebank()[0].tokenize(text) if token not in PUNCTUATION)
     return tuple(sys.intern(BRACKETS.get(token, token)) for token in tokens)  # interned: one object per distinct token
 
 

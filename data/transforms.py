@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image, ImageOps
-from torchvision.transforms import ColorJitter, RandomResizedCrop
 
 
 @dataclass(frozen=True)
@@ -65,6 +64,8 @@ class Augment:
         Args:
             may_flip: False for an image whose captions mention left or right.
         """
+        from torchvision.transforms import ColorJitter, RandomResizedCrop  # takes 1.5 s: not for captioning
+
         with torch.random.fork_rng(devices=[]):  # leaves the random numbers of dropout as they are
             torch.default_generator.manual_seed(seed)  # of the CPU only: on a GPU, dropout draws from the GPU's
             if self.smallest < 1:

@@ -3,9 +3,12 @@
 from collections.abc import Sequence
 from functools import cache
 from itertools import groupby
+from typing import TYPE_CHECKING
 
 from data.tokenizer import WORDS, Tokenizer
-from evaluation.metrics import Scorer, Scores
+
+if TYPE_CHECKING:
+    from evaluation.metrics import Scores
 
 # CIDEr weights a word by how few images have it in their references, so it needs enough images. Measured on 1,000
 # images of Flickr8k: scored on their own, 50 images rank nearly as they do among all 1,000 (rank correlation
@@ -15,13 +18,17 @@ MIN_IMAGES = 50
 Marked = list[tuple[str, str, bool]]  # text, the blank (or nothing) after it, and whether to mark it
 
 
-def score(captions: Sequence[str], references: Sequence[Sequence[str]], tokenizer: Tokenizer = WORDS) -> Scores | None:
+def score(
+    captions: Sequence[str], references: Sequence[Sequence[str]], tokenizer: Tokenizer = WORDS
+) -> "Scores | None":
     """BLEU and CIDEr of a gallery, in total and per image; word weights come from all the references.
 
     None for fewer than MIN_IMAGES images, or if an image has no references.
     """
     if len(captions) < MIN_IMAGES or not all(references):
         return None
+    from evaluation.metrics import Scorer  # photos without references are not scored
+
     scorer = Scorer({str(number): texts for number, texts in enumerate(references)}, tokenizer)
     return scorer.score_images({str(number): caption for number, caption in enumerate(captions)}, all_metrics=False)
 
@@ -34,8 +41,10 @@ def mark_unmatched(caption: str, references: Sequence[str], tokenizer: Tokenizer
     known = _tokens(" ".join(references), tokenizer)
 
     def unmatched(piece: str) -> bool:
+        if not references:
+            return False
         tokens = _piece_tokens(piece, tokenizer)
-        return bool(references and tokens) and not tokens & known
+        return bool(tokens) and not tokens & known
 
     return [(text, gap, unmatched(text)) for text, gap in tokenizer.pieces(caption)]
 

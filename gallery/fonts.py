@@ -2,14 +2,13 @@
 
 import unicodedata
 from functools import cache
+from importlib.metadata import distribution
 from pathlib import Path
-
-import matplotlib
-from matplotlib.ft2font import FT2Font
 
 from cli import note
 
-DEFAULT = Path(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf")
+# Located without importing matplotlib, which takes as long as captioning a photo
+DEFAULT = Path(str(distribution("matplotlib").locate_file("matplotlib/mpl-data/fonts/ttf/DejaVuSans.ttf")))
 # Parts of the names of fonts that are used only if no other has the letters; those of macOS' LastResort are boxes.
 UNUSUAL = ("bold", "italic", "oblique", "light", "thin", "black", "heavy", "mono", "serif", "unifont", "lastresort")
 
@@ -20,6 +19,8 @@ def find_font(text: str) -> Path | None:
     DEFAULT is preferred, so that results are the same on every system. It covers Latin (Pillow's own font lacks even
     "é"), Greek, Cyrillic, Hebrew, Arabic and some emoji. Symbols that a font lacks do not count: they become boxes.
     """
+    if text.isascii() and DEFAULT.exists():
+        return DEFAULT
     letters = frozenset(ord(letter) for letter in text if unicodedata.category(letter)[0] in "LM")
     if letters <= _letters(DEFAULT):
         return DEFAULT
@@ -44,6 +45,8 @@ def _installed() -> list[Path]:
 @cache
 def _letters(font: Path) -> frozenset[int]:
     """The code points that a font has; none if it cannot be read or scaled."""
+    from matplotlib.ft2font import FT2Font
+
     try:
         face = FT2Font(str(font))
     except (OSError, RuntimeError):

@@ -13,7 +13,7 @@ import torch
 
 from cli import UserError, listed
 from config import Config, config_from_dict
-from data.captions import LearnedFrom
+from data.images import LearnedFrom
 from data.tokenizer import TOKENIZERS
 from data.transforms import Transform
 from data.vocab import Vocabulary

@@ -10,13 +10,13 @@ from typing import Any
 import torch
 from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
-from torchvision.models import resnet50
 
 from config import LSTMConfig, ResNet50Config
 from data.packing import PackedTokens
 from data.transforms import Transform
 from data.vocab import PAD_ID
 from models.interfaces import Encoder, WordDecoder
+from models.resnet import ResNet50
 from models.weights import load_resnet50
 
 
@@ -35,20 +35,15 @@ class EncoderCNN(Encoder):
 
     def __init__(self, config: ResNet50Config, image_size: int = 224, *, load_weights: bool = True) -> None:
         super().__init__()
-        # Blocks that start as the identity help a network trained from scratch (Goyal et al. 2017, section 5.1)
-        net = resnet50(zero_init_residual=True)
+        assert config.layout != "auto"  # the config has chosen
+        net = ResNet50(config.layout)
         if load_weights and config.weights != "none":
             load_resnet50(net, config)
-        if config.layout == "original":
-            for stage in (net.layer2, net.layer3, net.layer4):
-                stage[0].conv1.stride, stage[0].conv2.stride = (2, 2), (1, 1)
         self.layout = config.layout
         self.features_size: int = net.fc.in_features  # D = 2048
         self.grid = (image_size // config.stride, image_size // config.stride)
         self.transform = Transform(image_size)
-        # stages[0] is the stem, stages[1] to stages[4] are what the paper calls conv2_x to conv5_x
-        stem = nn.Sequential(net.conv1, net.bn1, net.relu, net.maxpool)
-        self.stages = nn.ModuleList([stem, net.layer1, net.layer2, net.layer3, net.layer4])
+        self.stages = nn.ModuleList(net.stages())  # 0: the stem, 1 to 4: what the paper calls conv2_x to conv5_x
         # The statistics of a small batch are worse than ImageNet's; only a network trained from scratch needs its own
         self.train_batchnorm = config.weights == "none"
         self.to(memory_format=torch.channels_last)  # the fastest layout for convolutions on CPUs and tensor cores

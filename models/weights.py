@@ -10,30 +10,31 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torchvision.models import ResNet, ResNet50_Weights
 
 from cli import UserError, note
 from config import ResNet50Config, config_from_dict
 from models.checkpoint import dequantize, load_checkpoint
 from models.checkpoint_schema import check_tensors, misfits
 from models.pretrained import IMAGENET, PRETRAINED
+from models.resnet import ResNet50
 from models.torch_file import read_torch
 
-TORCHVISION_WEIGHTS = {weights.name: weights for weights in ResNet50_Weights}
-TORCHVISION_FILES = {Path(weights.url).name for weights in ResNet50_Weights}
+# torchvision's names of its weights, and their files; the digits are the first of the file's SHA-256
+TORCHVISION_FILES = {"IMAGENET1K_V1": "resnet50-0676ba61.pth", "IMAGENET1K_V2": "resnet50-11ad3fa6.pth"}
+TORCHVISION_URL = "https://download.pytorch.org/models/"
 # torchvision's names of the parts that EncoderCNN keeps in ``stages``
 STAGE_NAMES = {"stages.0.0": "conv1", "stages.0.1": "bn1", **{f"stages.{n}": f"layer{n}" for n in range(1, 5)}}
 
 
-def load_resnet50(net: ResNet, config: ResNet50Config) -> None:
-    """Load the weights that ``config`` names into torchvision's network; their classifier may be missing.
+def load_resnet50(net: ResNet50, config: ResNet50Config) -> None:
+    """Load the weights that ``config`` names into ``net``; their classifier may be missing.
 
     Raises:
         UserError: they cannot be found or downloaded, are damaged, of another network, or of the other layout.
     """
     name = config.weights
     layout: str | None
-    if name in TORCHVISION_WEIGHTS:
+    if name in TORCHVISION_FILES:
         state, layout = _torchvision_state(name), "torchvision"
     elif name == "bundled":
         _require_bundled()
@@ -69,8 +70,8 @@ def _require_bundled() -> None:
 
 def _torchvision_state(name: str) -> dict[str, torch.Tensor]:
     """torchvision's weights, in torch's cache or downloaded into it; the hash in the file's name is checked."""
-    url = TORCHVISION_WEIGHTS[name].url
-    path = Path(torch.hub.get_dir()) / "checkpoints" / url.rsplit("/", 1)[1]
+    url = TORCHVISION_URL + TORCHVISION_FILES[name]
+    path = Path(torch.hub.get_dir()) / "checkpoints" / TORCHVISION_FILES[name]
     if not path.is_file():
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -96,14 +97,14 @@ def _file_state(path: Path, name: str) -> tuple[dict[str, torch.Tensor], str | N
     if not path.is_file() and name == "imagenet":
         raise UserError(f"encoder.weights imagenet: {path} is missing. Restore it with `git checkout pretrained`")
     if not path.is_file():
-        known = ", ".join(["imagenet", "bundled", *TORCHVISION_WEIGHTS, "none"])
+        known = ", ".join(["imagenet", "bundled", *TORCHVISION_FILES, "none"])
         raise UserError(f"encoder.weights {name}: no such file, and not one of {known}")
     content = read_torch(path, f"encoder.weights {path}", "state_dict")
     if not isinstance(content, dict):
         content = {"": content}  # refused below
     if "vocab" in content:
         return _encoder_state(load_checkpoint(path), name)
-    layout = "torchvision" if path.name in TORCHVISION_FILES else content.get("layout")
+    layout = "torchvision" if path.name in TORCHVISION_FILES.values() else content.get("layout")
     if "scales" in content:
         check_tensors(content, path)
         state = dequantize(content, path)["model"]

@@ -27,12 +27,12 @@ ADDED = {
 DRIVER = """
 import contextlib, functools, importlib, io, json, sys
 import torch
-from torchvision.models.resnet import Bottleneck, ResNet
 import models.model
 from cli import run_script
+from models.resnet import ResNet50
 
 torch.set_num_threads(1)
-models.model.resnet50 = functools.partial(ResNet, Bottleneck, [1, 1, 1, 1], width_per_group=8)  # a small checkpoint
+models.model.ResNet50 = functools.partial(ResNet50, blocks=(1, 1, 1, 1), width=8)  # a small checkpoint
 ends = []
 for name, *options in json.load(sys.stdin):
     sys.argv, status, error = [name, *options], 0, io.StringIO()

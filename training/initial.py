@@ -10,7 +10,7 @@ import torch
 from cli import ROOT, UserError, in_run_folder, note, say
 from config import Config, config_from_dict, config_to_dict
 from config_parser import merge
-from data.captions import LearnedFrom
+from data.images import LearnedFrom
 from data.tokenizer import CHARACTERS, TOKENIZERS, WORDS, tokenizer_of
 from data.vocab import SPECIAL, Vocabulary
 from models.captioner import Captioner

@@ -11,7 +11,8 @@ import torch
 from cli import UserError, note, say
 from config import Config, config_to_dict
 from data.bad_images import check_image_dir
-from data.captions import LearnedFrom, read_training_data
+from data.captions import read_training_data
+from data.images import LearnedFrom
 from data.tokenizer import TOKENIZERS
 from data.vocab import Vocabulary
 from models.captioner import Captioner

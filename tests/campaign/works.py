@@ -146,7 +146,7 @@ def make_world(world: Path) -> None:
     )  # fmt: skip
     torch.manual_seed(0)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("models.model.resnet50", thin_resnet50)
+        patch.setattr("models.model.ResNet50", thin_resnet50)
         captioner = Captioner(config, Vocabulary.build([text for _, text, _ in rows], min_count=2))
     with torch.no_grad():
         captioner.decoder.output.bias[END_ID] = -5  # no caption is empty

@@ -75,9 +75,9 @@ def test_tokens_are_those_of_the_coco_evaluation() -> None:
 def test_a_caption_is_tokenised_once_for_vocabulary_encoding_and_scores(monkeypatch: pytest.MonkeyPatch) -> None:
     captions = [f"the dog number {number} isn't here." for number in range(20)]
     tokenised = []
-    real = tokenizer._tokenizer
+    real, reverse = tokenizer._treebank()
     counting = SimpleNamespace(tokenize=lambda text: (tokenised.append(text), real.tokenize(text))[1])
-    monkeypatch.setattr(tokenizer, "_tokenizer", counting)
+    monkeypatch.setattr(tokenizer, "_treebank", lambda: (counting, reverse))
     vocabulary = Vocabulary.build(captions, 1)
     assert all(UNK_ID not in vocabulary.encode(caption) for caption in captions)
     WORDS.tokenize(captions[0]).clear()  # each caller gets a list of its own

@@ -28,7 +28,7 @@ DROP = object()  # in place of a value: the key is removed
 def _thin() -> Iterator[None]:
     """The encoder is thin."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("models.model.resnet50", thin_resnet50)
+        patch.setattr("models.model.ResNet50", thin_resnet50)
         yield
 
 

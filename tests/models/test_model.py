@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 from torch import nn
-from torchvision.models import resnet50
+from torchvision.models import ResNet50_Weights, resnet50
 
 from cli import UserError
 from config import ResNet50Config
@@ -13,7 +13,7 @@ from data.vocab import END_ID, PAD_ID, START_ID
 from models.attention import AttentionDecoder
 from models.interfaces import WordDecoder
 from models.model import DecoderRNN, EncoderCNN
-from models.weights import TORCHVISION_WEIGHTS
+from models.weights import TORCHVISION_FILES
 from tests.support.decoders import padded_logits, small_decoder
 from tests.support.helpers import DECODERS
 from utils import pick_precision
@@ -187,7 +187,7 @@ def test_wrong_weight_files_are_refused_by_name(weights_file: Path, tmp_path: Pa
 
 def test_a_damaged_download_is_detected_by_its_hash(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    path = tmp_path / "hub" / "checkpoints" / TORCHVISION_WEIGHTS["IMAGENET1K_V2"].url.rsplit("/", 1)[1]
+    path = tmp_path / "hub" / "checkpoints" / TORCHVISION_FILES["IMAGENET1K_V2"]
     path.parent.mkdir(parents=True)
     torch.save({"conv1.weight": torch.zeros(1)}, path)
     with pytest.raises(UserError, match=rf"IMAGENET1K_V2: .*{path.name} is damaged .*Delete it"):
@@ -204,7 +204,7 @@ def test_without_internet_the_error_names_the_url_and_the_target_path(
         monkeypatch.delenv(name, raising=False)
     with pytest.raises(UserError) as caught:
         EncoderCNN(ResNet50Config(weights="IMAGENET1K_V1"))
-    url = TORCHVISION_WEIGHTS["IMAGENET1K_V1"].url
+    url = ResNet50_Weights.IMAGENET1K_V1.url
     place = tmp_path / "hub" / "checkpoints" / url.rsplit("/", 1)[1]
     assert (
         url in str(caught.value)

@@ -36,7 +36,7 @@ def test_a_state_dict_of_unknown_layout_is_used_with_a_note(
 
 
 def test_torchvisions_own_files_are_known_by_name(state_dict: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    path = state_dict.rename(state_dict.with_name(sorted(TORCHVISION_FILES)[0]))
+    path = state_dict.rename(state_dict.with_name(TORCHVISION_FILES["IMAGENET1K_V2"]))
     assert encoder_of(path).layout == "torchvision" and capsys.readouterr().err == ""
     with pytest.raises(UserError, match=r"trained in the layout 'torchvision', not 'original'\. Use --encoder\.layout"):
         encoder_of(path, "original")

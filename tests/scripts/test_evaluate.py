@@ -38,7 +38,7 @@ def run(tiny_args: list[str], tmp_path_factory: pytest.TempPathFactory) -> Itera
     folder = tmp_path_factory.mktemp("evaluate")
     (folder / "plain.yaml").write_text("device: cpu")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("models.model.resnet50", thin_resnet50)
+        patch.setattr("models.model.ResNet50", thin_resnet50)
         options = [f"--train.stages={STAGE}", "--decoder.dropout=0", "--generate.mirror=true", f"--output_dir={folder}"]
         train.main([f"--config={folder / 'plain.yaml'}", *tiny_args, *options])
         yield folder

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from config import Config
-from data.captions import LearnedFrom
+from data.images import LearnedFrom
 from data.vocab import SPECIAL, Vocabulary
 from models.captioner import Captioner
 from models.checkpoint import save_checkpoint

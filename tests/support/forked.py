@@ -137,7 +137,7 @@ def _run(
     sys.stdout = io.TextIOWrapper(io.FileIO(1, "w", closefd=False), encoding, "strict")
     sys.stderr = io.TextIOWrapper(io.FileIO(2, "w", closefd=False), encoding, "backslashreplace", line_buffering=True)
     torch.set_num_threads(1)
-    models.model.resnet50 = thin_resnet50
+    models.model.ResNet50 = thin_resnet50
     os.chdir(folder)
     sys.argv = [f"{script.replace('.', '/')}.py", *argv]
     main = importlib.import_module(script).main

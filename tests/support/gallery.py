@@ -65,7 +65,7 @@ def thin_attention(tiny_config: Callable[..., Config], tmp_path_factory: pytest.
     """The file of ``attention_checkpoint``."""
     config = tiny_config(tiny_decoder("attention"), "--data.image_size=96")
     with pytest.MonkeyPatch.context() as patch, torch.no_grad():
-        patch.setattr("models.model.resnet50", thin_resnet50)
+        patch.setattr("models.model.ResNet50", thin_resnet50)
         captioner = Captioner(config, Vocabulary.build(["a red circle", "one blue square"], min_count=1))
         captioner.decoder.output.bias[END_ID] = -5
     path = tmp_path_factory.mktemp("attention") / "checkpoints.pth"

@@ -64,7 +64,7 @@ def run_process(argv: list[str], output: str, at: At | None) -> None:
     torch.set_num_threads(1)
     # the default for the loaders' workers when the script is started from a command line
     multiprocessing.set_start_method("fork", force=True)
-    models.model.resnet50 = thin_resnet50
+    models.model.ResNet50 = thin_resnet50
     if at is not None:
         _arrange(at)
     sys.argv = argv

@@ -14,7 +14,10 @@ from training.options import build_parser, read_config
 @pytest.fixture(scope="session")
 def tiny_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """images/ (16 JPEGs of about 40 x 30: 8 train, 4 val, 4 test) and captions.csv (2 or 3 captions an image)."""
-    folder = tmp_path_factory.mktemp("tiny_data")
+    return made_once(tmp_path_factory, "tiny_data", _draw_data)  # tiny_run, made once too, names this folder
+
+
+def _draw_data(folder: Path) -> None:
     (folder / "images").mkdir()
     rows = []
     for number in range(16):
@@ -24,7 +27,6 @@ def tiny_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
         captions = [f"a {colour} {shape}", f"There is a {colour} {shape}.", f"One {shape}, {colour}."][: 2 + number % 2]
         rows += [(name, caption, split) for caption in captions]
     write_csv(folder / "captions.csv", rows)
-    return folder
 
 
 @pytest.fixture(scope="session")

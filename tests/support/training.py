@@ -11,11 +11,11 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
-from torchvision.models.resnet import Bottleneck, ResNet
 
 import train
 from cli import run_script
 from models.checkpoint import load_checkpoint
+from models.resnet import ResNet50
 from tests.support.helpers import draw, write_csv
 from training import engine, objectives
 
@@ -32,7 +32,7 @@ Learn = Callable[..., Path]
 Refused = Callable[..., str]
 Interrupted = Callable[..., None]
 Photos = Callable[[int], list[str]]
-thin_resnet50 = functools.partial(ResNet, Bottleneck, [1, 1, 1, 1], width_per_group=8)  # 13 MB a checkpoint, not 95
+thin_resnet50 = functools.partial(ResNet50, blocks=(1, 1, 1, 1), width=8)  # 13 MB a checkpoint, not 95
 
 
 def read_log(folder: Path) -> pd.DataFrame:
@@ -58,7 +58,7 @@ def weights(folder: Path, name: str = "checkpoints_last.pth") -> dict[str, torch
 @pytest.fixture
 def thin_resnet(monkeypatch: pytest.MonkeyPatch) -> None:
     """The encoder is ``thin_resnet50`` for the time of the test."""
-    monkeypatch.setattr("models.model.resnet50", thin_resnet50)
+    monkeypatch.setattr("models.model.ResNet50", thin_resnet50)
 
 
 @pytest.fixture

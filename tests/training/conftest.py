@@ -21,7 +21,7 @@ def captioner(tiny_config: Callable[..., Config]) -> Captioner:
     config = tiny_config(tiny_decoder("lstm", embed_size=32, hidden_size=64, dropout=0.1), "--generate.beam_size=3")
     vocabulary = Vocabulary.build([c for captions in CAPTIONS.values() for c in captions], min_count=1)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("models.model.resnet50", thin_resnet50)
+        patch.setattr("models.model.ResNet50", thin_resnet50)
         return Captioner(config, vocabulary)
 
 
