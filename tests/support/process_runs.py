@@ -40,6 +40,7 @@ LEARNING = (
 SELF_CRITICAL = f'{{"name": "scst", "epochs": 2, "lr": 0.001, "samples": 3, "dropout": 0.1, {AUGMENT}}}'
 ONE_STAGE, TWO_STAGES, ENCODER_STAGE = f"[{FROZEN}]", f"[{FROZEN}, {AGAIN}]", f"[{FROZEN}, {LEARNING}]"
 SCST_STAGE = f"[{FROZEN}, {SELF_CRITICAL}]"
+IMPORTED_LATE = ["torch._dynamo", "torchvision.transforms", "nltk.tokenize.treebank"]  # by functions that need them
 SAVE_EACH_STEP = "--train.save_every=1e-9"
 
 
@@ -121,7 +122,7 @@ def start_forkserver(modules: list[str]) -> Any:
     import multiprocessing.forkserver
 
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(modules)
+    context.set_forkserver_preload([*modules, *IMPORTED_LATE])
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", str(ROOT))  # before Python 3.13 it does not take over sys.path
         multiprocessing.forkserver.ensure_running()
