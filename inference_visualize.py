@@ -176,7 +176,8 @@ def main(argv: list[str]) -> None:
     from utils import use_device
 
     checkpoint, content = find_checkpoint(options.checkpoint, photos=bool(options.images))
-    captioner = Captioner.from_checkpoint(content, checkpoint).to(use_device(options.device)).eval()
+    device = use_device(options.device, options.precision)
+    captioner = Captioner.from_checkpoint(content, checkpoint, options.precision).to(device).eval()
     if options.attention_strips and not captioner.decoder.attends:
         name = captioner.config.decoder.name
         raise UserError(f"--attention_strips: the {name} decoder of {checkpoint} has no attention. Omit the option")
@@ -188,7 +189,7 @@ def main(argv: list[str]) -> None:
         in_place=options.in_place,
         strips=options.attention_strips,
         checkpoint=checkpoint.name,
-        captioner=captioner_identity(checkpoint, beam_size),
+        captioner=captioner_identity(checkpoint, beam_size, options.precision),
         beam_size=beam_size,
     )
     report = write_gallery(captioner, photos, target, caption_printer(options.print))

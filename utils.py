@@ -66,14 +66,20 @@ def pick_device(name: str = "auto") -> torch.device:
     return device
 
 
-def use_device(name: str = "auto", *, exact: bool = False) -> torch.device:
+def use_device(name: str = "auto", precision: str = "auto") -> torch.device:
     """``pick_device`` for the one device that this process computes on from now on: also sets its matmul precision.
 
+    Args:
+        precision: that it will compute in, see ``pick_precision``.
+
     Raises:
-        UserError: the named device is not available.
+        UserError: the named device is not available, or is a CPU that cannot compute in that precision.
     """
     device = pick_device(name)
-    set_matmul_precision(device, exact=exact)
+    wanted, native = pick_precision(precision, device), pick_precision("auto", device)
+    if device.type == "cpu" and wanted not in (native, torch.float32):  # oneDNN has no LSTM for it
+        raise UserError(f"precision {precision}: not supported by this CPU. Use auto or fp32")
+    set_matmul_precision(device, exact=precision == "fp32")
     return device
 
 

@@ -9,6 +9,7 @@ from config import ALL, SPLITS, DataConfig
 from models.pretrained import DEFAULT_CHECKPOINT
 
 DEFAULT_SPLIT = "test"
+PRECISIONS = ("auto", "fp32", "bf16")
 SHOWN_PATH = 100  # characters of a path that a checkpoint names
 
 
@@ -18,7 +19,7 @@ def checkpoint_file(text: str) -> Path:
 
 
 def add_captioner_options(parser: OptionParser, *, several: bool) -> None:
-    """Add --checkpoint and --beam_size, which have no default and with ``several`` are lists, and --device."""
+    """Add --checkpoint and --beam_size, which have no default and with ``several`` are lists, --device, --precision."""
     listed: dict[str, Any] = {"nargs": "+", "action": "extend"} if several else {}
     compared = ", or several to compare" if several else ""
     parser.add_argument(
@@ -38,6 +39,13 @@ def add_captioner_options(parser: OptionParser, *, several: bool) -> None:
         **listed,
     )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 or mps (default: %(default)s)")
+    parser.add_argument(
+        "--precision",
+        choices=PRECISIONS,
+        default="auto",
+        help="auto is bf16 where the device is fast at it, unless the model was trained in fp32, else fp32 (default: "
+        "%(default)s)",
+    )
 
 
 def add_split_options(parser: OptionParser) -> None:

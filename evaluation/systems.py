@@ -95,10 +95,12 @@ class Checkpoints:
     """
 
     def __init__(self, options: Namespace) -> None:
-        device = use_device(options.device)
+        device = use_device(options.device, options.precision)
         found = [find_checkpoint(path, photos=False) for path in options.checkpoint or [None]]
         paths = [path for path, _ in found]
-        captioners = [Captioner.from_checkpoint(content, path).to(device).eval() for path, content in found]
+        captioners = [
+            Captioner.from_checkpoint(content, path, options.precision).to(device).eval() for path, content in found
+        ]
         splits = [open_split(captioner.config, options) for captioner in captioners]
         self.split = splits[0]
         self.references = _common_references(paths, splits)

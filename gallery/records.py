@@ -39,10 +39,11 @@ MAX_SIDE = 65_535  # pixels of a JPG
 DIGEST_LENGTH = 32  # hexadecimal digits, 128 bits: no two of a million files are likely to share them
 
 
-def captioner_identity(checkpoint: Path, beam_size: int) -> str:
-    """A hash of the checkpoint file, and the beam size."""
+def captioner_identity(checkpoint: Path, beam_size: int, precision: str) -> str:
+    """A hash of the checkpoint file, the beam size, and the precision if it is not "auto"."""
     with checkpoint.open("rb") as file:
-        return f"{hashlib.file_digest(file, 'sha256').hexdigest()} {beam_size}"
+        identity = f"{hashlib.file_digest(file, 'sha256').hexdigest()} {beam_size}"
+    return identity if precision == "auto" else f"{identity} {precision}"
 
 
 def photo_key(path: Path, captioner: str) -> str:

@@ -70,6 +70,7 @@ class Captioner(nn.Module):
         config: of the whole run; it is stored in the checkpoint.
         vocabulary: the words, from the training captions.
         learned_from: what its training images are; None: not recorded, as in a checkpoint of an earlier version.
+        precision: of inference: auto, fp32 or bf16. See the property.
         load_weights: whether to load the encoder's initial weights; False where a checkpoint is loaded afterwards.
     """
 
@@ -79,10 +80,12 @@ class Captioner(nn.Module):
         vocabulary: Vocabulary,
         learned_from: LearnedFrom | None = None,
         *,
+        precision: str = "auto",
         load_weights: bool = True,
     ) -> None:
         super().__init__()
         self.config, self.vocabulary, self.learned_from = config, vocabulary, learned_from
+        self.named_precision = precision
         self.encoder = build_encoder(config, load_weights=load_weights)
         self.decoder = build_decoder(config.decoder, len(vocabulary), self.encoder.features_size)
 
@@ -98,9 +101,12 @@ class Captioner(nn.Module):
 
     @property
     def precision(self) -> torch.dtype:
-        """What a frozen encoder computes in: as in training, but on a CPU what is fast there."""
-        trained = self.config.train.precision
-        return pick_precision("auto" if self.device.type == "cpu" and trained != "fp32" else trained, self.device)
+        """What inference computes in, a frozen encoder's in training too. auto: as in training, but on a CPU what is
+        fast there."""
+        name = self.named_precision
+        if name == "auto" and (self.device.type != "cpu" or self.config.train.precision == "fp32"):
+            name = self.config.train.precision
+        return pick_precision(name, self.device)
 
     def features(self, visual: torch.Tensor) -> torch.Tensor:
         """Images (B, 3, H, W), or cached features (B, P, D) -> features to train on (B, P, D), with gradients."""
@@ -161,9 +167,10 @@ class Captioner(nn.Module):
         self._check_eval("generate")
         options, features = self.config.generate, features.to(self.device).float()
         beam_size = options.beam_size if beam_size is None else beam_size
-        found = generate(
-            self.decoder, features, beam_size, options.max_length, options.length_penalty, options.no_repeat_ngram
-        )
+        with autocast(self.device, self.precision):
+            found = generate(
+                self.decoder, features, beam_size, options.max_length, options.length_penalty, options.no_repeat_ngram
+            )
         return self._candidates(found, features, attention)
 
     @overload
@@ -209,7 +216,8 @@ class Captioner(nn.Module):
         """
         features = self._encode_images(images).float()
         generator = torch.Generator(self.device).manual_seed(seed)
-        found = sample(self.decoder, features, count, generator, self.config.generate.max_length, temperature)
+        with autocast(self.device, self.precision):
+            found = sample(self.decoder, features, count, generator, self.config.generate.max_length, temperature)
         return self._candidates(found, features, attention)
 
     def _encode_images(self, images: Iterable[Image.Image]) -> torch.Tensor:
@@ -255,7 +263,9 @@ class Captioner(nn.Module):
         }
 
     @classmethod
-    def from_checkpoint(cls, checkpoint: dict[str, Any], name: str | Path = "checkpoint") -> "Captioner":
+    def from_checkpoint(
+        cls, checkpoint: dict[str, Any], name: str | Path = "checkpoint", precision: str = "auto"
+    ) -> "Captioner":
         """Build from the dict of ``checkpoint()``; needs no other file and no network.
 
         Raises:
@@ -263,7 +273,7 @@ class Captioner(nn.Module):
         """
         parts = read_parts(checkpoint, name)
         with without_values():  # they are about to be loaded
-            captioner = cls(parts.config, parts.vocabulary, parts.learned_from, load_weights=False)
+            captioner = cls(parts.config, parts.vocabulary, parts.learned_from, precision=precision, load_weights=False)
         if parts.transform.image_size != captioner.transform.image_size:
             size = captioner.transform.image_size
             raise UserError(f"{name}: transform: image_size must be {size}, got {parts.transform.image_size}")

@@ -56,7 +56,7 @@ def test_picking_a_device_changes_no_global_setting(matmul_precision: None) -> N
 
 def test_matmul_precision_is_that_of_the_last_device_and_exact_on_request(matmul_precision: None) -> None:
     cpu, cuda = torch.device("cpu"), torch.device("cuda")
-    assert use_device("cpu", exact=True) == cpu and torch.get_float32_matmul_precision() == "highest"
+    assert use_device("cpu", "fp32") == cpu and torch.get_float32_matmul_precision() == "highest"
     assert use_device("cpu") == cpu and torch.get_float32_matmul_precision() == "medium"
     for device, exact, expected in (
         (cpu, False, "medium"),
@@ -67,6 +67,13 @@ def test_matmul_precision_is_that_of_the_last_device_and_exact_on_request(matmul
     ):
         set_matmul_precision(device, exact=exact)
         assert torch.get_float32_matmul_precision() == expected, (device, exact)
+
+
+def test_a_precision_that_a_cpu_only_emulates_is_refused(matmul_precision: None) -> None:
+    native = pick_precision("auto", torch.device("cpu"))
+    for precision in ("fp16",) if native == torch.bfloat16 else ("fp16", "bf16"):
+        with pytest.raises(UserError, match=f"^precision {precision}: not supported by this CPU. Use auto or fp32$"):
+            use_device("cpu", precision)
 
 
 DEVICES = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}

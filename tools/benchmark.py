@@ -107,7 +107,8 @@ def report(named: Path | None, options: Namespace) -> None:
     from utils import use_device
 
     path, checkpoint = find_checkpoint(named, photos=False)
-    captioner = Captioner.from_checkpoint(checkpoint, path).to(use_device(options.device)).eval()
+    device = use_device(options.device, options.precision)
+    captioner = Captioner.from_checkpoint(checkpoint, path, options.precision).to(device).eval()
     config, split = captioner.config, open_split(captioner.config, options)
     root = cache_folder(options.feature_cache, config.data.feature_cache)
     cache = captioner.feature_cache(root, mirror=config.generate.mirror)

@@ -26,6 +26,7 @@ from training.optim import lr_factor
 from training.progress import Progress
 from training.run_folder import LOG, Saver, load_best
 from training.stage_setup import Stage, set_up_stage
+from utils import autocast
 
 
 def train(stage: Stage, progress: Progress, table: pd.DataFrame, saver: Saver) -> Progress:
@@ -197,7 +198,9 @@ def validate(captioner: Captioner, batches: Iterable[Batch], scorer: Scorer) -> 
     for batch in tqdm(batches, desc="validating", leave=False, disable=None):
         references = batch.captions.to(captioner.device)
         features = _features(captioner, batch.visual)
-        _, cross_entropy = caption_loss(captioner(features, references), references.targets)
+        with autocast(captioner.device, captioner.precision):
+            logits = captioner(features, references)
+        _, cross_entropy = caption_loss(logits, references.targets)
         loss = cross_entropy.item()
         try:
             _check_finite(loss, "loss")

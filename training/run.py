@@ -49,7 +49,7 @@ def run_training(config: Config, resume: str | None, argv: Sequence[str]) -> Non
     source = find_resume(resume, folder)
     if resume and source is None:
         say(f"--resume auto: no {LAST} in {folder}, starting a new run")
-    device = set_up_device(config)
+    device = use_device(config.device, config.train.precision)
     for warning in absurd_rates(config.train.stages):
         note(f"warning: {warning}")
     if source is None:
@@ -74,19 +74,6 @@ def run_training(config: Config, resume: str | None, argv: Sequence[str]) -> Non
         raise
     best = f"best: epoch {progress.best_epoch}, validation CIDEr {100 * progress.best_cider:.1f}"
     say(f"{best}, in {folder / BEST}{peak_memory()}")
-
-
-def set_up_device(config: Config) -> torch.device:
-    """The device to train on, with the precision that ``config`` asks for.
-
-    Raises:
-        UserError: the device or the precision is not available.
-    """
-    device = use_device(config.device, exact=config.train.precision == "fp32")
-    wanted, native = (pick_precision(name, device) for name in (config.train.precision, "auto"))
-    if device.type == "cpu" and wanted not in (native, torch.float32):  # oneDNN has no LSTM for it
-        raise UserError(f"train.precision {config.train.precision}: not supported by this CPU. Use auto or fp32")
-    return device
 
 
 def start_run(

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from PIL import Image, ImageOps
+from torch import nn
 
 from cli import UserError
 from config import Config
@@ -167,6 +168,26 @@ def test_16_bit_precision_of_a_gpu_is_not_emulated_on_a_cpu(
 ) -> None:
     captioner = Captioner(tiny_config(f"--train.precision={trained}"), Vocabulary.build(["a red circle"], 1))
     assert captioner.precision == pick_precision(quick, torch.device("cpu"))
+
+
+@pytest.mark.parametrize("name", DECODERS)
+@pytest.mark.parametrize(("precision", "dtype"), [("bf16", torch.bfloat16), ("fp32", torch.float32)])
+def test_the_named_precision_is_that_of_encoding_and_decoding(
+    tiny_config: Callable[..., Config], images: list[Image.Image], name: str, precision: str, dtype: torch.dtype
+) -> None:
+    vocabulary = Vocabulary.build(["a red circle", "a blue square"], 1)
+    made = Captioner(tiny_config(tiny_decoder(name)), vocabulary).eval()
+    named = Captioner.from_checkpoint(made.checkpoint(), precision=precision).eval()
+    if precision == "bf16" and name != "transformer" and pick_precision("auto", CPU) != torch.bfloat16:
+        pytest.skip("oneDNN has no LSTM in bf16 for this CPU")
+    used = []
+    for module in named.modules():
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            module.register_forward_hook(lambda module, inputs, result: used.append(result.dtype))
+    exact, found = made.caption(images[:4]), named.caption(images[:4])
+    assert [image[0].log_prob for image in found] == pytest.approx([image[0].log_prob for image in exact], rel=0.02)
+    assert len(named.sample(images[:2], 3, 1.0, seed=0)) == 2
+    assert set(used) == {dtype}
 
 
 @pytest.mark.parametrize("name", DECODERS)

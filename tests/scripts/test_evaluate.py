@@ -298,6 +298,7 @@ def test_invalid_options_are_refused(score: Evaluate, album: Callable[..., list[
         ),
         (["--split", "dev"], "--split: invalid choice: 'dev'"),
         (["--device", "abacus"], "device abacus: no such device"),
+        (["--precision", "fp16"], r"--precision: invalid choice: 'fp16' \(choose from"),
     ]:
         with pytest.raises(UserError, match=message):
             score(*wrong)
