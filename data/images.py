@@ -26,6 +26,7 @@ MAX_SIDE = 65_535  # pixels; JPEG's own limit. Tables per row or column of longe
 MAX_METADATA_BYTES = 8_000_000  # before the pixels; profiles and previews have up to 4 MB. Pillow reads 10 MB a second
 MAX_READS = 500_000  # of pieces of a file: 1 to 2 s. A photo takes thousands; a hostile file may take one per byte
 MAX_SCANS = 50  # a JPEG may have any number of passes over its pixels; 1 to 10 are usual, 50 of 100 megapixels take 4 s
+ENOUGH = 1024  # pixels that both sides of a JPEG keep if it is decoded at 1/2, 1/4 or 1/8 of its size, which is faster
 MAX_CAUSE = 100  # characters of what a decoder says, which may be several lines
 MAX_SEGMENTS = 10_000  # of a JPEG, such as its tables and comments; cameras write up to some hundreds
 
@@ -82,7 +83,7 @@ def load_image(source: ImageSource | IO[bytes], limits: Limits | None = None) ->
     """Decode an image to 8-bit RGB, rotated as its EXIF tag demands; the first frame of an animation.
 
     Transparent pixels become white, 16-bit and floating-point greys are scaled to 8 bits. Comments and tags are
-    removed, or Pillow would write them into every copy.
+    removed, or Pillow would write them into every copy. A large JPEG is scaled down as it is decoded, see ``ENOUGH``.
 
     Args:
         source: a file, or an image of any mode, which is not changed.
@@ -92,6 +93,7 @@ def load_image(source: ImageSource | IO[bytes], limits: Limits | None = None) ->
         ImageError: no regular file, not an image, damaged, truncated, or beyond a limit.
     """
     with _open(source, limits or Limits()) as image:
+        image.draft(None, (ENOUGH, ENOUGH))
         image.load()
         with contextlib.suppress(Exception):  # a damaged EXIF block is no reason to refuse an intact image
             ImageOps.exif_transpose(image, in_place=True)

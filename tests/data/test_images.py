@@ -104,6 +104,21 @@ def test_exif_orientation(tmp_path: Path, orientation: int) -> None:
             assert_near(image.getpixel(corner), WHITE, 20)  # type: ignore[arg-type]
 
 
+def test_a_large_jpeg_is_decoded_at_a_part_of_its_size(tmp_path: Path) -> None:
+    whole = Image.linear_gradient("L").resize((4400, 2100)).convert("RGB")
+    exif = Image.Exif()
+    exif[0x0112] = 6  # the camera was turned
+    whole.save(tmp_path / "large.jpg", exif=exif)
+    whole.crop((0, 0, 2200, 2040)).save(tmp_path / "too small to halve.jpg")
+    whole.save(tmp_path / "large.png")
+    large = load_image(tmp_path / "large.jpg")
+    assert large.size == (1050, 2200)
+    assert load_image(tmp_path / "too small to halve.jpg").size == (2200, 2040)
+    assert load_image(tmp_path / "large.png").size == (4400, 2100)
+    small = [image.resize((64, 64)) for image in (large, whole.rotate(-90, expand=True))]
+    assert np.abs(np.subtract(*(np.asarray(image, np.float32) for image in small))).max() < 3
+
+
 def test_an_image_with_broken_exif_is_read(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112], exif[0x010E] = 6, "a description"
