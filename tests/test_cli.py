@@ -50,7 +50,7 @@ def test_the_help_of_every_script_needs_no_package_and_shows_examples() -> None:
         "        module.main(['--version'])\n"
     )
     names = [module_name(script) for script in SCRIPTS]
-    assert {"train", "evaluate", "visualize_loss", "tools.benchmark", "tools.draw_sample.__main__"} <= {*names}
+    assert {"train", "evaluate", "visualize_loss", "tools.benchmark.__main__", "tools.draw_sample.__main__"} <= {*names}
     command = [sys.executable, "-c", code, *names]
     result = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
     assert result.returncode == 0, result.stderr

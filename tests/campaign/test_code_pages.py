@@ -76,5 +76,5 @@ def test_runs_to_its_end(kind: str, number: int, run: Run, tmp_path: Path) -> No
     assert len(json.loads((here / f"{name} 2" / "captions.json").read_text("utf-8"))) == 12
     run("tools.quantize_checkpoint", f"{name}/checkpoints.pth", f"{name}.pth")
     run("tools.feature_cache", "--feature_cache=cache")
-    run("tools.benchmark", f"--checkpoint={name}.pth", "--split=all", "--limit=2", "--device=cpu")
+    run("tools.benchmark.__main__", f"--checkpoint={name}.pth", "--split=all", "--limit=2", "--device=cpu")
     run("tools.model_card", f"--per_image={name}/per_image.csv", f"--captions_file={table}")

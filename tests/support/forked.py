@@ -29,7 +29,7 @@ from tests.support.training import thin_resnet50
 PRELOAD = [
     *("data.prepare", "data.conversion", "data.flickr8k", "data.tables", "evaluate", "evaluation.run", "train"),
     *("inference_visualize", "gallery.writing", "training.run", "visualize_loss", "matplotlib.figure"),
-    *("tools.benchmark", "tools.model_card", "tools.quantize_checkpoint"),
+    *("tools.benchmark.checkpoints", "tools.model_card", "tools.quantize_checkpoint"),
 ]
 POLL = 0.02  # seconds between two looks at a process
 WALL_CLOCK = 20  # times the CPU seconds: other processes run too, but a run that waits for ever must end

@@ -1,4 +1,4 @@
-"""tools/benchmark.py on the tiny checkpoint: plausible numbers, and clear errors."""
+"""tools/benchmark on the tiny checkpoint: plausible numbers, and clear errors."""
 
 import re
 from pathlib import Path
@@ -8,7 +8,8 @@ import torch
 
 from cli import UserError
 from models.captioner import Captioner
-from tools.benchmark import best_time, decode_in_batches, main, read_batches
+from tools.benchmark.__main__ import main
+from tools.benchmark.checkpoints import best_time, decode_in_batches, read_batches
 
 
 def test_the_command(

@@ -1,31 +1,20 @@
-"""Measure the speed of a checkpoint: images encoded and captioned per second, in batches and one by one.
+"""The speed of a checkpoint: images encoded and captioned per second, in batches and one by one."""
 
-python -m tools.benchmark --checkpoint runs/a runs/b --split val --beam_size 5
-
-Compare only numbers from a single call: they depend on the machine and what else it does.
-"""
-
-from __future__ import annotations
-
-import sys
 import time
 from argparse import Namespace
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-if not __package__:  # started as `python tools/benchmark.py` instead of `python -m ...`
-    sys.path[0] = str(Path(__file__).resolve().parents[1])
+import torch
 
-from cli import OptionParser, run_script, say
-from evaluation.options import add_cache_option, add_captioner_options, add_split_options, cache_folder
+from cli import say
+from data.features import FeatureCache
+from data.images import load_image
+from evaluation.options import cache_folder
+from evaluation.split import open_split, usable_images
+from models.captioner import Captioner
 from models.pretrained import find_checkpoint
-
-if TYPE_CHECKING:  # torch takes seconds to import: only the functions that measure do
-    import torch
-
-    from data.features import FeatureCache
-    from models.captioner import Captioner
+from utils import use_device
 
 BATCH_SIZE = 64  # images encoded or captioned at once
 SINGLE_IMAGES = 100  # images that are captioned one by one
@@ -81,10 +70,6 @@ def measure(
         cache: holds the features of all images.
         paths: the images.
     """
-    import torch
-
-    from data.images import load_image
-
     images = torch.stack([captioner.transform(load_image(path)) for path in paths[:BATCH_SIZE]])
     weights = sum(weight.numel() for weight in captioner.decoder.parameters())
     yield f"{weights / 1e6:9.1f} million weights in the decoder"
@@ -100,12 +85,6 @@ def measure(
 
 def report(named: Path | None, options: Namespace) -> None:
     """Measure one checkpoint and print a line for each number."""
-    import torch
-
-    from evaluation.split import open_split, usable_images
-    from models.captioner import Captioner
-    from utils import use_device
-
     path, checkpoint = find_checkpoint(named, photos=False)
     device = use_device(options.device, options.precision)
     captioner = Captioner.from_checkpoint(checkpoint, path, options.precision).to(device).eval()
@@ -117,21 +96,3 @@ def report(named: Path | None, options: Namespace) -> None:
     paths = [split.image_dir / name for name in references]
     for line in measure(captioner, cache, paths, options.beam_size or [config.generate.beam_size]):
         say(f"  {line}")
-
-
-def main(argv: list[str]) -> None:
-    """Measure each checkpoint."""
-    parser = OptionParser("python -m tools.benchmark", __doc__, "--checkpoint")
-    add_captioner_options(parser, several=True)
-    add_split_options(parser)
-    add_cache_option(parser)
-    options = parser.parse_args(argv)
-    for named in options.checkpoint or [None]:
-        report(named, options)
-    from utils import peak_memory
-
-    say(f"done{peak_memory()}")
-
-
-if __name__ == "__main__":
-    run_script(main)

@@ -1,0 +1,115 @@
+"""python -m tools.benchmark --baseline on tiny data: all rows and files, and what its parts compute."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from cli import UserError
+from tools.benchmark.__main__ import main, read_options
+from tools.benchmark.photos import PARTS, run_process
+from tools.benchmark.report import amount
+from tools.benchmark.timing import Pairs, interleave, timed
+
+TASKS = {
+    "training, lstm decoder, frozen encoder": "captions",
+    "encoder, 4 at once": "images",
+    "encoder, one by one": "images",
+    "beam search, 2 beams, 4 at once": "images",
+    "beam search, 2 beams, one by one": "images",
+    "cold start: the script, one photo": "",
+    "a folder of 4 photos": "photos",
+}
+
+
+@pytest.fixture
+def tiny_options(tiny_checkpoint: Path, tiny_data: Path, tmp_path: Path) -> list[str]:
+    """A measurement that takes seconds."""
+    data = [f"--captions_file={tiny_data / 'captions.csv'}", f"--image_dir={tiny_data / 'images'}"]
+    return [f"--checkpoint={tiny_checkpoint}", *data, "--limit=4", "--device=cpu", f"--output={tmp_path / 'a.json'}"]
+
+
+def test_every_task_is_measured_and_written(
+    tiny_options: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main(["--baseline", "--repeats=1", *tiny_options])
+    out, err = capsys.readouterr()
+    assert out == (tmp_path / "a.md").read_text("utf-8")
+    (record,) = json.loads((tmp_path / "a.json").read_text("utf-8"))["checkpoints"]
+    assert {row["task"]: row["item"] for row in record["baseline"]} == TASKS
+    assert record["machine"]["threads"] == torch.get_num_threads() and record["machine"]["torch"] == torch.__version__
+    for row in record["baseline"]:
+        assert f"| {row['task']} " in out and f"{row['task']}: " in err
+        assert len(row["pairs"]["project"]) == len(row["pairs"]["plain"]) == 1
+        assert row["operations"] > 0 and row["limit"] > 0 and row["plain_limit"] > 0
+        assert 0 < row["share_of_limit"]["project"] == row["operations"] / row["median"]["project"] / row["limit"]
+    assert "4 of 4 captions the same as the plain loop's" in out
+    assert record["machine"]["precision"] in out and "GB of RAM (project)" in out
+    for side in ("project", "plain"):
+        assert list(record["seconds_per_photo"][side]) == [*PARTS]
+        assert sum(record["seconds_per_photo"][side].values()) > 0
+    assert {path.name for path in tmp_path.iterdir()} == {"a.json", "a.md"}
+
+
+def test_both_sides_run_in_turn() -> None:
+    calls: list[str] = []
+
+    def work(name: str, seconds: list[float]) -> float:
+        calls.append(name)
+        return seconds.pop(0)
+
+    project, plain = [9.0, 1.0, 2.0, 4.0], [9.0, 10.0, 10.0, 10.0]
+    pairs = interleave(lambda: work("a", project), lambda: work("b", plain), 3)
+    assert calls == ["a", "b"] * 4
+    assert pairs == Pairs([1.0, 2.0, 4.0], [10.0, 10.0, 10.0])
+    assert pairs.ratios == [10.0, 5.0, 2.5] and pairs.medians == (2.0, 10.0, 5.0)
+    assert interleave(lambda: 1.0, lambda: 2.0, 1, warm_up=False) == Pairs([1.0], [2.0])
+    assert 0 <= timed(lambda: None, 5) < 1
+
+
+@pytest.mark.parametrize(
+    ("seconds", "item", "text"),
+    [
+        (0.5, "", "0.50 s"),
+        (0.5, "images", "2.00 images/s"),
+        (0.04, "images", "25.0 images/s"),
+        (1e-4, "x", "10,000 x/s"),
+    ],
+)
+def test_amounts(seconds: float, item: str, text: str) -> None:
+    assert amount(seconds, item) == text
+
+
+def test_a_process_that_fails_is_reported() -> None:
+    with pytest.raises(UserError, match=r"evaluate\.py ended with status 2: error: unknown option --no"):
+        run_process(["evaluate.py", "--no"], threads=1)
+    finished = run_process(["-c", "import os; assert os.environ['OMP_NUM_THREADS'] == '3'"], threads=3)
+    assert finished.seconds > 0
+    if sys.platform != "win32":
+        assert finished.memory and finished.memory > 2**20
+
+
+@pytest.mark.parametrize(
+    ("options", "error"),
+    [
+        (["--repeats=2"], "--repeats is for --baseline and --scaling"),
+        (["--output=a.json"], "--output is for --baseline and --scaling"),
+        (["--baseline", "--output=a.md"], "numbers are written as JSON"),
+        (["--baseline", "--beam_size", "1", "2"], "--baseline takes one value"),
+        (["--scaling", "--feature_cache=x"], "compute all features anew"),
+    ],
+)
+def test_options_that_conflict(options: list[str], error: str) -> None:
+    with pytest.raises(UserError, match=error):
+        read_options(options)
+
+
+def test_data_that_cannot_be_used(tiny_checkpoint: Path, tiny_data: Path) -> None:
+    captions_file = f"--captions_file={tiny_data / 'captions.csv'}"
+    with pytest.raises(UserError, match="name the folder of its images with --image_dir"):
+        main(["--baseline", f"--checkpoint={tiny_checkpoint}", captions_file])
+    with pytest.raises(UserError, match="training needs 2 images"):
+        images = f"--image_dir={tiny_data / 'images'}"
+        main(["--baseline", f"--checkpoint={tiny_checkpoint}", captions_file, images, "--limit=1", "--device=cpu"])

@@ -1,0 +1,72 @@
+"""``--baseline`` and ``--scaling``: measure, write JSON and Markdown, return the Markdown."""
+
+import tempfile
+from argparse import Namespace
+from pathlib import Path
+from typing import Any
+
+from cli import note
+from config import LSTMConfig
+from files import atomic_open, write_json
+from tools.benchmark import report
+from tools.benchmark.captioning import measure_encoder, measure_search
+from tools.benchmark.measurement import Measurement
+from tools.benchmark.photos import measure_cold_start, measure_folder
+from tools.benchmark.subject import Subject, open_subject
+from tools.benchmark.training import measure_training
+from utils import peak_memory
+
+REPEATS = 3
+
+
+def run_benchmark(options: Namespace) -> str:
+    """Measure each checkpoint as the options ask; write all numbers to ``options.output``, and the tables beside it.
+
+    Returns:
+        the tables, as Markdown.
+
+    Raises:
+        UserError: a checkpoint, the captions file or an image cannot be read.
+    """
+    records: list[dict[str, Any]] = []
+    texts: list[str] = []
+    for named in options.checkpoint or [None]:
+        subject = open_subject(named, options)
+        machine = report.machine(subject.device, subject.precision_name)
+        record: dict[str, Any] = {"checkpoint": subject.path.name, "machine": machine}
+        texts += [f"`{subject.path.name}`, {len(subject.photos(10**9)):,} images. {report.describe(machine)}"]
+        with tempfile.TemporaryDirectory() as folder:
+            if options.baseline:
+                texts += _baseline(subject, options.repeats or REPEATS, Path(folder), record)
+        records.append(record)
+    text = "\n\n".join([*texts, f"Peak memory of the whole benchmark{peak_memory()}."]) + "\n"
+    write_json(options.output, {"checkpoints": records, "peak_memory": peak_memory().strip(" ()")})
+    with atomic_open(options.output.with_suffix(".md")) as file:
+        file.write(text)
+    return text
+
+
+def _baseline(subject: Subject, repeats: int, folder: Path, record: dict[str, Any]) -> list[str]:
+    """Compare with the plain loop; add the numbers to ``record``, return paragraphs."""
+    rows: list[Measurement] = []
+
+    def add(row: Measurement) -> None:
+        rows.append(row)
+        project, plain, ratio = row.pairs.medians
+        both = " against ".join(report.amount(seconds, row.item) for seconds in (project, plain))
+        note(f"{row.task}: {both}, {ratio:.1f} times")
+
+    own = subject.captioner.config.decoder
+    limits = f"{subject.limit_of_project / 1e9:.0f} GFLOP/s in {subject.precision_name}, plain loop"
+    note(f"{subject.path.name}: matrix products with {limits} {subject.limit_of_plain / 1e9:.0f} in fp32")
+    for decoder in [own] if isinstance(own, LSTMConfig) else [LSTMConfig(), own]:
+        add(measure_training(subject, decoder, repeats, folder / decoder.name))
+    for row in (*measure_encoder(subject, repeats), *measure_search(subject, repeats)):
+        add(row)
+    add(measure_cold_start(subject, repeats, folder))
+    times = measure_folder(subject, repeats, folder)
+    add(times.whole)
+    record["baseline"] = [row.record() for row in rows]
+    record["seconds_per_photo"] = {"project": times.project, "plain": times.plain}
+    remarks = report.remarks(rows)
+    return [report.comparison_table(rows), *(["\n".join(remarks)] if remarks else []), report.parts_table(times)]
