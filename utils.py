@@ -9,13 +9,20 @@ import torch
 from cli import UserError
 
 
-def peak_memory() -> str:
-    """Peak memory so far, such as " (at most 1.2 GB of RAM)", with the GPU's if one was used; "" on Windows."""
+def peak_ram() -> float | None:
+    """Peak memory of this process so far in GB; None on Windows."""
     if sys.platform == "win32":
-        return ""
+        return None
     import resource  # exists on Unix only
 
-    ram = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1e9 if sys.platform == "darwin" else 1e6)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1e9 if sys.platform == "darwin" else 1e6)
+
+
+def peak_memory() -> str:
+    """Peak memory so far, such as " (at most 1.2 GB of RAM)", with the GPU's if one was used; "" on Windows."""
+    ram = peak_ram()
+    if ram is None:
+        return ""
     gpu = torch.cuda.max_memory_allocated() / 1e9 if torch.cuda.is_available() else 0.0
     of_gpu = f", {gpu:.1f} GB of GPU memory" if gpu else ""
     return f" (at most {ram:.1f} GB of RAM{of_gpu})"

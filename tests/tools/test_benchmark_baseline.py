@@ -1,6 +1,7 @@
 """python -m tools.benchmark --baseline on tiny data: all rows and files, and what its parts compute."""
 
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from cli import UserError
 from tools.benchmark.__main__ import main, read_options
 from tools.benchmark.photos import PARTS, run_process
 from tools.benchmark.report import amount
-from tools.benchmark.timing import Pairs, interleave, timed
+from tools.benchmark.timing import Pairs, interleave, timed, typical
 
 TASKS = {
     "training, lstm decoder, frozen encoder": "captions",
@@ -53,6 +54,23 @@ def test_every_task_is_measured_and_written(
     assert {path.name for path in tmp_path.iterdir()} == {"a.json", "a.md"}
 
 
+def test_growing_sizes_are_measured_and_written(
+    tiny_options: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = torch.get_num_threads()
+    main(["--scaling", "--repeats=1", *tiny_options])
+    assert torch.get_num_threads() == before
+    out, err = capsys.readouterr()
+    assert out == (tmp_path / "a.md").read_text("utf-8")
+    (record,) = json.loads((tmp_path / "a.json").read_text("utf-8"))["checkpoints"]
+    found = record["scaling"]
+    sizes = {axis: [row[axis] for row in rows] for axis, rows in found.items()}
+    threads = sorted({1, os.cpu_count()})
+    assert sizes == {"images": [4], "threads": threads, "beams": [1, 3, 5, 10], "words": [2_500, 10_000, 30_000]}
+    assert all(value > 0 for rows in found.values() for row in rows for value in row.values())
+    assert "baseline" not in record and "| 30,000 | " in out and "words: 30,000  captions trained/s: " in err
+
+
 def test_both_sides_run_in_turn() -> None:
     calls: list[str] = []
 
@@ -66,6 +84,8 @@ def test_both_sides_run_in_turn() -> None:
     assert pairs == Pairs([1.0, 2.0, 4.0], [10.0, 10.0, 10.0])
     assert pairs.ratios == [10.0, 5.0, 2.5] and pairs.medians == (2.0, 10.0, 5.0)
     assert interleave(lambda: 1.0, lambda: 2.0, 1, warm_up=False) == Pairs([1.0], [2.0])
+    times = [9.0, 1.0, 3.0, 2.0]
+    assert typical(lambda: times.pop(0), 3) == 2.0
     assert 0 <= timed(lambda: None, 5) < 1
 
 

@@ -11,6 +11,7 @@ import torch
 from evaluation.report import table
 from tools.benchmark.measurement import Measurement
 from tools.benchmark.photos import PARTS, FolderTimes
+from tools.benchmark.scaling import Row
 
 CPU_INFO = Path("/proc/cpuinfo")  # of Linux
 
@@ -49,8 +50,7 @@ def amount(seconds: float, item: str) -> str:
     """A time per item as a rate, or where there is no name of an item as seconds: "84.1 images/s", "2.41 s"."""
     if not item:
         return f"{seconds:.2f} s"
-    rate = 1 / seconds
-    return f"{rate:,.{0 if rate >= 100 else 1 if rate >= 10 else 2}f} {item}/s"
+    return f"{number(1 / seconds)} {item}/s"
 
 
 def comparison_table(measurements: Sequence[Measurement]) -> str:
@@ -89,3 +89,15 @@ def parts_table(times: FolderTimes) -> str:
 def remarks(measurements: Sequence[Measurement]) -> list[str]:
     """Lines about results that a table has no room for."""
     return [f"- {each.task}: {each.remark}." for each in measurements if each.remark]
+
+
+def scaling_table(rows: Sequence[Row]) -> str:
+    """Rows with the same columns, of which the first has the sizes."""
+    return table([*rows[0]], [["n/a" if value is None else number(value) for value in row.values()] for row in rows])
+
+
+def number(value: float) -> str:
+    """Three digits, or all of a whole number."""
+    if isinstance(value, int) or value >= 100:
+        return f"{value:,.0f}"
+    return f"{value:.{2 if value < 10 else 1}f}"

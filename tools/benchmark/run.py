@@ -8,7 +8,7 @@ from typing import Any
 from cli import note
 from config import LSTMConfig
 from files import atomic_open, write_json
-from tools.benchmark import report
+from tools.benchmark import report, scaling
 from tools.benchmark.captioning import measure_encoder, measure_search
 from tools.benchmark.measurement import Measurement
 from tools.benchmark.photos import measure_cold_start, measure_folder
@@ -38,6 +38,8 @@ def run_benchmark(options: Namespace) -> str:
         with tempfile.TemporaryDirectory() as folder:
             if options.baseline:
                 texts += _baseline(subject, options.repeats or REPEATS, Path(folder), record)
+            if options.scaling:
+                texts += _scaling(subject, options.repeats or REPEATS, Path(folder), record)
         records.append(record)
     text = "\n\n".join([*texts, f"Peak memory of the whole benchmark{peak_memory()}."]) + "\n"
     write_json(options.output, {"checkpoints": records, "peak_memory": peak_memory().strip(" ()")})
@@ -70,3 +72,23 @@ def _baseline(subject: Subject, repeats: int, folder: Path, record: dict[str, An
     record["seconds_per_photo"] = {"project": times.project, "plain": times.plain}
     remarks = report.remarks(rows)
     return [report.comparison_table(rows), *(["\n".join(remarks)] if remarks else []), report.parts_table(times)]
+
+
+def _scaling(subject: Subject, repeats: int, folder: Path, record: dict[str, Any]) -> list[str]:
+    """Measure how times grow; add the numbers to ``record``, return tables."""
+    tables = []
+    record["scaling"] = {}
+    for axis, measurements in {
+        "images": scaling.by_images(subject, folder),
+        "threads": scaling.by_threads(subject, repeats, folder / "features"),
+        "beams": scaling.by_beams(subject, repeats),
+        "words": scaling.by_words(subject, repeats, folder / "features"),
+    }.items():
+        rows = record["scaling"][axis] = []
+        for row in measurements:
+            rows.append(row)
+            note(
+                "  ".join(f"{name}: {'n/a' if value is None else report.number(value)}" for name, value in row.items())
+            )
+        tables.append(report.scaling_table(rows))
+    return tables

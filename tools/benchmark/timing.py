@@ -39,6 +39,12 @@ def interleave(project: Work, plain: Work, repeats: int, *, warm_up: bool = True
     return Pairs([first for first, _ in pairs], [second for _, second in pairs])
 
 
+def typical(work: Work, repeats: int) -> float:
+    """The median time of ``repeats``, after one that is not counted."""
+    work()
+    return statistics.median(work() for _ in range(repeats))
+
+
 def timed(work: Callable[[], object], items: int) -> float:
     """Seconds per item of a call that works on ``items``."""
     began = time.perf_counter()

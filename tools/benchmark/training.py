@@ -1,6 +1,8 @@
 """Training on a frozen encoder: an epoch of the project from cached features, a step of the plain loop from images."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 
 import pandas as pd
@@ -9,6 +11,7 @@ import torch
 from cli import UserError
 from config import DecoderConfig, StageConfig
 from data.captions import references_of
+from data.vocab import Vocabulary
 from models.captioner import Captioner
 from tools.benchmark.limits import count_parts
 from tools.benchmark.measurement import Measurement, measured
@@ -21,7 +24,7 @@ from training.progress import Progress
 from training.stage_setup import Stage, set_up_stage
 
 IMAGES = 160  # of the epoch: ten steps of 16 images
-VALIDATION = 2  # images of the validation split, which a stage of training needs; nothing is validated here
+VALIDATION = 2  # images for validation, which a stage of training has; nothing is validated here
 CLIP = 5.0  # largest norm of the gradient, as train.grad_clip
 
 
@@ -46,14 +49,16 @@ class Trainer:
         return timed(lambda: train_one_epoch(self.stage, batches, progress), self.captions)
 
 
-def set_up_trainer(subject: Subject, decoder: DecoderConfig, images: int, cache: Path) -> Trainer:
+def set_up_trainer(
+    subject: Subject, decoder: DecoderConfig, vocabulary: Vocabulary, images: int, cache: Path
+) -> Trainer:
     """A decoder with random weights on the encoder of ``subject``, ready to train on the first images.
 
     Args:
-        cache: folder for the features; they are computed here.
+        cache: folder for the features; those that are not there are computed here.
 
     Raises:
-        UserError: the captions file has no training or no validation split.
+        UserError: there is a single image.
     """
     torch.manual_seed(0)
     old = subject.captioner.config
@@ -63,28 +68,23 @@ def set_up_trainer(subject: Subject, decoder: DecoderConfig, images: int, cache:
         data=replace(old.data, image_dir=str(subject.image_dir), feature_cache=str(cache)),
         train=replace(old.train, precision=subject.precision_name, stages=[StageConfig()]),
     )
-    captioner = Captioner(config, subject.captioner.vocabulary, load_weights=False).to(subject.device)
+    captioner = Captioner(config, vocabulary, load_weights=False).to(subject.device)
     captioner.encoder = subject.captioner.encoder
-    table = first_images(subject, images)
-    references = references_of(table, "train")
-    lengths = [len(captioner.vocabulary.encode(text)) - 1 for texts in references.values() for text in texts]
+    references = dict(islice(references_of(subject.table, subject.split).items(), subject.capped(images)))
+    if len(references) < 2:
+        raise UserError("training needs 2 images. Raise --limit, or name other images with --split")
+    lengths = [len(vocabulary.encode(text)) - 1 for texts in references.values() for text in texts]
     features = captioner.eval().feature_cache(cache, mirror=False)
     encoding = timed(lambda: features.build([subject.image_dir / name for name in references]), len(lengths))
-    stage = set_up_stage(captioner, table, config.train.stages[0])
+    stage = set_up_stage(captioner, training_table(references), config.train.stages[0])
     return Trainer(stage, len(lengths), sum(lengths), encoding)
 
 
-def first_images(subject: Subject, count: int) -> pd.DataFrame:
-    """The rows of the first training images, and of a few validation images.
-
-    Raises:
-        UserError: there is no such split, or a single training image.
-    """
-    train = list(references_of(subject.table, "train"))[: subject.capped(count)]
-    val = list(references_of(subject.table, "val"))[:VALIDATION]
-    if len(train) < 2:
-        raise UserError("training needs 2 images. Raise --limit, or name another captions file with --captions_file")
-    return subject.table[subject.table["image"].isin({*train, *val})]
+def training_table(references: Mapping[str, Sequence[str]]) -> pd.DataFrame:
+    """A captions file that trains on all images; validation, which is not measured here, has two of them again."""
+    splits = [(name, "train") for name in references] + [(name, "val") for name in list(references)[:VALIDATION]]
+    rows = [(name, caption, split) for name, split in splits for caption in references[name]]
+    return pd.DataFrame(rows, columns=["image", "caption", "split"])
 
 
 def measure_training(subject: Subject, decoder: DecoderConfig, repeats: int, cache: Path) -> Measurement:
@@ -93,7 +93,7 @@ def measure_training(subject: Subject, decoder: DecoderConfig, repeats: int, cac
     Args:
         cache: folder for the features, in which there are none yet.
     """
-    trainer = set_up_trainer(subject, decoder, IMAGES, cache)
+    trainer = set_up_trainer(subject, decoder, subject.captioner.vocabulary, IMAGES, cache)
     captioner, stage = trainer.stage.captioner, trainer.stage.config
     images = len(trainer.stage.data.references)
     plain = plain_copy(captioner)
