@@ -60,16 +60,16 @@ def generate(
     """
     b, s, device = len(features), beam_size, features.device
     images = torch.arange(b, device=device)  # (A,) whose search goes on; everything below is about these alone
-    state = decoder.start(features).select(images.repeat_interleave(s), s)  # N = A*S hypotheses
-    last = torch.full((b * s,), START_ID, device=device)  # (N,) the last word of each
+    state = decoder.start(features)  # of one hypothesis per image in the first step, then of N = A*S
+    last = torch.full((b,), START_ID, device=device)  # (N,) the last word of each
     words = torch.full((b, s, max_length), PAD_ID, device=device)  # (A, S, L) open hypotheses
     log_prob = torch.full((b, s), -torch.inf, device=device)
-    log_prob[:, 0] = 0.0  # all beams start alike: only the first counts, or one word would win S times
+    log_prob[:, 0] = 0.0  # all beams start as that one hypothesis: only the first counts, or one word would win S times
     finished = FinishedBeams(b, s, max_length, device)
 
     for length in range(1, max_length + 2):  # of a hypothesis that ends in this step, <end> included
         logits, state, _ = decoder.step(last, state)
-        step = logits.float().log_softmax(dim=-1).view(len(images), s, -1)  # (A, S, V)
+        step = logits.float().log_softmax(dim=-1).view(len(images), -1, logits.shape[-1])  # (A, S, V), first (A, 1, V)
         step[..., NEVER] = -torch.inf
         if 0 < no_repeat_ngram < length:
             step.masked_fill_(_would_repeat(words[..., : length - 1], no_repeat_ngram, step.shape[-1]), -torch.inf)
@@ -91,7 +91,7 @@ def generate(
         )
         words = words[row, beam]
         words[..., length - 1] = last
-        state = state.select((row * s + beam).flatten(), s)
+        state = state.select((row * step.shape[1] + beam.clamp(max=step.shape[1] - 1)).flatten(), s)
         last = last.flatten()
     return finished.hypotheses()
 
