@@ -10,7 +10,8 @@ import torch
 
 from cli import UserError
 from tools.benchmark.__main__ import main, read_options
-from tools.benchmark.photos import PARTS, run_process
+from tools.benchmark.cold_start import run_process
+from tools.benchmark.photos import PARTS, Times
 from tools.benchmark.report import amount
 from tools.benchmark.timing import Pairs, interleave, timed, typical
 
@@ -49,8 +50,9 @@ def test_every_task_is_measured_and_written(
     assert "4 of 4 captions the same as the plain loop's" in out
     assert record["machine"]["precision"] in out and "GB of RAM (project)" in out
     for side in ("project", "plain"):
-        assert list(record["seconds_per_photo"][side]) == [*PARTS]
-        assert sum(record["seconds_per_photo"][side].values()) > 0
+        times = record["seconds_per_photo"][side]
+        assert list(times["parts"]) == [*PARTS] and 0 < times["parts"]["encoder"] < times["whole"]
+    assert all(len(line) <= 120 for line in out.splitlines() if not line.startswith("|"))
     assert {path.name for path in tmp_path.iterdir()} == {"a.json", "a.md"}
 
 
@@ -87,6 +89,11 @@ def test_both_sides_run_in_turn() -> None:
     times = [9.0, 1.0, 3.0, 2.0]
     assert typical(lambda: times.pop(0), 3) == 2.0
     assert 0 <= timed(lambda: None, 5) < 1
+
+
+def test_the_rest_is_what_the_parts_leave_and_never_negative() -> None:
+    assert [*Times.of(10, 1, 2, 3).parts.values()] == [1, 2, 3, 4]
+    assert [*Times.of(5, 4, 2, 1).parts.values()] == [4, 2, 1, 0]  # read ahead while the encoder ran
 
 
 @pytest.mark.parametrize(

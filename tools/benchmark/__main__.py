@@ -51,7 +51,7 @@ def read_options(argv: list[str]) -> Namespace:
     if options.baseline and len(options.beam_size or []) > 1:
         raise UserError("--beam_size: --baseline takes one value. For several: --scaling")
     options.output = options.output or OUTPUT
-    if options.output.suffix != ".json":  # .md is for the tables
+    if options.output.is_dir() or options.output.suffix != ".json":  # .md is for the tables
         raise UserError(f"--output {options.output}: numbers are written as JSON. Name a .json file")
     return options
 

@@ -17,7 +17,7 @@ class PlainCaption:
     """The best caption of an image."""
 
     tokens: list[int]  # without <start> and <end>
-    read: int  # words that the decoder has read for it, over all hypotheses
+    read: int  # words that a decoder has to read for it, over all hypotheses; <start>, which they share, once
 
 
 @torch.no_grad()
@@ -35,7 +35,7 @@ def beam_search(decoder: PlainDecoder, features: torch.Tensor, options: Generate
     finished: list[tuple[float, list[int]]] = []  # score and words
     read = 0
     for length in range(1, options.max_length + 2):
-        read += len(words)
+        read += len(words) if length > 1 else 1
         logits, state = decoder.step(words, state)
         scores = totals[:, None] + torch.log_softmax(logits, dim=1)  # (hypotheses, V)
         scores[:, NEVER] = -torch.inf

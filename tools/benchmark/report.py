@@ -2,6 +2,7 @@
 
 import os
 import platform
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from tools.benchmark.measurement import Measurement
 from tools.benchmark.photos import PARTS, FolderTimes
 from tools.benchmark.scaling import Row
 
+COLUMNS = 120  # of a line in the documents of this repository
 CPU_INFO = Path("/proc/cpuinfo")  # of Linux
 
 
@@ -77,18 +79,43 @@ def comparison_table(measurements: Sequence[Measurement]) -> str:
 
 def parts_table(times: FolderTimes) -> str:
     """Where the time goes for a folder of photos."""
-    rows = []
-    totals = {side: sum(parts.values()) for side, parts in (("project", times.project), ("plain", times.plain))}
-    for part in PARTS:
-        cells = [(times.project[part], totals["project"]), (times.plain[part], totals["plain"])]
-        rows.append([part, *(f"{1000 * seconds:.1f} ms, {seconds / total:.0%}" for seconds, total in cells)])
-    rows.append(["together", *(f"{1000 * total:.1f} ms" for total in totals.values())])
+    both = (times.project, times.plain)
+    cells = [
+        [f"{1000 * each.parts[part]:.1f} ms, {each.parts[part] / each.whole:.0%}" for each in both] for part in PARTS
+    ]
+    rows = [[part, *columns] for part, columns in zip(PARTS, cells, strict=True)]
+    rows.append(["everything", *(f"{1000 * each.whole:.1f} ms" for each in both)])
     return table(["part, per photo", "project", "plain loop"], rows)
+
+
+def how_compared(repeats: int) -> str:
+    """What the columns of ``comparison_table`` are."""
+    return paragraph(
+        f"Medians of {repeats} interleaved pairs, with the lowest and highest ratio. The plain loop has the same "
+        "weights and finds the same captions in fp32, as tutorials do it: the encoder runs in every training step, for "
+        "each caption of an image; an LSTM cell runs step by step; beam search takes one image at a time. GFLOP: the "
+        "floating-point operations (10^9) that one item needs at least. GFLOP/s at most: those of products of large "
+        "matrices here. Share: how much of that is reached."
+    )
+
+
+def how_scaled(repeats: int) -> str:
+    """What the tables of ``scaling_table`` are."""
+    return paragraph(
+        f"Medians of {repeats} runs, but by number of images a single one. Features are those of the image without its "
+        "mirror image there. By number of words, decoders have random weights, whose captions are as long as allowed."
+    )
 
 
 def remarks(measurements: Sequence[Measurement]) -> list[str]:
     """Lines about results that a table has no room for."""
-    return [f"- {each.task}: {each.remark}." for each in measurements if each.remark]
+    lines = [f"- {each.task}: {each.remark}." for each in measurements if each.remark]
+    return [textwrap.fill(line, COLUMNS, subsequent_indent="  ") for line in lines]
+
+
+def paragraph(text: str) -> str:
+    """``text`` in lines that fit into a document of this repository."""
+    return textwrap.fill(text, COLUMNS, break_on_hyphens=False)
 
 
 def scaling_table(rows: Sequence[Row]) -> str:

@@ -2,16 +2,19 @@
 
 import tempfile
 from argparse import Namespace
+from dataclasses import asdict
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from cli import note
 from config import LSTMConfig
-from files import atomic_open, write_json
+from files import atomic_open, make_folder, write_json
 from tools.benchmark import report, scaling
 from tools.benchmark.captioning import measure_encoder, measure_search
+from tools.benchmark.cold_start import measure_cold_start
 from tools.benchmark.measurement import Measurement
-from tools.benchmark.photos import measure_cold_start, measure_folder
+from tools.benchmark.photos import measure_folder
 from tools.benchmark.subject import Subject, open_subject
 from tools.benchmark.training import measure_training
 from utils import peak_memory
@@ -28,18 +31,20 @@ def run_benchmark(options: Namespace) -> str:
     Raises:
         UserError: a checkpoint, the captions file or an image cannot be read.
     """
+    make_folder(options.output.parent)  # what cannot be written must not be found out at the end
     records: list[dict[str, Any]] = []
-    texts: list[str] = []
-    for named in options.checkpoint or [None]:
-        subject = open_subject(named, options)
+    repeats = options.repeats or REPEATS
+    texts = [report.how_compared(repeats)] * options.baseline + [report.how_scaled(repeats)] * options.scaling
+    subjects = [open_subject(named, options) for named in options.checkpoint or [None]]  # all, before hours may pass
+    for subject in subjects:
         machine = report.machine(subject.device, subject.precision_name)
         record: dict[str, Any] = {"checkpoint": subject.path.name, "machine": machine}
-        texts += [f"`{subject.path.name}`, {len(subject.photos(10**9)):,} images. {report.describe(machine)}"]
+        texts.append(report.paragraph(f"`{subject.path.name}` on {report.describe(machine)}."))
         with tempfile.TemporaryDirectory() as folder:
             if options.baseline:
-                texts += _baseline(subject, options.repeats or REPEATS, Path(folder), record)
+                texts += _baseline(subject, repeats, Path(folder), record)
             if options.scaling:
-                texts += _scaling(subject, options.repeats or REPEATS, Path(folder), record)
+                texts += _scaling(subject, repeats, Path(folder), record)
         records.append(record)
     text = "\n\n".join([*texts, f"Peak memory of the whole benchmark{peak_memory()}."]) + "\n"
     write_json(options.output, {"checkpoints": records, "peak_memory": peak_memory().strip(" ()")})
@@ -63,15 +68,14 @@ def _baseline(subject: Subject, repeats: int, folder: Path, record: dict[str, An
     note(f"{subject.path.name}: matrix products with {limits} {subject.limit_of_plain / 1e9:.0f} in fp32")
     for decoder in [own] if isinstance(own, LSTMConfig) else [LSTMConfig(), own]:
         add(measure_training(subject, decoder, repeats, folder / decoder.name))
-    for row in (*measure_encoder(subject, repeats), *measure_search(subject, repeats)):
+    for row in chain(measure_encoder(subject, repeats), measure_search(subject, repeats)):
         add(row)
     add(measure_cold_start(subject, repeats, folder))
     times = measure_folder(subject, repeats, folder)
     add(times.whole)
     record["baseline"] = [row.record() for row in rows]
-    record["seconds_per_photo"] = {"project": times.project, "plain": times.plain}
-    remarks = report.remarks(rows)
-    return [report.comparison_table(rows), *(["\n".join(remarks)] if remarks else []), report.parts_table(times)]
+    record["seconds_per_photo"] = {"project": asdict(times.project), "plain": asdict(times.plain)}
+    return [report.comparison_table(rows), "\n".join(report.remarks(rows)), report.parts_table(times)]
 
 
 def _scaling(subject: Subject, repeats: int, folder: Path, record: dict[str, Any]) -> list[str]:

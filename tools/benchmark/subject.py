@@ -43,18 +43,18 @@ class TimedCaptioner(Captioner):
     def encode(self, *arguments: Any, **options: Any) -> torch.Tensor:
         """See ``Captioner``."""
         began = perf_counter()
-        try:
-            return super().encode(*arguments, **options)
-        finally:
-            self.seconds["encode"] += perf_counter() - began
+        features = super().encode(*arguments, **options)
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)  # or beam search would wait for it, at its own expense
+        self.seconds["encode"] += perf_counter() - began
+        return features
 
     def generate(self, *arguments: Any, **options: Any) -> list[list[Candidate]]:
         """See ``Captioner``."""
         began = perf_counter()
-        try:
-            return super().generate(*arguments, **options)
-        finally:
-            self.seconds["generate"] += perf_counter() - began
+        found = super().generate(*arguments, **options)
+        self.seconds["generate"] += perf_counter() - began
+        return found
 
 
 @dataclass(frozen=True)
