@@ -46,13 +46,17 @@ function describe(weights, rows, columns) { // for screen readers
 }
 
 // A caption is one stop of the Tab key, and one sentence for screen readers.
-for (const caption of document.querySelectorAll("[data-attention]")) {
-  caption.setAttribute("role", "group");
-  caption.setAttribute("aria-label", caption.textContent);
-  caption.setAttribute("aria-describedby", "keys");
-  for (const word of caption.children) word.tabIndex = -1;
-  caption.firstElementChild.tabIndex = 0;
+function makeSelectable(part) {
+  for (const caption of part.querySelectorAll("[data-attention]")) {
+    caption.setAttribute("role", "group");
+    caption.setAttribute("aria-label", caption.textContent);
+    caption.setAttribute("aria-describedby", "keys");
+    for (const word of caption.children) word.tabIndex = -1;
+    caption.firstElementChild.tabIndex = 0;
+  }
 }
+makeSelectable(document);
+document.addEventListener("filled", ({ target }) => makeSelectable(target)); // see loading.js
 document.addEventListener("pointerover", ({ target, pointerType }) => {
   if (pointerType === "touch") return; // a touch is handled by click
   const word = wordAt(target);

@@ -1,45 +1,47 @@
-// Search, sorting and the button for all details. Without scripts, every image and caption is still there.
+// Search, sorting and the button for all details. Without scripts, every image of the page itself is still there.
+const lists = document.querySelector("#lists");
+const size = Number(lists.dataset.size); // cards in a list
 const cards = [...document.querySelectorAll(".card")].map((card) => ({
   card,
   text: [...card.querySelectorAll("[data-search]")].map((part) => part.textContent).join("\n").toLowerCase(),
 }));
 const box = document.querySelector("#search");
-const count = document.querySelector("#count");
-const noMatch = document.querySelector("#no-match");
+const order = document.querySelector("#order");
 const total = cards.length.toLocaleString("en");
+let readTexts = async () => {}; // loading.js sets it: adds the texts of the cards that it fills
 
-function search() {
+async function arrange() {
+  if (box.value.trim()) await readTexts();
   const words = box.value.toLowerCase().split(/\s+/).filter(Boolean);
-  let matches = 0;
-  for (const { card, text } of cards) {
-    card.hidden = !words.every((word) => text.includes(word));
-    matches += !card.hidden;
+  const found = cards.filter(({ text }) => words.every((word) => text.includes(word)));
+  const [score, sign] = order.value.split(" "); // such as "cider 1"; empty for the original order
+  if (score) found.sort((one, other) => sign * (one.card.dataset[score] - other.card.dataset[score]));
+  // Moved in the document, not by style, so that Tab and screen readers follow the order shown.
+  lists.replaceChildren();
+  for (let first = 0; first < found.length; first += size) {
+    const list = document.createElement("ul");
+    list.className = "grid";
+    list.append(...found.slice(first, first + size).map(({ card }) => card));
+    lists.append(list);
   }
-  count.textContent = words.length ? `${matches.toLocaleString("en")} of ${total} shown` : "";
-  noMatch.hidden = matches > 0;
+  document.querySelector("#count").textContent =
+    words.length ? `${found.length.toLocaleString("en")} of ${total} shown` : "";
+  document.querySelector("#no-match").hidden = found.length > 0;
 }
 
 let timer; // a screen reader should read the count once, not after every letter
-box.addEventListener("input", () => { clearTimeout(timer); timer = setTimeout(search, 150); });
+box.addEventListener("input", () => { clearTimeout(timer); timer = setTimeout(arrange, 150); });
+order.addEventListener("change", arrange);
+document.addEventListener("DOMContentLoaded", arrange); // after a reload, the browser may restore box and order
 
-const order = document.querySelector("#order");
-function sort() {
-  const [score, sign] = order.value.split(" "); // such as "cider 1"; empty for the original order
-  const sorted = [...cards];
-  if (score) sorted.sort((one, other) => sign * (one.card.dataset[score] - other.card.dataset[score]));
-  // Moved in the document, not by style, so that Tab and screen readers follow the order shown.
-  document.querySelector(".grid").append(...sorted.map(({ card }) => card));
-}
-order.addEventListener("change", sort);
-
-search(); // after a reload, the browser may restore the search box
-sort();
-
-const details = [...document.querySelectorAll("details")];
 const opener = document.querySelector("#open");
+function openDetails(part) {
+  const open = opener.getAttribute("aria-pressed") === "true";
+  for (const details of part.querySelectorAll("details")) details.open = open;
+}
 opener.addEventListener("click", () => {
-  const open = opener.getAttribute("aria-pressed") !== "true";
-  opener.setAttribute("aria-pressed", open);
-  for (const detail of details) detail.open = open;
+  opener.setAttribute("aria-pressed", opener.getAttribute("aria-pressed") !== "true");
+  for (const { card } of cards) openDetails(card);
 });
+document.addEventListener("filled", ({ target }) => openDetails(target));
 document.querySelector(".tools").hidden = cards.length === 1;

@@ -1,4 +1,8 @@
-"""The gallery page that inference_visualize.py writes: one HTML file that opens from disk.
+"""The gallery page that inference_visualize.py writes: an HTML file that opens from disk.
+
+The page holds the first IN_PAGE images; a larger gallery has the others in files in ``cards/``, which the page reads
+when their cards come near the window (loading.js) or are searched. So it stays small, whatever the number of images.
+Their names are hashes of their contents: an earlier page never shows cards of a later run that was killed.
 
 The page shows the plain images in ``pictures/``, each linked to its captioned JPG in the output folder. Showing the
 captioned JPGs instead would repeat every caption as pixels that cannot be searched, enlarged or read aloud.
@@ -7,17 +11,19 @@ Attention (heatmap.py) is embedded as one byte per weight and drawn by attention
 captions.json, which it would make many times larger.
 
 Captions, references and file names are untrusted: Jinja2 renders the page with autoescape on, and its
-Content-Security-Policy allows no script but the template's own.
+Content-Security-Policy allows no script but the template's own, and those that it loads.
 """
 
 import base64
 import hashlib
+import json
 import statistics
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import repeat
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jinja2
 import torch
@@ -30,6 +36,10 @@ from models.captioner import Candidate
 
 FULL_STOPS = {"CJK": "\u3002", "HIRAGANA": "\u3002", "KATAKANA": "\u3002", "THAI": "", "LAO": ""}  # of other scripts
 FRAME_RATIOS = 0.75, 1.78  # narrowest and widest frame of an image in the page, as width / height
+# Images in one list and in one file: a list off the screen is not laid out, so the fewer, the faster a page scrolls.
+# Divisible by 1 to 6, so that the last row of a list is full. Their file has 0.2 MB, and is read in a few milliseconds.
+LIST_SIZE = 60
+IN_PAGE = 5 * LIST_SIZE  # images in the page itself, at 3 to 5 KB each: about 1 MB, shown in 0.2 s
 
 
 @dataclass(frozen=True)
@@ -82,6 +92,13 @@ class Entry:
         }
 
 
+class Page(NamedTuple):
+    """A gallery page."""
+
+    html: str
+    files: dict[str, str]  # what it reads on demand: path relative to the page -> content
+
+
 def capitalised(caption: str) -> str:
     """The caption as a heading: with a capital."""
     return caption[:1].upper() + caption[1:]
@@ -104,8 +121,8 @@ def render_page(
     *,
     missing: int = 0,
     data_files: Sequence[str] = ("captions.json",),
-) -> str:
-    """The gallery as one HTML page.
+) -> Page:
+    """The gallery as an HTML page, with the files of the images after the first IN_PAGE.
 
     Args:
         skipped: name and reason of each image that could not be used.
@@ -119,27 +136,47 @@ def render_page(
     captions = [entry.caption for entry in entries]
     tokenizer = entries[0].tokenizer if entries else WORDS
     scores = score(captions, [entry.references for entry in entries], tokenizer)
-    page = (
-        _environment()
-        .get_template("page.html.j2")
-        .render(
-            entries=entries,
-            has_references=any(entry.references for entry in entries),
-            totals=scores and scores.totals,
-            ciders=scores and scores.images["CIDEr"].tolist(),
-            distinct=len(set(captions)),
-            min_images=MIN_IMAGES,
-            has_attention=any(entry.words for entry in entries),
-            colours={"cold": heatmap.COLD, "hot": heatmap.HOT, "opacity": heatmap.OPACITY},
-            skipped=skipped,
-            missing=missing,
-            data_files=data_files,
-            checkpoint=checkpoint,
-            beam_size=beam_size,
-            ratio=round(ratio, 3),
-        )
+    ciders = scores and scores.images["CIDEr"].tolist()
+    environment = _environment()
+    template = environment.get_template("card.html.j2")
+    cards = [
+        template.render(entry=entry, cider=cider) for entry, cider in zip(entries, ciders or repeat(None), strict=False)
+    ]
+    files = _files(entries[IN_PAGE:], cards[IN_PAGE:])
+    html = environment.get_template("page.html.j2").render(
+        entries=entries,
+        cards=cards[:IN_PAGE],
+        files=[file for file, _ in files],
+        list_size=LIST_SIZE,
+        has_references=any(entry.references for entry in entries),
+        totals=scores and scores.totals,
+        ciders=ciders,
+        distinct=len(set(captions)),
+        min_images=MIN_IMAGES,
+        has_attention=any(entry.words for entry in entries),
+        colours={"cold": heatmap.COLD, "hot": heatmap.HOT, "opacity": heatmap.OPACITY},
+        skipped=skipped,
+        missing=missing,
+        data_files=data_files,
+        checkpoint=checkpoint,
+        beam_size=beam_size,
+        ratio=round(ratio, 3),
     )
-    return encodable(page)
+    return Page(encodable(html), dict(files))
+
+
+def _files(entries: Sequence[Entry], cards: Sequence[str]) -> list[tuple[str, str]]:
+    """Name and content of each file for loading.js: first the texts to search for, then the cards of a list each."""
+    texts = ["\n".join([entry.caption, *entry.references, entry.name]) for entry in entries]
+    contents = [texts, *(cards[first : first + LIST_SIZE] for first in range(0, len(cards), LIST_SIZE))]
+    return [_file(content) for content in contents] if entries else []
+
+
+def _file(texts: Sequence[str]) -> tuple[str, str]:
+    """Name and content of a script that hands ``texts`` to loading.js."""
+    # Escaped to ASCII, it needs no declaration of its encoding.
+    script = f"document.currentScript.content = {json.dumps([encodable(text) for text in texts])};\n"
+    return f"cards/{hashlib.sha256(script.encode('ascii')).hexdigest()[:16]}.js", script
 
 
 def _environment() -> jinja2.Environment:

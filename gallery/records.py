@@ -10,8 +10,8 @@ The key is a hash of the image's path, size and modification time and of the cap
 or beam size is captioned anew, and the file reveals no folders. ``files`` are the files that were written for the
 image; nothing else in the folder is ever overwritten or removed. ``digests`` are hashes of what was written to tables
 and sidecars: one that holds anything else has been edited, and is kept. Lines are only added; of several with the same
-key the last one counts. When a gallery is finished, the JPGs of earlier galleries are removed, but no table, sidecar or
-caption is.
+key the last one counts. When a gallery is finished, the JPGs and cards of earlier galleries are removed, but no table,
+sidecar or caption is.
 """
 
 import contextlib
@@ -32,7 +32,7 @@ from gallery.page import Entry
 
 RECORDS = "captions.jsonl"
 WHOLE_GALLERY = "gallery"  # the key of the files that belong to no single image, such as the page
-FOLDERS = ("pictures", "attention")
+FOLDERS = ("pictures", "attention", "cards")
 MAX_BYTES = 256 * structured.MB  # of captions.jsonl, which is held in memory: a line takes 1 to 2 KB, so 150,000 photos
 MAX_LINE_BYTES = structured.MB  # of a line: 100 candidates of 100 words, with attention maps, take 50 KB
 MAX_SIDE = 65_535  # pixels of a JPG
@@ -192,7 +192,7 @@ class Records:
         return True
 
     def finish(self, files: Iterable[str]) -> int:
-        """Make the folder hold one gallery: remove the other JPGs that earlier runs have written.
+        """Make the folder hold one gallery: remove the other JPGs and cards that earlier runs have written.
 
         All captions are kept: a photo that is missing today, or belongs to another gallery, may be wanted again. So are
         tables and sidecars, which the user may have edited.
@@ -202,14 +202,14 @@ class Records:
             files: all that belong to the gallery.
 
         Returns:
-            how many files were removed.
+            how many JPGs were removed. Cards do not count: their files have other names whenever an image is added.
         """
         own: dict[str | None, list[str]] = {}
         for file in dict.fromkeys(files):
             own.setdefault(self._owners.get(file), []).append(file)
         current = {file for owned in own.values() for file in owned}
         earlier = [file for file in sorted(self._owners.keys() - current) if (self.folder / file).is_file()]
-        stale = [file for file in earlier if file.endswith(".jpg")]
+        stale = [file for file in earlier if file.endswith((".jpg", ".js"))]
         for file in set(earlier).difference(stale):
             own.setdefault(self._owners[file], []).append(file)
         for file in stale:
@@ -223,7 +223,7 @@ class Records:
                 digests = {file: self._digests[file][-1] for file in owned if file in self._digests}
                 record = structured.parse_json(line, RECORDS) | {"files": owned, "digests": digests}
                 output.write(json.dumps(record) + "\n")
-        return len(stale)
+        return sum(file.endswith(".jpg") for file in stale)
 
 
 def _check_folder(folder: Path) -> None:

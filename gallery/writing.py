@@ -234,15 +234,22 @@ def _write_beside(path: Path, caption: str, kind: str, earlier: set[str], report
 
 
 def _write_whole_gallery(report: Report, target: Target, records: Records, photos: int) -> None:
-    """Write the page, captions.json and captions.csv; when all photos are done, remove what an earlier gallery left."""
+    """Write captions.json, captions.csv and the page; when all photos are done, remove what an earlier gallery left."""
     contents = {"captions.json": captions_json, "captions.csv": captions_csv}
     texts = {name: contents[name](report.entries) for name in target.data_files}
+    page = render_page(
+        report.entries,
+        report.skipped,
+        target.checkpoint,
+        target.beam_size,
+        missing=photos - len(report.entries) - len(report.skipped),
+        data_files=target.data_files,
+    )
+    texts |= page.files  # before the page, which reads them
     records.add(WHOLE_GALLERY, [PAGE], texts=texts)
     _write_texts(texts, target, records, report)
     with atomic_open(target.folder / PAGE) as file:
-        missing = photos - len(report.entries) - len(report.skipped)
-        about = (target.checkpoint, target.beam_size)
-        file.write(render_page(report.entries, report.skipped, *about, missing=missing, data_files=target.data_files))
+        file.write(page.html)
     if not report.interrupted:
         current = [[*image_files(entry), *_sidecars_inside(entry, target)] for entry in report.entries]
         report.removed = records.finish([*chain.from_iterable(current), PAGE, *texts])

@@ -9,9 +9,11 @@ import pytest
 import torch
 from PIL import Image
 
+from files import encodable
 from gallery import heatmap
+from gallery import page as gallery_page
 from gallery.agreement import MIN_IMAGES
-from gallery.page import Entry, alt_text, csp_hash, render_page
+from gallery.page import IN_PAGE, LIST_SIZE, Entry, Page, alt_text, csp_hash, render_page
 from models.captioner import Candidate
 from tests.support.gallery import save_entry
 from tests.support.hostile import HOSTILE
@@ -30,14 +32,14 @@ def attended(caption: str, *cells: int, grid: tuple[int, int] = (3, 3)) -> Entry
 
 
 def render(*entries: Entry) -> str:
-    return render_page(entries, skipped=[], checkpoint="checkpoints.pth", beam_size=5)
+    return render_page(entries, skipped=[], checkpoint="checkpoints.pth", beam_size=5).html
 
 
 def test_hostile_texts_are_escaped(tmp_path: Path) -> None:
     taken: set[str] = set()
     image = Image.new("RGB", (40, 30))
     entries = [save_entry(image, entry(text + ".jpg", text, references=[text]), tmp_path, taken) for text in HOSTILE]
-    text = render_page(entries, skipped=[(HOSTILE[0], HOSTILE[1])], checkpoint=HOSTILE[0], beam_size=3)
+    text = render_page(entries, skipped=[(HOSTILE[0], HOSTILE[1])], checkpoint=HOSTILE[0], beam_size=3).html
     text.encode("utf-8")
     page = HtmlPage(text)
     assert len(page.all("script")) == 1 and len(page.all("style")) == 1 and len(page.all("img")) == len(HOSTILE)
@@ -98,7 +100,8 @@ def test_the_page_of_a_split_has_its_totals_and_one_of_photos_has_none() -> None
 
 def test_the_page_of_a_stopped_run_says_how_many_images_are_missing() -> None:
     assert "not captioned yet" not in render(entry())
-    page = render_page([entry()], [], "checkpoints.pth", 5, missing=1200, data_files=["captions.json", "captions.csv"])
+    data_files = ["captions.json", "captions.csv"]
+    page = render_page([entry()], [], "checkpoints.pth", 5, missing=1200, data_files=data_files).html
     assert "stopped: 1,200 images not captioned yet" in page
     links = [str(link["href"]) for link in HtmlPage(page).all("a")]
     assert links[-2:] == ["captions.json", "captions.csv"]
@@ -130,7 +133,7 @@ def test_the_page_has_the_weights_of_each_word_and_the_shape_of_the_grid(tmp_pat
 
 def test_a_page_without_attention_does_not_mention_it() -> None:
     text = render(entry(), attended(""))
-    for word in ("data-attention=", "createElement", "ttention map", "tabIndex", "aria-label="):
+    for word in ("data-attention=", "canvas = ", "ttention map", "tabIndex", "aria-label="):
         assert word not in text, word
     assert HtmlPage(render(entry(), attended("a", 1), attended(""))).attention() != []
 
@@ -140,6 +143,72 @@ def test_the_script_gets_its_colours_from_the_heat_map(monkeypatch: pytest.Monke
     (main,) = HtmlPage(render(attended("a", 1))).all("main")
     expected = {"cold": list(heatmap.COLD), "hot": [1, 2, 3], "opacity": heatmap.OPACITY}
     assert json.loads(str(main["data-colours"])) == expected
+
+
+def many(count: int, **more: Any) -> list[Entry]:
+    return [entry(f"{number}.jpg", f"dog {number}", file=f"{number}.jpg", **more) for number in range(count)]
+
+
+def contents(page: Page) -> list[list[str]]:
+    """What the files of a page hand to its script, in the order in which the page names them."""
+    named = next(str(found["data-files"]) for found in HtmlPage(page.html).all("div") if "data-files" in found)
+    return [
+        json.loads(page.files[file].removeprefix("document.currentScript.content = ")[:-2])
+        for file in json.loads(named)
+    ]
+
+
+def test_a_gallery_is_one_file_until_it_has_too_many_images() -> None:
+    page = render_page(many(IN_PAGE), [], "c.pth", 5)
+    assert page.files == {} and len(HtmlPage(page.html).all("img")) == IN_PAGE
+    assert (
+        "strict-dynamic" not in page.html and "noscript" not in page.html and "hidden>" not in page.html.split("<ul")[1]
+    )
+
+
+def test_a_large_gallery_has_each_image_once_in_the_page_or_in_a_file() -> None:
+    entries = many(IN_PAGE + 2 * LIST_SIZE + 1, references=["A big dog ."])
+    page = render_page(entries, [], "c.pth", 5)
+    texts, *cards = contents(page)
+    assert [len(found) for found in cards] == [LIST_SIZE, LIST_SIZE, 1] and len(page.files) == 4
+    pieces = [page.html, *(card for found in cards for card in found)]
+    shown = [str(image["src"]) for piece in pieces for image in HtmlPage(piece).all("img")]
+    assert shown == [f"pictures/{found.file}" for found in entries]
+    assert texts == [f"{found.caption}\nA big dog .\n{found.name}" for found in entries[IN_PAGE:]]
+    parsed = HtmlPage(page.html)
+    assert sum(found.get("class") == "card" for found in parsed.all("li")) == len(entries)
+    assert sum("data-cider" in found for found in parsed.all("li")) == len(entries)
+    assert "shows only the first 300 images" in parsed.text  # without scripts
+    policy = parsed.policy()
+    assert "'strict-dynamic'" in policy and "unsafe" not in policy and "default-src 'none'" in policy
+
+
+def test_an_image_after_the_first_ones_takes_a_few_bytes_of_the_page() -> None:
+    attended = {"attention": torch.rand(2, 7, 7), "references": ["A big dog ."] * 5}
+    few, more = (
+        len(render_page(many(count, **attended), [], "c.pth", 5).html) for count in (IN_PAGE + 1, IN_PAGE + 61)
+    )
+    assert (more - few) / 60 < 100  # 10,000 images: 1 MB, and 1 to 2 MB for the first 300
+
+
+def test_files_of_equal_cards_keep_their_names_and_others_get_new_ones() -> None:
+    before = render_page(many(IN_PAGE + LIST_SIZE + 5), [], "c.pth", 5).files
+    after = render_page(many(IN_PAGE + LIST_SIZE + 6), [], "c.pth", 5).files
+    assert len(before.keys() & after.keys()) == 1 and len(before) == len(after) == 3
+    assert all(before[file] == after[file] for file in before.keys() & after.keys())
+
+
+def test_hostile_texts_are_escaped_in_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gallery_page, "IN_PAGE", 0)
+    page = render_page([entry(text + ".jpg", text, references=[text]) for text in HOSTILE], [], "c.pth", 5)
+    texts, cards = contents(page)
+    assert all(content.isascii() for content in page.files.values()) and len(texts) == len(cards) == len(HOSTILE)
+    own = {tag for tag, _ in HtmlPage(Path(gallery_page.__file__).with_name("card.html.j2").read_text()).tags}
+    for text, card in zip(HOSTILE, cards, strict=True):
+        parsed = HtmlPage(card)
+        assert {tag for tag, _ in parsed.tags} <= own
+        assert all(not name.startswith("on") for _, attributes in parsed.tags for name in attributes)
+        assert "".join(encodable(text).split()).replace("\0", "") in "".join(parsed.text.split()).replace("\0", "")
 
 
 def test_an_entry_takes_captions_and_attention_from_the_candidates() -> None:

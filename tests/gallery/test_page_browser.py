@@ -1,7 +1,7 @@
 """The gallery page in a real browser: opened from disk, searched, sorted, with attention maps, accessible, printed."""
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,30 +13,16 @@ from playwright.sync_api import expect
 from files import encodable
 from gallery import heatmap
 from gallery.agreement import MIN_IMAGES
-from gallery.page import Entry, render_page
+from gallery.page import Entry
 from inference_visualize import main
 from tests.support.browser import Visit
-from tests.support.gallery import save_entry
+from tests.support.gallery import assert_no_errors, attention, names, save_entry, write_page
 from tests.support.helpers import COLOURS, SHAPES, draw
 from tests.support.hostile import HOSTILE
 
 Open = Callable[..., Visit]
 WRONG = 17  # the image whose caption shares no word with its references
 RIGHT = 30  # an image whose caption equals one of its references
-
-
-def attention(cells: Sequence[int], grid: tuple[int, int] = (3, 3)) -> torch.Tensor:
-    """For each word, nearly all attention on one cell, counted row by row: (words, h, w)."""
-    area = grid[0] * grid[1]
-    weights = torch.nn.functional.one_hot(torch.tensor(cells).long(), area) * 0.8 + 0.2 / area
-    return weights.reshape(len(cells), *grid)
-
-
-def write_gallery(folder: Path, entries: Sequence[Entry], skipped: Sequence[tuple[str, str]] = ()) -> str:
-    """Write the page; return its address."""
-    page = folder / "captions_result.html"
-    page.write_text(render_page(entries, skipped, "checkpoints.pth", 5), encoding="utf-8")
-    return page.as_uri()
 
 
 def make_entry(number: int, folder: Path, taken: set[str]) -> Entry:
@@ -60,18 +46,7 @@ def entries(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Entry]
 @pytest.fixture
 def address(entries: tuple[Path, list[Entry]]) -> str:
     """A page with all of them."""
-    return write_gallery(*entries, skipped=[("broken.jpg", "not an image")])
-
-
-def names(visitor: Visit) -> list[str]:
-    """The file names of the images shown, in order."""
-    return visitor.page.locator(".card:visible .name bdi").all_text_contents()
-
-
-def assert_no_errors(visitor: Visit, address: str) -> None:
-    """No error on the console, and no request outside the gallery's folder."""
-    assert visitor.errors == []
-    assert visitor.requests and all(request.startswith(address.rsplit("/", 1)[0] + "/") for request in visitor.requests)
+    return write_page(*entries, skipped=[("broken.jpg", "not an image")])
 
 
 def test_the_page_of_the_script_opens_from_disk(
@@ -84,26 +59,6 @@ def test_the_page_of_the_script_opens_from_disk(
     assert len(names(visitor)) == 16
     assert "CIDEr" not in visitor.page.locator("body").inner_text()  # there are no references
     visitor.page.locator(".frame").first.click()  # opens the captioned JPG
-    assert_no_errors(visitor, address)
-
-
-def test_of_a_thousand_images_only_those_near_the_window_are_loaded(tmp_path: Path, visit: Open) -> None:
-    entry = Entry("red.png", [("a red field", -1.0)], ["All red."])
-    shown = save_entry(Image.new("RGB", (64, 48), "red"), entry, tmp_path, set())
-    jpeg = (tmp_path / "pictures" / shown.file).read_bytes()
-    files = [f"{number}.jpg" for number in range(1000)]
-    for file in files:
-        (tmp_path / "pictures" / file).write_bytes(jpeg)
-    page = [Entry(file, shown.candidates, shown.references, file, 64, 48, attention([0, 4, 8])) for file in files]
-    address = write_gallery(tmp_path, page)
-    visitor = visit(address)
-    visitor.page.wait_for_load_state("networkidle")
-    assert 5 < len(visitor.requests) < 100
-    last = visitor.page.locator("img").last
-    assert last.evaluate("image => image.naturalWidth") == 0
-    last.scroll_into_view_if_needed()
-    expect(last).to_have_js_property("naturalWidth", 64)
-    assert len(visitor.requests) < 200
     assert_no_errors(visitor, address)
 
 
@@ -150,7 +105,7 @@ def test_sorting_also_search_results(address: str, visit: Open) -> None:
 
 
 def test_few_images_have_no_cider_and_the_page_explains_why(entries: tuple[Path, list[Entry]], visit: Open) -> None:
-    page = visit(write_gallery(entries[0], entries[1][: MIN_IMAGES - 1])).page
+    page = visit(write_page(entries[0], entries[1][: MIN_IMAGES - 1])).page
     orders = page.get_by_label("Sort by").locator("option").all_inner_texts()
     assert orders == ["original order", "log-probability, lowest first", "log-probability, highest first"]
     footer = re.sub(r"\s+", " ", page.locator("footer").inner_text())
@@ -161,7 +116,7 @@ def test_few_images_have_no_cider_and_the_page_explains_why(entries: tuple[Path,
 
 
 def test_a_single_image_is_large_and_has_nothing_to_search(entries: tuple[Path, list[Entry]], visit: Open) -> None:
-    page = visit(write_gallery(entries[0], entries[1][:1])).page
+    page = visit(write_page(entries[0], entries[1][:1])).page
     assert page.locator(".card").bounding_box()["width"] == 640 and not page.locator(".tools").is_visible()
 
 
@@ -241,7 +196,7 @@ def test_a_grid_need_not_be_square(entries: tuple[Path, list[Entry]], visit: Ope
     weights = attention([0, 4, 6, 9], (2, 5))
     wide = replace(entry, candidates=[("one two three four", -1.0)], attention=weights)
     tall = replace(wide, attention=weights.transpose(1, 2))
-    address = write_gallery(folder, [wide, tall])
+    address = write_page(folder, [wide, tall])
     visitor = visit(address)
     words, announced = visitor.page.locator("[data-attention] > *"), visitor.page.locator("#attention-status")
     places = [((0, 0), "top left"), ((0, 4), "top right"), ((1, 1), "bottom left"), ((1, 4), "bottom right")]
@@ -257,7 +212,7 @@ def test_a_grid_need_not_be_square(entries: tuple[Path, list[Entry]], visit: Ope
 def test_uniform_attention_is_announced_as_spread(entries: tuple[Path, list[Entry]], visit: Open) -> None:
     folder, (entry, *_) = entries
     uniform = replace(entry, candidates=[("everything", -1.0)], attention=torch.full((1, 2, 5), 0.1))
-    visitor = visit(write_gallery(folder, [uniform]))
+    visitor = visit(write_page(folder, [uniform]))
     visitor.page.locator("[data-attention] > *").first.focus()
     assert visitor.page.locator("#attention-status").inner_text() == "attention: spread over the whole image"
     for colour in colours_at_centres(visitor, 2, 5):  # the hottest colour of heatmap.py, as opaque as there
@@ -284,7 +239,7 @@ def test_in_a_right_to_left_caption_the_left_arrow_moves_forward(
 ) -> None:
     folder, (entry, *_) = entries
     hebrew = replace(entry, candidates=[("כלב אדום רץ", -1.0)], attention=attention([0, 4, 8]))
-    visitor = visit(write_gallery(folder, [hebrew]))
+    visitor = visit(write_page(folder, [hebrew]))
     visitor.page.locator("[data-attention] > *").first.focus()
     visitor.page.keyboard.press("ArrowLeft")
     assert peak(visitor) == (1, 1)
@@ -306,7 +261,7 @@ def test_hostile_texts_are_shown_as_text(tmp_path: Path, visit: Open) -> None:
     taken: set[str] = set()
     entries = [Entry(text + ".jpg", [(text, -1.0)], [text, f"a {text}"]) for text in HOSTILE]
     found = [save_entry(Image.new("RGB", (40, 30)), entry, tmp_path, taken) for entry in entries]
-    address = write_gallery(tmp_path, found, [(text, text) for text in HOSTILE])
+    address = write_page(tmp_path, found, [(text, text) for text in HOSTILE])
     visitor = visit(address, width=390)
     visitor.page.get_by_role("button", name="Show all details").click()
     for part, expected in [

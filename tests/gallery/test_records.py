@@ -75,14 +75,14 @@ def test_a_finished_gallery_replaces_the_one_before_but_not_the_users_files(tmp_
     for key in ("one", "two"):
         records.add(key, [f"{key}.jpg", f"attention/{key}.jpg"], ENTRY)
         write(tmp_path, f"{key}.jpg", f"attention/{key}.jpg", f"mine {key}.jpg")
-    records.add(WHOLE_GALLERY, ["page.html", "captions.csv"])
-    write(tmp_path, "page.html", "captions.csv", ".mine.txt.17.tmp")
+    records.add(WHOLE_GALLERY, ["page.html", "captions.csv", "cards/1.js"])
+    write(tmp_path, "page.html", "captions.csv", "cards/1.js", ".mine.txt.17.tmp")
     assert records.finish(["one.jpg", "two.jpg", "attention/two.jpg", "page.html", "captions.csv"]) == 1
     records = Records(tmp_path)
     records.add("three", ["three.jpg"], ENTRY)
     write(tmp_path, "three.jpg")
     records.add(WHOLE_GALLERY, ["page.html"])
-    assert records.finish(["three.jpg", "page.html"]) == 3
+    assert records.finish(["three.jpg", "page.html"]) == 3  # JPGs; cards/ is gone too
     left = {"three.jpg", "page.html", "captions.csv", "mine one.jpg", "mine two.jpg", ".mine.txt.17.tmp", RECORDS}
     assert {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*")} == left
     lines = map(json.loads, (tmp_path / RECORDS).read_text("utf-8").splitlines())
@@ -239,7 +239,7 @@ def test_links_and_special_files_in_the_folder_are_refused(tmp_path: Path) -> No
     photos, folder = tmp_path / "photos", tmp_path / "gallery"
     photos.mkdir()
     folder.mkdir()
-    for name in (RECORDS, "pictures", "attention"):
+    for name in (RECORDS, "pictures", "attention", "cards"):
         (folder / name).symlink_to(photos)
         with pytest.raises(UserError, match=rf"{name}: a link, .* another --output_dir"):
             Records(folder)

@@ -12,9 +12,10 @@ from PIL import Image
 
 from cli import UserError
 from data.vocab import Vocabulary
+from gallery import page as gallery_page
 from gallery.photos import Photo
 from gallery.records import RECORDS
-from gallery.writing import LOCK, Report, Target, write_gallery
+from gallery.writing import LOCK, PAGE, Report, Target, write_gallery
 from models.captioner import Candidate, Captioner
 
 Run = Callable[[], Report]
@@ -59,9 +60,10 @@ class OneCaption:
     """Captions every image alike, in no time."""
 
     vocabulary = Vocabulary.build(["a dog"], min_count=1)
+    text = "a dog"
 
     def caption(self, images: list[Image.Image], *_: Any, **__: Any) -> list[list[Candidate]]:
-        return [[Candidate("a dog", -1.0)] for _ in images]
+        return [[Candidate(self.text, -1.0)] for _ in images]
 
 
 @pytest.fixture
@@ -116,6 +118,30 @@ def test_a_run_that_fails_at_any_change_of_a_file_is_continued(
             break
         assert_continued(run, out, whole)
     assert number > 12 * PHOTOS
+
+
+def test_the_page_of_a_killed_run_is_the_old_one_with_its_cards(
+    tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    for name in ("IN_PAGE", "LIST_SIZE"):
+        monkeypatch.setattr(gallery_page, name, 1)
+    run()
+    old, cards = (out / PAGE).read_bytes(), {path: path.read_bytes() for path in (out / "cards").iterdir()}
+    assert len(cards) == PHOTOS  # the texts, and the second and third image
+    monkeypatch.setattr(OneCaption, "text", "a cat")
+    Image.new("RGB", (9, 9)).save(tmp_path / "2.png")
+    for number in range(1, 100):
+        if not fails(run, number, Killed()):
+            break
+        if (out / PAGE).read_bytes() == old:
+            assert all(path.read_bytes() == content for path, content in cards.items())
+    whole = dict(files(out))
+    assert number > 12 and (out / PAGE).read_bytes() != old
+    assert len(list((out / "cards").iterdir())) == PHOTOS and len(cards.keys() & (out / "cards").iterdir()) == 1
+    before = {path: path.stat().st_mtime_ns for path in (out / "cards").iterdir()}
+    assert_continued(run, out, whole)
+    assert {path: path.stat().st_mtime_ns for path in (out / "cards").iterdir()} == before  # not written again
 
 
 @pytest.mark.parametrize("number", range(1, 5))

@@ -1,7 +1,7 @@
 """Galleries of the script and of single entries, photos to caption, and a checkpoint that is made in no time."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -11,10 +11,11 @@ from PIL import Image
 from config import Config
 from data.vocab import END_ID, Vocabulary
 from gallery.jpegs import file_name, prepare, save_images
-from gallery.page import Entry
+from gallery.page import Entry, render_page
 from inference_visualize import main
 from models.captioner import Captioner
 from models.checkpoint import save_checkpoint
+from tests.support.browser import Visit
 from tests.support.helpers import tiny_decoder
 from tests.support.html_page import HtmlPage
 from tests.support.training import thin_resnet50
@@ -58,6 +59,35 @@ def gallery(output_dir: Path, *options: str | Path) -> tuple[list[dict[str, obje
 def read_gallery(output_dir: Path) -> tuple[list[dict[str, object]], HtmlPage]:
     records = json.loads((output_dir / "captions.json").read_text(encoding="utf-8"))
     return records, HtmlPage((output_dir / "captions_result.html").read_text(encoding="utf-8"))
+
+
+def write_page(folder: Path, entries: Sequence[Entry], skipped: Sequence[tuple[str, str]] = ()) -> str:
+    """Write the page and its files; return its address."""
+    html, files = render_page(entries, skipped, "checkpoints.pth", 5)
+    page = folder / "captions_result.html"
+    page.write_text(html, encoding="utf-8")
+    for file, content in files.items():
+        (folder / file).parent.mkdir(exist_ok=True)
+        (folder / file).write_text(content, encoding="ascii")
+    return page.as_uri()
+
+
+def attention(cells: Sequence[int], grid: tuple[int, int] = (3, 3)) -> torch.Tensor:
+    """For each word, nearly all attention on one cell, counted row by row: (words, h, w)."""
+    area = grid[0] * grid[1]
+    weights = torch.nn.functional.one_hot(torch.tensor(cells).long(), area) * 0.8 + 0.2 / area
+    return weights.reshape(len(cells), *grid)
+
+
+def names(visitor: Visit) -> list[str]:
+    """The file names of the images shown, in order."""
+    return visitor.page.locator(".card:visible .name bdi").all_text_contents()
+
+
+def assert_no_errors(visitor: Visit, address: str) -> None:
+    """No error on the console, and no request outside the gallery's folder."""
+    assert visitor.errors == []
+    assert visitor.requests and all(request.startswith(address.rsplit("/", 1)[0] + "/") for request in visitor.requests)
 
 
 @pytest.fixture(scope="session")
