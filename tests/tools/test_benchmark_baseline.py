@@ -66,6 +66,10 @@ def test_growing_sizes_are_measured_and_written(
     assert out == (tmp_path / "a.md").read_text("utf-8")
     (record,) = json.loads((tmp_path / "a.json").read_text("utf-8"))["checkpoints"]
     found = record["scaling"]
+    pages = found.pop("pages")
+    assert [row["images"] for row in pages] == [100, 1_000, 10_000]
+    assert [row["read on demand, MB"] > 0 for row in pages] == [False, True, True]
+    assert all(0 < row["page, MB"] < 3 and row["writing, s"] > 0 for row in pages)
     sizes = {axis: [row[axis] for row in rows] for axis, rows in found.items()}
     threads = sorted({1, os.cpu_count()})
     assert sizes == {"images": [4], "threads": threads, "beams": [1, 3, 5, 10], "words": [2_500, 10_000, 30_000]}

@@ -103,7 +103,8 @@ def how_scaled(repeats: int) -> str:
     """What the tables of ``scaling_table`` are."""
     return paragraph(
         f"Medians of {repeats} runs, but by number of images a single one. Features are those of the image without its "
-        "mirror image there. By number of words, decoders have random weights, whose captions are as long as allowed."
+        "mirror image there. By number of words, decoders have random weights, whose captions are as long as allowed. "
+        "The last table is of the gallery's page, without its JPGs."
     )
 
 

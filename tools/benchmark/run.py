@@ -10,7 +10,7 @@ from typing import Any
 from cli import note
 from config import LSTMConfig
 from files import atomic_open, make_folder, write_json
-from tools.benchmark import report, scaling
+from tools.benchmark import pages, report, scaling
 from tools.benchmark.captioning import measure_encoder, measure_search
 from tools.benchmark.cold_start import measure_cold_start
 from tools.benchmark.measurement import Measurement
@@ -87,6 +87,7 @@ def _scaling(subject: Subject, repeats: int, folder: Path, record: dict[str, Any
         "threads": scaling.by_threads(subject, repeats, folder / "features"),
         "beams": scaling.by_beams(subject, repeats),
         "words": scaling.by_words(subject, repeats, folder / "features"),
+        "pages": pages.by_entries(subject, folder / "pages"),
     }.items():
         rows = record["scaling"][axis] = []
         for row in measurements:
