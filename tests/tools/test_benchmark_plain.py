@@ -14,9 +14,11 @@ from data.images import load_image
 from data.packing import pack
 from data.vocab import END_ID, Vocabulary
 from models.captioner import Captioner
+from models.checkpoint import save_checkpoint
 from models.decoding import generate
 from tests.support.helpers import tiny_decoder
 from tools.benchmark import plain_photo
+from tools.benchmark.__main__ import main
 from tools.benchmark.limits import count_parts
 from tools.benchmark.plain_copy import plain_captioner, plain_copy, save_plain
 from tools.benchmark.plain_search import beam_search, repeating_words
@@ -133,9 +135,14 @@ def test_words_that_repeat_an_ngram() -> None:
     assert repeating_words([5], 2) == repeating_words([5, 5], 0) == []
 
 
-def test_other_decoders_are_refused(make: Make) -> None:
+def test_other_models_are_refused_before_anything_is_measured(
+    make: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "transformer.pth"
+    save_checkpoint(path, make("transformer").checkpoint())
     with pytest.raises(UserError, match="no plain loop for the transformer decoder"):
-        plain_copy(make("transformer"))
+        main(["--baseline", f"--checkpoint={path}", "--device=cpu", f"--output={tmp_path / 'a.json'}"])
+    assert capsys.readouterr() == ("", "") and {*tmp_path.iterdir()} == {path}
     captioner = make("lstm")
     captioner.config = replace(captioner.config, encoder=EncoderConfig(name="own"))
     with pytest.raises(UserError, match="no plain loop for the encoder own"):

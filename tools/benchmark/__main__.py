@@ -19,6 +19,7 @@ from cli import OptionParser, UserError, positive_int, run_script, say
 from evaluation.options import add_cache_option, add_captioner_options, add_split_options
 
 OUTPUT = Path("benchmark.json")
+ON_SAMPLE = "(by default with the pretrained captioner, on all images of the bundled sample)"
 
 
 def read_options(argv: list[str]) -> Namespace:
@@ -32,8 +33,8 @@ def read_options(argv: list[str]) -> Namespace:
     add_split_options(parser)
     add_cache_option(parser)
     add = parser.add_argument
-    add("--baseline", action="store_true", help="compare with the plain loop in tools/benchmark/plain_model.py")
-    add("--scaling", action="store_true", help="measure how times grow with images, threads, beam, words and pages")
+    add("--baseline", action="store_true", help=f"compare with the plain loop in tools/benchmark {ON_SAMPLE}")
+    add("--scaling", action="store_true", help=f"measure more images, threads, beams, words and pages {ON_SAMPLE}")
     add("--repeats", type=positive_int, metavar="N", help="of --baseline, of which the median counts (default: 3)")
     add(
         "--output",

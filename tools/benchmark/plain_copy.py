@@ -6,23 +6,33 @@ from pathlib import Path
 import torch
 
 from cli import UserError
-from config import ResNet50Config
+from config import AttentionConfig, Config, LSTMConfig, ResNet50Config
 from models.captioner import Captioner
 from models.weights import STAGE_NAMES
 from tools.benchmark.plain_captioner import PlainCaptioner
 from tools.benchmark.plain_model import PlainModel
 
 
-def plain_copy(captioner: Captioner) -> PlainModel:
-    """A plain model with the weights of ``captioner``, on its device, in eval mode.
+def require_plain(config: Config) -> None:
+    """Check that there is a plain model of this kind.
 
     Raises:
-        UserError: there is no plain model of its kind.
+        UserError: there is none.
     """
-    encoder, decoder = captioner.config.encoder, captioner.config.decoder
+    encoder, decoder = config.encoder, config.decoder
     if not isinstance(encoder, ResNet50Config):
         raise UserError(f"--baseline: no plain loop for the encoder {encoder.name}. Name a checkpoint with a resnet50")
-    model = PlainModel(encoder.layout, decoder, len(captioner.vocabulary))
+    if not isinstance(decoder, LSTMConfig | AttentionConfig):
+        raise UserError(
+            f"--baseline: no plain loop for the {decoder.name} decoder. Name a checkpoint with lstm or attention"
+        )
+
+
+def plain_copy(captioner: Captioner) -> PlainModel:
+    """A plain model with the weights of ``captioner``, on its device, in eval mode; see ``require_plain``."""
+    require_plain(captioner.config)
+    layout = getattr(captioner.config.encoder, "layout", "")
+    model = PlainModel(layout, captioner.config.decoder, len(captioner.vocabulary))
     model.load_state_dict(_plain_state(captioner.state_dict()))
     return model.to(captioner.device).eval()
 
@@ -39,11 +49,7 @@ def _plain_state(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 
 
 def plain_captioner(captioner: Captioner) -> PlainCaptioner:
-    """A plain captioner that gives the same captions, up to the rounding of bf16 and of cached features.
-
-    Raises:
-        UserError: see ``plain_copy``.
-    """
+    """A plain captioner that gives the same captions, up to the rounding of bf16 and of cached features."""
     transform, device = captioner.transform, captioner.device
     return PlainCaptioner(
         plain_copy(captioner), captioner.config.generate, transform.image_size, transform.mean, transform.std, device
@@ -51,11 +57,7 @@ def plain_captioner(captioner: Captioner) -> PlainCaptioner:
 
 
 def save_plain(captioner: Captioner, path: Path, beam_size: int) -> None:
-    """Write what plain_photo.py loads, with ``torch.save`` as tutorials do.
-
-    Raises:
-        UserError: see ``plain_copy``.
-    """
+    """Write what plain_photo.py loads, with ``torch.save`` as tutorials do."""
     transform, config = captioner.transform, captioner.config
     content = {
         "weights": plain_copy(captioner).cpu().state_dict(),

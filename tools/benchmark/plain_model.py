@@ -17,7 +17,6 @@ import torchvision
 from torch import nn
 from torch.nn import functional
 
-from cli import UserError
 from config import AttentionConfig, DecoderConfig, LSTMConfig
 
 STAGES = ("conv1", "bn1", "relu", "maxpool", "layer1", "layer2", "layer3", "layer4")  # of torchvision's ResNet
@@ -156,18 +155,11 @@ class PlainAttention(PlainDecoder):
 
 
 def plain_decoder(config: DecoderConfig, vocab_size: int, features_size: int) -> PlainDecoder:
-    """A plain decoder of the kind and size that ``config`` names, randomly initialised.
-
-    Raises:
-        UserError: the benchmark has no plain decoder of this kind.
-    """
+    """A plain decoder of the kind and size that ``config`` names, randomly initialised."""
     if isinstance(config, LSTMConfig):
         return PlainLSTM(config, vocab_size, features_size)
-    if isinstance(config, AttentionConfig):
-        return PlainAttention(config, vocab_size, features_size)
-    raise UserError(
-        f"--baseline: no plain loop for the {config.name} decoder. Name a checkpoint with an lstm or attention decoder"
-    )
+    assert isinstance(config, AttentionConfig), config.name  # there are no others, see plain_copy.require_plain
+    return PlainAttention(config, vocab_size, features_size)
 
 
 class PlainModel(nn.Module):
@@ -176,9 +168,6 @@ class PlainModel(nn.Module):
     Args:
         layout: see ``PlainEncoder``.
         config: of the decoder.
-
-    Raises:
-        UserError: see ``plain_decoder``.
     """
 
     def __init__(self, layout: str, config: DecoderConfig, vocab_size: int) -> None:

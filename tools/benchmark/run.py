@@ -15,6 +15,7 @@ from tools.benchmark.captioning import measure_encoder, measure_search
 from tools.benchmark.cold_start import measure_cold_start
 from tools.benchmark.measurement import Measurement
 from tools.benchmark.photos import measure_folder
+from tools.benchmark.plain_copy import require_plain
 from tools.benchmark.subject import Subject, open_subject
 from tools.benchmark.training import measure_training
 from utils import peak_memory
@@ -36,6 +37,8 @@ def run_benchmark(options: Namespace) -> str:
     repeats = options.repeats or REPEATS
     texts = [report.how_compared(repeats)] * options.baseline + [report.how_scaled(repeats)] * options.scaling
     subjects = [open_subject(named, options) for named in options.checkpoint or [None]]  # all, before hours may pass
+    for subject in subjects if options.baseline else []:
+        require_plain(subject.captioner.config)
     for subject in subjects:
         machine = report.machine(subject.device, subject.precision_name)
         record: dict[str, Any] = {"checkpoint": subject.path.name, "machine": machine}

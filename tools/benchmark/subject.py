@@ -112,11 +112,7 @@ class Subject:
 
     @cached_property
     def plain(self) -> PlainCaptioner:
-        """The plain captioner with the same weights.
-
-        Raises:
-            UserError: there is none for this encoder or decoder.
-        """
+        """The plain captioner with the same weights."""
         return plain_captioner(self.captioner)
 
     @cached_property
