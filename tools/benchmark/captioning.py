@@ -5,6 +5,7 @@ from functools import partial
 
 import torch
 
+from tools.benchmark.limits import exact_matmul
 from tools.benchmark.measurement import Measurement, measured
 from tools.benchmark.subject import Subject
 from tools.benchmark.timing import Work, interleave, timed
@@ -49,7 +50,8 @@ def measure_search(subject: Subject, repeats: int) -> Iterator[Measurement]:
     features = encode(subject, CAPTIONED)
     singles = [each.float() for each in torch.split(features, 1)]
     captions = [candidates[0].caption for candidates in captioner.generate(features, beam_size)]
-    found = [subject.plain.search(each, beam_size) for each in singles]
+    with exact_matmul(subject.device, subject.precision):
+        found = [subject.plain.search(each, beam_size) for each in singles]
     words = sum(plain.read for plain in found) / len(found)
     plain_captions = [captioner.vocabulary.decode(plain.tokens) for plain in found]
     same = sum(plain == caption for plain, caption in zip(plain_captions, captions, strict=True))
