@@ -176,6 +176,17 @@ def did_you_mean(names: Iterable[str]) -> str:
     return f"did you mean {' or '.join(quoted)}?" if quoted else ""
 
 
+def similar_files(path: Path) -> list[str]:
+    """The files in its folder that a mistyped path may stand for: without its suffix, or the one most like it."""
+    try:
+        names = [file.name for file in path.parent.iterdir()]
+    except OSError:  # no such folder, or an unreadable one
+        return []
+    near = [name for name in names if Path(name).stem == path.name]
+    near = near or difflib.get_close_matches(path.name, names, n=1, cutoff=0.8)
+    return [str(path.with_name(name)) for name in near[:2]]
+
+
 def positive_int(text: str) -> int:
     """``type`` of an option that takes a whole number of 1 or more."""
     if not text.isdecimal() or int(text) < 1:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import structured
-from cli import UserError, did_you_mean, similar
+from cli import ROOT, UserError, did_you_mean, similar, similar_files
 
 KINDS = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
 MAX_SHOWN = 80  # characters of a value in a message, which names several
@@ -309,6 +309,11 @@ def read_yaml(file: str) -> dict[str, Any]:
                     f"{place}: a checkpoint, not a YAML file. The options of its run are in the resolved_config.yaml "
                     "next to it; to continue its run, use --resume"
                 )
+    if not path.exists() and not similar_files(path):
+        recipes = ROOT / "configs"
+        recipes = recipes.relative_to(Path.cwd()) if recipes.is_relative_to(Path.cwd()) else recipes
+        if near := did_you_mean(similar_files(recipes / path.name)):
+            raise UserError(f"{place}: no such file: {near}")
     values = structured.read_yaml(path, place)
     if values is None:
         raise UserError(f"{place}: is empty. Write options into it, such as 'train: {{seed: 3}}', or omit --config")

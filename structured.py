@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cli import UserError, did_you_mean
+from cli import UserError, did_you_mean, similar_files
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+
+    import yaml
 
 MB = 2**20
 MAX_JSON_BYTES = 160 * MB  # Karpathy's dataset_coco.json has 144 MB, COCO's captions_train2017.json 90 MB
@@ -50,17 +51,6 @@ def read_file(path: Path, max_bytes: int, place: str = "") -> bytes:
         return file.read(max_bytes)
 
 
-def _similar_files(path: Path) -> list[str]:
-    """The file that a mistyped path may stand for: one without its suffix, or with a slip in its name."""
-    try:
-        names = [each.name for each in path.parent.iterdir()]
-    except OSError:  # no such folder, or an unreadable one
-        return []
-    near = [name for name in names if Path(name).stem == path.name]
-    near = near or difflib.get_close_matches(path.name, names, n=1, cutoff=0.8)
-    return [str(path.with_name(name)) for name in near[:2]]
-
-
 def check_file(path: Path, max_bytes: int, place: str = "") -> None:
     """Refuse what is no regular file (reading a pipe or a device might never end) or is too large; as ``read_file``."""
     place = place or str(path)
@@ -69,7 +59,7 @@ def check_file(path: Path, max_bytes: int, place: str = "") -> None:
             raise UserError(f"{place}: a folder, not a file. Name a file")
         if path.exists():
             raise UserError(f"{place}: a device, a pipe or a socket, not a file. Copy its content into a file")
-        near = did_you_mean(_similar_files(path))
+        near = did_you_mean(similar_files(path))
         raise UserError(f"{place}: no such file{f': {near}' if near else ''}")
     check_size(path.stat().st_size, max_bytes, place)
 
@@ -202,6 +192,22 @@ def read_yaml(path: Path, place: str = "") -> Any:
         raise UserError(f"{place}: not a text file in UTF-8. Name a YAML file, such as config.yaml") from error
 
 
+def _key_given_twice(node: yaml.Node | None) -> tuple[str, int, int] | None:
+    """A key that a mapping in the node has twice, of which YAML keeps the last; with the lines of both."""
+    import yaml
+
+    lines: dict[str, int] = {}
+    if isinstance(node, yaml.MappingNode):
+        for key, _ in node.value:
+            line, name = key.start_mark.line + 1, str(key.value)
+            if name in lines:
+                return name, lines[name], line
+            lines[name] = line
+    children = node.value if isinstance(node, yaml.CollectionNode) else []
+    values = [child[1] if isinstance(child, tuple) else child for child in children]
+    return next(filter(None, map(_key_given_twice, values)), None)
+
+
 def parse_yaml(text: str, place: str) -> Any:
     """The value that YAML stands for; what is returned has passed ``check_values``.
 
@@ -226,7 +232,10 @@ def parse_yaml(text: str, place: str) -> Any:
             if isinstance(event, yaml.AliasEvent):
                 raise UserError(f"{line}: an alias (*{event.anchor[:40]}). Write out the value that it stands for")
             if tag := getattr(event, "tag", None):
-                raise UserError(f"{line}: a tag ({tag[:40]}). Remove it")
+                raise UserError(f"{line}: a tag ({tag[:40]}), which options never have. Name a file of options")
+        if twice := _key_given_twice(yaml.compose(text, Loader=yaml.SafeLoader)):
+            key, first, second = twice
+            raise UserError(f"{place}: line {second}: '{key}' is in line {first} already. Remove one of them")
         value = yaml.safe_load(text)
     except yaml.YAMLError as error:
         raise UserError(f"{place}: not YAML: {_what_and_where(error)}") from error

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from cli import ROOT, UserError
+from cli import ROOT, UserError, did_you_mean, similar_files
 from config import ALL, SPLITS
 from data.formats import COMMAS, SPLIT_NAMES, conversion, is_image_name, metadata_files, recognise
 from data.images import LearnedFrom
@@ -114,6 +114,8 @@ def _no_such_file(path: Path) -> str:
         advice = "Name yours with --data.captions_file (or --captions_file)"
         if (ROOT / path).is_file():  # a path of a recipe, and the script was started in another folder
             advice = f"There is one in the repository: run `cd {ROOT}` first. {advice}"
+        elif near := did_you_mean(similar_files(path)):
+            advice = f"{near[0].upper()}{near[1:]}"
         elif "flickr8k" in path.parts:
             advice = "Get Flickr8k with: python -m data.prepare flickr8k"
         return f"{path}: no such captions file{where}. {advice}"

@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from cli import UserError
+from cli import UserError, did_you_mean, similar_files
 from files import atomic_open
 from models.checkpoint_schema import check_types
 from models.torch_file import is_finite, read_torch
@@ -73,7 +73,8 @@ def load_checkpoint(path: str | Path, *, keep_quantized: bool = False) -> dict[s
     path = Path(path)
     if not path.is_file():
         what = "a device or a pipe, not a checkpoint" if path.exists() and not path.is_dir() else "no such checkpoint"
-        raise UserError(f"{path}: {what}. Train one with `python train.py`, or choose another with --checkpoint")
+        near = did_you_mean(similar_files(path)) or "Train one with `python train.py`, or name another (--checkpoint)"
+        raise UserError(f"{path}: {what}. {near[0].upper()}{near[1:]}")
     with path.open("rb") as file:
         if file.read(2) not in (b"PK", b"P", b""):  # torch writes zip files; this one may be cut off
             raise UserError(f"{path}: not a checkpoint, which is a file that train.py has written. Name another one")

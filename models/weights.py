@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from cli import UserError, note
+from cli import UserError, did_you_mean, note, similar, similar_files
 from config import ResNet50Config, config_from_dict
 from models.checkpoint import dequantize, load_checkpoint
 from models.checkpoint_schema import check_tensors, misfits
@@ -97,8 +97,10 @@ def _file_state(path: Path, name: str) -> tuple[dict[str, torch.Tensor], str | N
     if not path.is_file() and name == "imagenet":
         raise UserError(f"encoder.weights imagenet: {path} is missing. Restore it with `git checkout pretrained`")
     if not path.is_file():
-        known = ", ".join(["imagenet", "bundled", *TORCHVISION_FILES, "none"])
-        raise UserError(f"encoder.weights {name}: no such file, and not one of {known}")
+        known = ["imagenet", "bundled", *TORCHVISION_FILES, "none"]
+        near = did_you_mean(similar(name, known) or similar_files(path))
+        near = f": {near}" if near else ""
+        raise UserError(f"encoder.weights {name}: no such file, and not one of {', '.join(known)}{near}")
     content = read_torch(path, f"encoder.weights {path}", "state_dict")
     if not isinstance(content, dict):
         content = {"": content}  # refused below

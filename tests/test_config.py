@@ -202,6 +202,10 @@ def test_other_files_as_config_are_recognised(tmp_path: Path) -> None:
 def test_missing_config_file() -> None:
     with pytest.raises(UserError, match=r"--config nowhere\.yaml: no such file"):
         read("--config", "nowhere.yaml")
+    with pytest.raises(
+        UserError, match=r"--config flickr8k_lstm: no such file: did you mean '.*configs/flickr8k_lstm\.yaml'\?"
+    ):
+        read("--config", "flickr8k_lstm")
     with pytest.raises(UserError, match=r"--config \.: a folder"):
         read("--config=.")
     with pytest.raises(UserError, match="--config: expected one argument"):

@@ -29,6 +29,18 @@ from training.stage_setup import Stage, set_up_stage
 from utils import autocast
 
 
+class DivergedError(UserError):
+    """Training has diverged: it cannot go on with the same options.
+
+    Args:
+        stage: the name of the stage in which it did.
+    """
+
+    def __init__(self, message: str, stage: str | None) -> None:
+        super().__init__(message)
+        self.stage = stage
+
+
 def train(stage: Stage, progress: Progress, table: pd.DataFrame, saver: Saver) -> Progress:
     """Train ``stage``, which is already set up, and all stages after it.
 
@@ -90,9 +102,10 @@ def train_and_validate(stage: Stage, progress: Progress, saver: Saver, stop: Sto
     except FloatingPointError as error:
         is_last = stage.config == stage.captioner.config.train.stages[-1]
         option = "--train.stages.lr" if is_last else "its lr in the YAML"
-        raise UserError(
+        raise DivergedError(
             f"{error}. Try a lower lr for stage '{progress.stage}' ({option}), a longer warmup, "
-            "or --train.precision fp32"
+            "or --train.precision fp32",
+            progress.stage,
         ) from error
     report(stage, progress, trained, validated, better)
     for name in list(captions)[:3]:

@@ -17,7 +17,7 @@ from data.tokenizer import TOKENIZERS
 from data.vocab import Vocabulary
 from models.captioner import Captioner
 from training.command import with_options
-from training.engine import train
+from training.engine import DivergedError, train
 from training.initial import initial_captioner
 from training.interrupt import Interrupted
 from training.optim import absurd_rates, lr_factor
@@ -69,6 +69,11 @@ def run_training(config: Config, resume: str | None, argv: Sequence[str]) -> Non
     except Interrupted:
         note(f"stopped. Continue with: {command}")
         sys.exit(130)
+    except DivergedError as error:
+        last = config.train.stages[-1]
+        if error.stage == last.name:
+            error.command = with_options(argv, {"train.stages.lr": f"{last.lr / 10:.1g}", "resume": "auto"})
+        raise
     except (UserError, OSError):  # not in the error's line, whose length is limited: the command must stay whole
         note(f"stopped by the error below. When it is mended, continue with: {command}")
         raise

@@ -111,6 +111,9 @@ def test_newer_and_missing_checkpoints_are_refused_with_advice(tmp_path: Path) -
     torch.save({"format_version": FORMAT_VERSION + 1}, tmp_path / "c.pth")
     with pytest.raises(UserError, match=r"c\.pth: written by a newer version"):
         load_checkpoint(tmp_path / "c.pth")
-    for path in (tmp_path / "no.pth", tmp_path):
-        with pytest.raises(UserError, match=r"no such checkpoint.*train\.py"):
+    for path, advice in (
+        (tmp_path / "unlike.pth", r"Train one with `python train\.py`"),
+        (tmp_path / "c", r"Did you mean '.*c\.pth'"),
+    ):
+        with pytest.raises(UserError, match=f"no such checkpoint. {advice}"):
             load_checkpoint(path)

@@ -181,6 +181,8 @@ def test_wrong_weight_files_are_refused_by_name(weights_file: Path, tmp_path: Pa
         path.write_bytes(whole[:length])
         with pytest.raises(UserError, match=r"w\.pth: not a readable state_dict"):
             EncoderCNN(ResNet50Config(weights=str(path)))
+    with pytest.raises(UserError, match=r"encoder\.weights imagnet: no such file.*: did you mean 'imagenet'\?"):
+        EncoderCNN(ResNet50Config(weights="imagnet"))
     with pytest.raises(UserError, match=r"encoder\.weights IMAGENET1K_V3: no such file.*IMAGENET1K_V1"):
         EncoderCNN(ResNet50Config(weights="IMAGENET1K_V3"))
 
