@@ -56,7 +56,8 @@ def check_image_dir(image_dir: str | Path) -> None:
         UserError: no such folder.
     """
     if not Path(image_dir).is_dir():
-        raise UserError(f"{image_dir}: no such folder of images. Name it with --data.image_dir")
+        what = "a file, not a folder of images" if Path(image_dir).exists() else "no such folder of images"
+        raise UserError(f"{image_dir}: {what}. Name it with --image_dir")
 
 
 def drop_bad_images(

@@ -58,7 +58,7 @@ def _read_rows(path: Path, seed: int | None) -> pd.DataFrame:
     for column in ("image", "caption"):
         empty = table.index[table[column] == ""]
         if len(empty):
-            raise UserError(f"{path}: row {empty[0]}: empty {column} ({len(empty)} such rows). Fill in or delete")
+            raise UserError(f"{path}: row {empty[0]}: empty {column} ({len(empty)} in all). Fill in or delete")
     if "split" not in table:
         split_of = {image: ALL if seed is None else _hashed_split(image, seed) for image in table["image"].unique()}
         table["split"] = table["image"].map(split_of)

@@ -73,7 +73,11 @@ def load_checkpoint(path: str | Path, *, keep_quantized: bool = False) -> dict[s
     path = Path(path)
     if not path.is_file():
         what = "a device or a pipe, not a checkpoint" if path.exists() and not path.is_dir() else "no such checkpoint"
-        near = did_you_mean(similar_files(path)) or "Train one with `python train.py`, or name another (--checkpoint)"
+        inside = [str(file) for file in sorted(path.parent.glob("*.pth"))[:2]] if path.name == "checkpoints.pth" else []
+        near = (
+            did_you_mean(similar_files(path) or inside)
+            or "Train one with `python train.py`, or name another (--checkpoint)"
+        )
         raise UserError(f"{path}: {what}. {near[0].upper()}{near[1:]}")
     with path.open("rb") as file:
         if file.read(2) not in (b"PK", b"P", b""):  # torch writes zip files; this one may be cut off
@@ -81,12 +85,16 @@ def load_checkpoint(path: str | Path, *, keep_quantized: bool = False) -> dict[s
     checkpoint = read_torch(path, str(path), "checkpoint")
     version = checkpoint.get("format_version") if isinstance(checkpoint, dict) else None
     if type(version) is not int or version < 1:
-        raise UserError(f"{path}: not a checkpoint of this project (it has no valid 'format_version')")
+        raise UserError(
+            f"{path}: not a checkpoint of this project (it has no valid 'format_version'). Name one that train.py wrote"
+        )
     if version > FORMAT_VERSION:
         raise UserError(
             f"{path}: written by a newer version (format {version}, this is {FORMAT_VERSION}). Update the code"
         )
     if "model" in checkpoint and not checkpoint.keys() & {"config", "vocab", "transform"}:
-        raise UserError(f"{path}: the weights of an encoder, not of a captioner. Name it with --encoder.weights")
+        raise UserError(
+            f"{path}: the weights of an encoder, not of a captioner. They are for `train.py --encoder.weights`"
+        )
     check_types(checkpoint, path)
     return checkpoint if keep_quantized else dequantize(checkpoint, path)

@@ -57,6 +57,8 @@ def read_torch(path: Path, name: str, kind: str) -> Any:
     """
     try:
         size = path.stat().st_size
+        if not size:
+            raise _Refused("it is empty")
         if size > MAX_FILE:
             raise _Refused(f"{size / 2**30:.0f} GB, at most {MAX_FILE / 2**30:.0f}")
         with path.open("rb") as file:
@@ -72,6 +74,8 @@ def read_torch(path: Path, name: str, kind: str) -> Any:
         return _Copy(size).of(content)
     except Exception as error:  # torch and zipfile raise many types here (zip, pickle, EOF): all mean "cannot be read"
         reason = str(error) if isinstance(error, _Refused) else f"{type(error).__name__}, perhaps truncated"
+        if "Unsupported global" in str(error):  # torch's words for a class that only its unsafe reader would make
+            reason = "it holds Python objects, not only tensors: save a state_dict"
         raise UserError(f"{name}: not a readable {kind} ({reason}). Copy it again, or name another file") from error
 
 

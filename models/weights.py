@@ -21,6 +21,7 @@ from models.torch_file import read_torch
 
 # torchvision's names of its weights, and their files; the digits are the first of the file's SHA-256
 TORCHVISION_FILES = {"IMAGENET1K_V1": "resnet50-0676ba61.pth", "IMAGENET1K_V2": "resnet50-11ad3fa6.pth"}
+MAX_CAUSE = 60  # characters of why a download failed
 TORCHVISION_URL = "https://download.pytorch.org/models/"
 # torchvision's names of the parts that EncoderCNN keeps in ``stages``
 STAGE_NAMES = {"stages.0.0": "conv1", "stages.0.1": "bn1", **{f"stages.{n}": f"layer{n}" for n in range(1, 5)}}
@@ -78,8 +79,8 @@ def _torchvision_state(name: str) -> dict[str, torch.Tensor]:
             torch.hub.download_url_to_file(url, str(path), hash_prefix=path.stem.rsplit("-", 1)[1])
         except (OSError, RuntimeError) as error:
             raise UserError(
-                f"encoder.weights {name}: cannot be downloaded ({error}). Offline? Fetch {url} elsewhere and put it at "
-                f"{path}, or use the bundled ImageNet weights: --encoder.weights imagenet"
+                f"encoder.weights {name}: no download ({str(error)[:MAX_CAUSE]}). Fetch {url} elsewhere and put it at "
+                f"{path}; or use the bundled weights: --encoder.weights imagenet"
             ) from error
     # torch checks the hash of what it downloads, but not of a file that is already there
     digest = hashlib.sha256(path.read_bytes()).hexdigest()

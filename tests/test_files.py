@@ -131,9 +131,9 @@ def test_a_file_marks_a_folder_on_a_disk_without_locks(
         raise OSError(number, "no locks here")
 
     monkeypatch.setattr(pytest.importorskip("fcntl"), "flock", flock)
-    folder = tmp_path / "run"
+    folder = tmp_path / f"run_{number}"  # what is said of a folder is said once
     with lock_folder(folder, ".lock"):
-        with pytest.raises(UserError, match=r"run: another run is writing there"), lock_folder(folder, ".lock"):
+        with pytest.raises(UserError, match=r"another run is writing there"), lock_folder(folder, ".lock"):
             pass
         with pytest.raises(Timeout):
             take_lock(folder / ".lock")

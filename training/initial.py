@@ -104,7 +104,7 @@ def initial_captioner(config: Config, captions: Iterable[str], learned_from: Lea
             f"{before.transform.image_size}: the weights are best at their own size"
         )
     words = f"{len(known) - len(SPECIAL)} {tokenizer.name}"
-    say(f"starting from {source}, with its {words} and {len(vocabulary) - len(known)} new ones")
+    say(f"starting from {source}, with its {words}; new: {len(vocabulary) - len(known)}")
     return captioner
 
 

@@ -2,7 +2,7 @@
 
 import hashlib
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from models.checkpoint import load_checkpoint
 from training.command import with_options
 from training.loss_log import read_log
 from training.progress import Progress
-from training.run_folder import LAST, LOG
+from training.run_folder import LAST, LOG, RESOLVED
 
 # Options, or groups of them, that a resumed run must not change: they determine the weights' shapes, the images and
 # vocabulary, the order of the batches, or (generate) the validation CIDEr by which epochs are compared.
@@ -91,7 +91,13 @@ def load_resume(path: Path, config: Config, data: str, argv: Sequence[str]) -> R
     before = config_from_dict(checkpoint["config"])  # options that are newer than the run have their defaults
     if checkpoint["training"].get("data") != data:
         if Path(before.data.captions_file).absolute() != Path(config.data.captions_file).absolute():
-            raise _other_captions(before, config, argv)
+            raise _with_its_options(
+                f"--resume: the run began with the captions file {before.data.captions_file}, not "
+                f"{config.data.captions_file}. Name it again, with its images",
+                path,
+                argv,
+                ("captions_file", "data.captions_file", "image_dir", "data.image_dir"),
+            )
         raise UserError(
             f"--resume: {config.data.captions_file} has changed since the run began. "
             "Restore it, or start a new run in another --output_dir"
@@ -102,20 +108,23 @@ def load_resume(path: Path, config: Config, data: str, argv: Sequence[str]) -> R
     progress = Progress.from_dict(checkpoint["training"].get("progress"), names)
     _check_stages(progress, names, [stage.name for stage in config.train.stages])
     changes = _changes(before, config, progress)
-    _check_options(before, config, changes)
+    _check_options(before, config, changes, path, argv)
     if progress.stage is None and len(config.train.stages) > len(names):
         progress.stage = config.train.stages[len(names)].name
     return Resumed(checkpoint, progress, changes)
 
 
-def _other_captions(before: Config, config: Config, argv: Sequence[str]) -> UserError:
-    """The run began with the captions file of ``before``: probably, its options were not repeated."""
-    error = UserError(
-        f"--resume: the run began with the captions file {before.data.captions_file}, not {config.data.captions_file}. "
-        "Name it again, with its images"
-    )
-    options = {"captions_file": before.data.captions_file, "image_dir": before.data.image_dir}
-    error.command = with_options(argv, options, without=[f"data.{name}" for name in options])
+def _with_its_options(message: str, path: Path, argv: Sequence[str], without: Collection[str] = ()) -> UserError:
+    """An error whose command resumes the run of the checkpoint ``path`` with the options that it began with.
+
+    Args:
+        argv: the command line of train.py, which stays in force.
+        without: options to leave out of it.
+    """
+    error = UserError(message)
+    resolved = path.with_name(RESOLVED)
+    if resolved.is_file():
+        error.command = with_options(argv, {"config": resolved}, without)
     return error
 
 
@@ -151,23 +160,32 @@ def _check_stages(progress: Progress, before: list[str], now: list[str]) -> None
         )
 
 
-def _check_options(before: Config, now: Config, changes: dict[str, str]) -> None:
+def _check_options(before: Config, now: Config, changes: dict[str, str], path: Path, argv: Sequence[str]) -> None:
     """Refuse changes of ``FIXED`` options."""
     if now.init_from != before.init_from:
         if now.init_from is None:
-            raise UserError(f"--resume: the run began with an option that is missing: --init_from {before.init_from}")
+            missing = f"the run began with an option that is missing: --init_from {before.init_from}"
+            raise _with_its_options(f"--resume: {missing}. Name it again", path, argv)
         began = f"the run began with --init_from {before.init_from}" if before.init_from else "the run began without it"
         raise UserError(
             f"--init_from {now.init_from or 'null'}: {began}. With --resume a run continues with its own weights: "
             "leave --init_from as it was; or start a new run, without --resume"
         )
-    fixed = [name for name in changes if any(name == key or name.startswith(f"{key}.") for key in FIXED)]
+    fixed = [name for name in changes if _is_fixed(name)]
     if fixed:
         differing = listed([f"{name} ({changes[name]})" for name in fixed])
-        raise UserError(
+        typed = [name for word in argv if _is_fixed(name := word.removeprefix("--").split("=")[0])]
+        raise _with_its_options(
             f"--resume: these options cannot change within a run: {differing}. "
-            "Leave them as they were, or start a new run in another --output_dir"
+            "Leave them as they were, or start a new run in another --output_dir",
+            path,
+            argv,
+            typed,
         )
+
+
+def _is_fixed(name: str) -> bool:
+    return any(name == key or name.startswith(f"{key}.") for key in FIXED)
 
 
 def _changes(before: Config, now: Config, progress: Progress) -> dict[str, str]:

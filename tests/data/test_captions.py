@@ -58,7 +58,7 @@ def test_csv_variants_are_read(tmp_path: Path, content: str, row: list[str]) -> 
         ("image,caption\n\n\na.jpg,a dog\n\n,a dog\n", "row 6: empty image"),
         ('image,caption\na.jpg,"a\ndog"\nb.jpg,"  "\n', "row 4: empty caption"),
         ("image,caption\na.jpg,a dog, running\n", "row 2: 3 cells, but the header has 2.*double quotes"),
-        ("image,caption\na.jpg,a dog\nb.jpg\n", r"row 3: empty caption \(1 such rows\)\. Fill in"),
+        ("image,caption\na.jpg,a dog\nb.jpg\n", r"row 3: empty caption \(1 in all\)\. Fill in"),
         ('image,caption\na.jpg,a dog\nb.jpg,"a dog\nc.jpg,a cat\n', "row 3: .*double quotes"),
         (
             "image,caption,split\na.jpg,dog,train\nb.jpg,dog,eval\n",

@@ -59,7 +59,7 @@ def test_what_the_run_began_from_is_recorded(learn: Learn, first: Path, capsys: 
     folder = learn(f"--init_from={first}", STILL)
     words = len(load_checkpoint(first / "checkpoints.pth")["vocab"]) - len(SPECIAL)
     printed = capsys.readouterr()
-    assert f"starting from {first / 'checkpoints.pth'}, with its {words} words and 0 new ones" in printed.out
+    assert f"starting from {first / 'checkpoints.pth'}, with its {words} words; new: 0" in printed.out
     assert "images are scaled to" not in printed.err
     assert yaml.safe_load((folder / "resolved_config.yaml").read_text())["init_from"] == str(first)
     assert last(folder)["config"]["init_from"] == str(first)
