@@ -1,11 +1,12 @@
 """Options that evaluate.py, inference_visualize.py and tools share; without torch, so that --help is fast."""
 
 import shlex
+from argparse import ArgumentTypeError
 from pathlib import Path
 from typing import Any
 
 from cli import OptionParser, in_run_folder, note, positive_int
-from config import ALL, SPLITS, DataConfig
+from config import ALL, MAX_BEAM_SIZE, SPLITS, DataConfig
 from models.pretrained import DEFAULT_CHECKPOINT
 
 DEFAULT_SPLIT = "test"
@@ -16,6 +17,14 @@ SHOWN_PATH = 100  # characters of a path that a checkpoint names
 def checkpoint_file(text: str) -> Path:
     """``type`` of an option that takes a checkpoint; the folder of a run means the checkpoints.pth in it."""
     return in_run_folder(Path(text), DEFAULT_CHECKPOINT.name)
+
+
+def beam_size(text: str) -> int:
+    """``type`` of --beam_size, with the limits of generate.beam_size."""
+    beams = positive_int(text)
+    if beams > MAX_BEAM_SIZE:
+        raise ArgumentTypeError(f"must be in [1, {MAX_BEAM_SIZE}], not {beams}")
+    return beams
 
 
 def add_captioner_options(parser: OptionParser, *, several: bool) -> None:
@@ -33,7 +42,7 @@ def add_captioner_options(parser: OptionParser, *, several: bool) -> None:
     parser.add_argument(
         "--beam_size",
         "--generate.beam_size",
-        type=positive_int,
+        type=beam_size,
         metavar="K",
         help=f"hypotheses kept at each step of beam search{compared}; 1 is greedy search (default: the checkpoint's)",
         **listed,

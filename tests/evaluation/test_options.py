@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from cli import OptionParser
+from cli import OptionParser, UserError
 from evaluation.options import add_cache_option, add_captioner_options, add_split_options, cache_folder, checkpoint_file
 
 CIRCLE = ["circle/cache"] if sys.version_info < (3, 13) else []  # later versions resolve it to itself
@@ -22,6 +22,14 @@ def test_options_are_known_by_both_of_their_names() -> None:
     assert parser.parse_args(words) == short
     assert (short.captions_file, short.image_dir, short.feature_cache) == (Path("a"), Path("b"), "c")
     assert short.beam_size == [1, 2]
+
+
+def test_the_beam_size_has_the_limits_of_a_run() -> None:
+    parser = OptionParser("script.py")
+    add_captioner_options(parser, several=False)
+    assert parser.parse_args(["--beam_size", "100"]).beam_size == 100
+    with pytest.raises(UserError, match=r"^--beam_size: must be in \[1, 100\], not 101 "):
+        parser.parse_args(["--beam_size", "101"])
 
 
 def test_the_folder_of_a_run_means_its_best_checkpoint(tmp_path: Path) -> None:
