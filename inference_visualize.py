@@ -46,10 +46,11 @@ def read_options(argv: list[str]) -> Namespace:
     add(
         "--format",
         type=formats,
-        metavar="LIST",
-        default=frozenset({"json"}),
-        help="files for the captions, separated by commas: json and csv hold all of them, txt and xmp are sidecars, "
-        "one per image (default: json)",
+        nargs="+",
+        action="extend",
+        metavar="FORMAT",
+        help="files for the captions, separated by blanks or commas: json and csv hold all of them, txt and xmp are "
+        "sidecars, one per image (default: json)",
     )
     add("--in_place", action="store_true", help="write the sidecars beside your photos, which are not changed")
     add(
@@ -61,6 +62,7 @@ def read_options(argv: list[str]) -> Namespace:
     )
     add("--attention_strips", action="store_true", help="also write attention maps for slides to attention/NAME.jpg")
     options = parser.parse_args(argv)
+    options.format = frozenset[str]().union(*(options.format or [{"json"}]))
     if options.images and (options.captions_file or options.image_dir or options.split):
         raise UserError(
             "--images is for your own photos; --captions_file, --image_dir and --split select images of a data set. "
@@ -78,10 +80,10 @@ def read_options(argv: list[str]) -> Namespace:
 
 
 def formats(text: str) -> frozenset[str]:
-    """``type`` of --format: some of FORMATS, separated by commas."""
+    """``type`` of a word of --format: some of FORMATS, separated by commas."""
     chosen = frozenset(filter(None, text.lower().replace(" ", "").split(",")))
     if not chosen or chosen - {*FORMATS}:
-        raise ArgumentTypeError(f"must be some of {', '.join(FORMATS)}, separated by commas, not {text!r}")
+        raise ArgumentTypeError(f"must be some of {', '.join(FORMATS)}, separated by blanks or commas, not {text!r}")
     return chosen
 
 

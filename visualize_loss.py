@@ -300,6 +300,8 @@ def main(argv: list[str]) -> None:
         help="plot: .png, .svg or .pdf (default: %(default)s)",
     )
     options = parser.parse_args(argv)
+    if len({path.resolve() for path in options.log}) < len(options.log):
+        raise UserError(f"--log {' '.join(map(str, options.log))}: the same log twice. Give each once")
 
     logs = dict[str, LossLog]()
     for name, path in zip(log_names(options.log), options.log, strict=True):

@@ -114,6 +114,7 @@ def test_errors_leave_all_files_unchanged(
         (["--images", "https://example.com/dog.jpg"], ["https://example.com/dog.jpg: a web address"]),
         (["--images", "nowhere"], ["nowhere: no such file"]),
         (["--format", "json,pdf"], ["--format", "some of json, csv, txt, xmp"]),
+        (["--format", "json", "pdf"], ["--format", "separated by blanks or commas, not 'pdf'"]),
         (["--output_dir", "file.jpg"], ["--output_dir file.jpg: is a file. Name a folder"]),
         (["--in_place", "--format", "txt"], ["--in_place", "with --images"]),
         (["--images", "file.jpg", "--in_place"], ["--in_place", "--format txt"]),
@@ -189,7 +190,8 @@ def test_all_formats_are_written_and_sidecars_beside_the_photos_on_request(
     make_photos(tmp_path / "photos")
     photos = {path: path.read_bytes() for path in (tmp_path / "photos").rglob("*") if path.is_file()}
     out, dog = tmp_path / "out", tmp_path / "photos" / "dog.jpg"
-    options = ("--checkpoint", attention_checkpoint, "--images", tmp_path / "photos", "--format", "json,csv,txt,xmp")
+    options = ("--checkpoint", attention_checkpoint, "--images", tmp_path / "photos", "--format", "json,csv", "txt")
+    options += ("--format", "xmp")
     records, page = gallery(out, *options)
     table = (out / "captions.csv").read_text("utf-8-sig").splitlines()
     assert len(table) == 5 and table[1].startswith(f'"photos/again/dog.png","{records[0]["caption"]}",')

@@ -199,6 +199,13 @@ def test_a_missing_log_is_refused_and_the_old_plot_kept(tmp_path: Path) -> None:
     assert (tmp_path / "curve.png").read_bytes() == b"old"
 
 
+def test_a_log_given_twice_is_refused(tmp_path: Path) -> None:
+    log = write_log(tmp_path / "loss_log.txt", ROWS)
+    with pytest.raises(UserError, match=r"^--log .*: the same log twice\. Give each once$"):
+        main(["--log", str(log), str(tmp_path), "--output", str(tmp_path / "curve.png")])
+    assert not (tmp_path / "curve.png").exists()
+
+
 def test_a_folder_as_output_is_told_the_file_to_name(tmp_path: Path) -> None:
     log = write_log(tmp_path / "log.txt", ROWS)
     (tmp_path / "plots").mkdir()
