@@ -52,6 +52,9 @@ ONLY_IN = {
     **dict.fromkeys(("--resume", "--init_from"), "train.py"),
     "--log": "visualize_loss.py",
 }
+# The options that probably belong before a file of this kind, in scripts that have them.
+BY_SUFFIX = {suffix: ["--captions_file"] for suffix in (".csv", ".tsv", ".jsonl")}
+BY_SUFFIX |= {".pth": ["--checkpoint", "--resume"], ".json": ["--predictions"]}
 LISTED = 3  # names in a message; the others are counted
 GARBAGE_THRESHOLD = 5_000  # new objects until Python looks for garbage; at its 700, importing torch takes 0.1 s longer
 
@@ -76,7 +79,8 @@ class OptionParser(argparse.ArgumentParser):
     Args:
         prog: the command, such as "train.py".
         description: what the script does; after a blank line, examples. Scripts pass their doc string.
-        first_option: the option that probably belongs before words that follow no option, such as "--images".
+        first_option: the option that probably belongs before words that follow no option, such as "--images", unless
+            their suffix tells another one.
         options: see ``argparse.ArgumentParser``.
     """
 
@@ -119,8 +123,11 @@ class OptionParser(argparse.ArgumentParser):
             near = [shown[name] for name in similar(option.lstrip("-"), list(shown))]
             raise UserError(f"unknown option {option}: {did_you_mean(near) or 'see --help for the valid names'}")
         if unknown and self.first_option:
-            words = shlex.join(unknown)
-            raise UserError(f"{words}: there is no option before it. Did you mean {self.first_option} {words}?")
+            known = self._option_string_actions
+            options = [*BY_SUFFIX.get(Path(unknown[0]).suffix.lower(), ()), self.first_option]
+            option = next(option for option in options if option in known)
+            meant = shlex.join(unknown if known[option].nargs == "+" else unknown[:1])
+            raise UserError(f"{shlex.join(unknown)}: there is no option before it. Did you mean {option} {meant}?")
         return parsed, unknown
 
     def error(self, message: str) -> NoReturn:

@@ -182,6 +182,28 @@ def test_a_word_without_option_is_told_the_option_and_the_option_of_another_scri
             parser.parse_args(argv)
 
 
+@pytest.mark.parametrize(
+    ("words", "meant"),
+    [
+        ("captions.csv", "--captions_file captions.csv"),
+        ("a.JSONL photos", "--captions_file a.JSONL"),  # which takes one file
+        ("a.yml", "--config a.yml"),
+        ("a.pth", "--resume a.pth"),
+        ("a.json", "--config a.json"),  # no --predictions
+        ("runs/a", "--config runs/a"),
+    ],
+)
+def test_a_file_without_option_is_told_the_one_that_takes_such_files(words: str, meant: str) -> None:
+    parser = OptionParser("script.py", "does things", "--config")
+    for option in ("--config", "--captions_file", "--resume"):
+        parser.add_argument(option)
+    with pytest.raises(UserError, match=rf"^{words}: there is no option before it\. Did you mean {meant}\?$"):
+        parser.parse_args(words.split())
+    parser.add_argument("--checkpoint", nargs="+")
+    with pytest.raises(UserError, match=r"Did you mean --checkpoint a\.pth b\.pth\?$"):
+        parser.parse_args(["a.pth", "b.pth"])
+
+
 @pytest.mark.parametrize("script", sorted({*cli.ONLY_IN.values()}))
 def test_options_are_looked_for_in_the_script_that_has_them(script: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
