@@ -17,7 +17,8 @@ if find_spec("streamlit") is None:
     note(f"error: {missing_package(ModuleNotFoundError(name='streamlit'))}")
     sys.exit(2)
 if __name__ == "__main__":  # Streamlit imports this file
-    note(f"error: app.py is a page that streamlit serves: streamlit run {sys.argv[0]}")
+    packages = "pip install -r requirements-demo.txt -c constraints.txt"
+    note(f"error: app.py is a page that streamlit serves: streamlit run {sys.argv[0]} (after {packages})")
     sys.exit(2)
 
 import streamlit as st

@@ -151,6 +151,9 @@ def _open(source: ImageSource | IO[bytes], limits: Limits) -> Iterator[Image.Ima
         else:
             reader = _Reader(stack.enter_context(open_file(source)) if isinstance(source, str | Path) else source)
             stack.callback(reader.detach)  # or the end of the reader would close the caller's file
+            reader.seek(0)
+            if not reader.peek(1):
+                raise ImageError(name, NOT_AN_IMAGE, ": the file is empty")
             _check_segments(reader)
             formats = [name for name in limits.formats if name != "MPO"]  # which Pillow opens as JPEG
             image = stack.enter_context(Image.open(reader, formats=formats))
@@ -221,7 +224,6 @@ def _check_segments(file: IO[bytes]) -> None:
     Data after the end of the image is ignored; phones append video. Before it, decoders accept streams without a scan,
     which hold tables only (ITU T.81, B.5).
     """
-    file.seek(0)
     data = file.read() if file.read(2) == START_OF_IMAGE else b""
     scans = segments = position = 0
     while (found := MARKER.search(data, position)) and not (scans and found[0] == END_OF_IMAGE):

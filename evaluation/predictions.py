@@ -1,5 +1,6 @@
 """Captions of any system, in COCO results format: ``[{"image_id": ..., "caption": ...}, ...]``."""
 
+import codecs
 import re
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
@@ -10,6 +11,8 @@ from typing import Any
 import structured
 from cli import UserError
 from files import write_json
+
+SHAPE = '[{"image_id": "a.jpg", "caption": "A dog."}, ...]'
 
 
 def write_predictions(path: Path, captions: Mapping[str, str]) -> None:
@@ -59,12 +62,14 @@ def read_predictions(
 
 
 def _read_list(path: Path) -> list[Any]:
-    entries = structured.read_json(path, f"--predictions {path}")
-    if not isinstance(entries, list):
-        raise UserError(
-            f'{path}: not in COCO results format, which is a list [{{"image_id": ..., "caption": ...}}, ...]'
-        )
-    return entries
+    """The entries of the file: a list of any values."""
+    place = f"--predictions {path}"
+    data = structured.read_file(path, structured.MAX_JSON_BYTES, place)
+    text = data.removeprefix(codecs.BOM_UTF8).lstrip()
+    if not text.startswith(b"["):
+        problem = "not in COCO results format" if text else "is empty"
+        raise UserError(f"{place}: {problem}. Name a JSON file with a list such as {SHAPE}")
+    return list(structured.parse_json(data, place))
 
 
 def _id_and_caption(entry: Any, where: str) -> tuple[str | int, str]:

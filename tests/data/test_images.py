@@ -151,7 +151,7 @@ def test_unreadable_files_are_refused_by_name(tmp_path: Path) -> None:
         "truncated.jpg": (whole[: len(whole) // 2], "damaged image"),
         "header.jpg": (whole[:30], "image"),
         "garbage.jpg": (bytes(range(256)) * 20, "not an image"),
-        "empty.png": (b"", "not an image"),
+        "empty.png": (b"", "not an image: the file is empty"),
         "text.jpg": (b"hello, I am a text", "not an image"),
         "page.gif": (b"<html>404 not found</html>", "not an image"),
         "claims.png": (png(20, 10, pixels=b""), "damaged image"),

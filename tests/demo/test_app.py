@@ -247,7 +247,7 @@ def test_clearing_streamlits_caches_changes_nothing(
     ("modules", "advice"),
     [
         ({"streamlit": None}, r"streamlit is not installed in .*requirements-demo\.txt"),  # cannot be imported
-        ({}, r"streamlit run .*app\.py"),
+        ({}, r"streamlit run .*app\.py \(after pip install -r requirements-demo\.txt -c constraints\.txt\)"),
     ],
 )
 def test_python_app_py_says_in_one_line_what_to_do(

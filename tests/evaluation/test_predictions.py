@@ -1,6 +1,7 @@
 """evaluate.py --predictions with COCO's and Karpathy's JSON as references, and with captions.json."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,9 @@ def score(*options: str | Path) -> dict:
     """metrics.json of the current folder."""
     evaluate.main([str(option) for option in options])
     return json.loads(Path("metrics.json").read_text())
+
+
+NAME_ONE = re.escape('Name a JSON file with a list such as [{"image_id": "a.jpg", "caption": "A dog."}, ...]')
 
 
 @pytest.fixture(autouse=True)
@@ -90,10 +94,13 @@ def test_folders_before_a_name_are_ignored_unless_they_matter(tmp_path: Path) ->
     [
         (r'[{"image": "1.jpg", "caption": "half \ud800 a letter"}]', "half a character"),
         ("[" * 200_000, "more than 32 lists or objects in each other"),
-        ("", "not JSON: line 1, column 1"),
+        (" \n", rf"is empty\. {NAME_ONE}$"),
+        ("image,caption\n1.jpg,a dog\n", rf"not in COCO results format\. {NAME_ONE}$"),
+        ('{"1.jpg": "a dog"}', rf"not in COCO results format\. {NAME_ONE}$"),
+        ('\ufeff[{"image_id": "1.jpg",\n', "not JSON: line 2, column 1"),
     ],
 )
-def test_hostile_predictions_are_refused(content: str, message: str) -> None:
+def test_unusable_predictions_are_refused(content: str, message: str) -> None:
     Path("p.json").write_text(content)
     with pytest.raises(UserError, match=rf"^--predictions p\.json: {message}"):
         read_predictions(Path("p.json"), ["1.jpg"])
