@@ -9,9 +9,9 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from cli import UserError
+from cli import UserError, note
 from data.features import FeatureCache
-from data.tokenizer import TOKENIZERS, Tokenizer, tokenizer_of
+from data.tokenizer import TOKENIZERS, WORDS, Tokenizer, find_unseparated, tokenizer_of
 from evaluation.nearest import nearest_captions, pooled_features
 from evaluation.options import cache_folder
 from evaluation.predictions import read_predictions
@@ -20,6 +20,7 @@ from models.captioner import Captioner
 from models.pretrained import find_checkpoint
 from utils import use_device
 
+MAX_SHOWN = 40  # characters of a reference in a message
 DECODE_BATCH = 64  # images decoded at once; the caption of an image does not depend on the others
 
 
@@ -79,7 +80,7 @@ class PredictionFiles:
         """The one that the options name, or else the one that suits the references."""
         if self.named:
             return TOKENIZERS[self.named]
-        return tokenizer_of([caption for captions in references.values() for caption in captions])
+        return tokenizer_of(_all_captions(references))
 
 
 class Checkpoints:
@@ -120,6 +121,11 @@ class Checkpoints:
             UserError: more than 5 % of the images cannot be read.
         """
         chosen = self.split.references(self.limit)
+        if self.tokenizer is WORDS and (found := find_unseparated(_all_captions(chosen))):
+            note(
+                f"warning: the references have no blanks between words, such as '{found[:MAX_SHOWN]}', but this model "
+                "generates words: the scores will be about 0. Train with --data.tokenizer characters"
+            )
         caches = list(dict.fromkeys(run.cache for run in self.runs))  # each once: runs with the same encoder share one
         references = usable_images(chosen, self.split.image_dir, caches)
         images = {name: self.split.image_dir / name for name in references}
@@ -138,6 +144,10 @@ class Checkpoints:
         wanted, captions = pooled_features(cache, list(images.values())), list(training.values())
         borrowed = nearest_captions(wanted, known, captions, self.tokenizer)
         return dict(zip(images, borrowed, strict=True))
+
+
+def _all_captions(references: Mapping[str, Sequence[str]]) -> list[str]:
+    return [caption for captions in references.values() for caption in captions]
 
 
 def _common_references(paths: Sequence[Path], splits: Sequence[Split]) -> dict[str, list[str]]:

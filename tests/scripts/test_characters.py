@@ -107,6 +107,22 @@ def test_predictions_are_scored_as_the_references_are_written(
         evaluate.main(["--tokenizer", "characters"])
 
 
+def test_a_model_of_words_is_warned_of_such_references(
+    data: Path,
+    tiny_checkpoint: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("PATH", "")  # without Java
+    own = ["--captions_file", str(data / "captions.csv"), "--image_dir", str(data / "images"), "--limit", "2"]
+    paths = ["--feature_cache", str(tmp_path / "cache"), "--output", str(tmp_path / "metrics.json")]
+    evaluate.main(["--checkpoint", str(tiny_checkpoint), *own, *paths])
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("warning: ")]
+    assert "no blanks between words, such as '一个红色的圆形" in line and len(line) <= 300
+    assert line.endswith("the scores will be about 0. Train with --data.tokenizer characters")
+
+
 def test_gallery_and_jpgs_show_characters(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     fonts._report.cache_clear()
     arguments = ["--checkpoint", str(run / "checkpoints.pth"), "--output_dir", str(tmp_path), "--attention_strips"]
