@@ -204,7 +204,7 @@ def main(argv: list[str]) -> None:
     say(f"Wrote {output}; the images are in {image_dir}")
     command = ["python", "train.py", "--config", "configs/flickr8k_lstm.yaml"]
     if output != Path("data/flickr8k/captions.csv"):  # the path in the recipe
-        command += ["--data.captions_file", str(output), "--data.image_dir", str(image_dir)]
+        command += ["--captions_file", str(output), "--image_dir", str(image_dir)]
     if args.command != "flickr8k":
         command += ["--output_dir", f"runs/{output.stem}"]  # the recipe's is that of Flickr8k
     if find_unseparated([caption for _, caption, _ in prepared.rows]):

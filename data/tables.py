@@ -93,10 +93,11 @@ def _choose(path: Path, names: list[str], columns: Columns) -> tuple[str, list[s
     if not captions and (usual := find_column(names, CAPTION_COLUMNS)):
         captions = [usual]
     if image is None or not captions:
-        missing = "image" if image is None else "caption"
+        missing = ["image"] * (image is None) + ["caption"] * (not captions)
+        options = " ".join(f"--{each}_column COLUMN" for each in missing)
         raise UserError(
-            f"{path}: cannot tell which column holds the {missing} (there are: {_listed(names)}). "
-            f"Name it: {conversion(path, names)}"
+            f"{path}: cannot tell which column holds the {missing[0]} (there are: {_listed(names)}). "
+            f"Add to the command: {options}"
         )
     split = _column(path, names, columns.split) or find_column(names, SPLIT_COLUMNS)
     for column in (image, *captions, split or image):

@@ -65,7 +65,7 @@ def test_karpathy_command_writes_next_to_the_json(
     assert (tmp_path / "captions.csv").read_text() == "sample"
     output = Path("coco", "dataset_captions.csv")
     assert output.read_text() == "image,caption,split\n1.jpg,A dog,train\n"
-    data = f"--data.captions_file {output} --data.image_dir 'my images'"
+    data = f"--captions_file {output} --image_dir 'my images'"
     assert capsys.readouterr().out.endswith(f" {data} --output_dir runs/dataset_captions\n")
     output.unlink()
     write(tmp_path, {"coco/dataset.json": karpathy(("", "1.jpg", "train", ["一只狗在草地上奔跑"]))})

@@ -75,10 +75,10 @@ def test_several_columns_are_several_captions_of_an_image(tmp_path: Path) -> Non
         ("a.jpg,A dog\n", "its first line must name the columns, such as image,caption"),
         (
             "Foto;Titel\na.jpg;A dog\n",
-            r"cannot tell which column holds the image \(there are: Foto, Titel\)\. Name it: python -m data\.prepare "
-            r"table .*mine\.csv --image_column COLUMN --caption_column COLUMN",
+            r"cannot tell which column holds the image \(there are: Foto, Titel\)\. Add to the command: "
+            r"--image_column COLUMN --caption_column COLUMN$",
         ),
-        ("image;Titel\na.jpg;A dog\n", r"the caption .*mine\.csv --caption_column COLUMN$"),
+        ("image;Titel\na.jpg;A dog\n", r"the caption .*\. Add to the command: --caption_column COLUMN$"),
         ("image;caption\na.jpg;A dog\nb.jpg;A cat;x\n", "row 3: 3 cells, but the header has 2"),
         ("image;caption;split\na.jpg;A dog;4\n", "row 2: split '4' must be one of train, val, test"),
         (

@@ -30,7 +30,7 @@ def test_captions_in_this_format_train(
     assert not [line for line in report if line.startswith("left out")]
     _, python, script, _, _, *options = shlex.split(following)
     assert (python, script) == ("python", "train.py")
-    written = rows_of(Path(options[options.index("--data.captions_file") + 1]))
+    written = rows_of(Path(options[options.index("--captions_file") + 1]))
     if name in WITHOUT_SPLITS:
         assert sorted(row["caption"] for row in written) == sorted(caption for _, caption, _ in rows)
     else:
