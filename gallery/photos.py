@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from cli import UserError
+from cli import UserError, did_you_mean, similar_files
 from data.images import HEIC_SUFFIXES, INSTALL_HEIC, photo_suffixes
 
 KINDS_SHOWN = 12  # of the files passed over; the rest are counted together
@@ -119,8 +119,10 @@ def _expand(argument: str) -> tuple[list[Path], bool]:
         raise UserError(f"{argument}: a broken link (there is no {path.readlink()})")
     if matches := sorted(glob.glob(str(path), recursive=True)):  # noqa: PTH207 - absolute too
         return [*map(_absolute, map(Path, matches))], True
-    kind = "no file or folder matches" if set("*?[") & set(argument) else "no such file or folder"
-    raise UserError(f"{argument}: {kind}")
+    if set("*?[") & set(argument):
+        raise UserError(f"{argument}: no file or folder matches")
+    near = did_you_mean(similar_files(path))
+    raise UserError(f"{argument}: no such file or folder{f': {near}' if near else ''}")
 
 
 def _search(folder: Path, output_dir: Path, passed_over: Counter[str]) -> list[Path]:

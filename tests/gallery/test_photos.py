@@ -142,7 +142,8 @@ def test_sidecars_and_other_files_that_a_pattern_matches_are_no_photos(
 @pytest.mark.parametrize(
     ("argument", "message"),
     [
-        ("nowhere", "nowhere: no such file or folder"),
+        ("nowhere", "nowhere: no such file or folder$"),
+        ("emty/", r"emty/: no such file or folder: did you mean 'empty'\?$"),
         ("*.xyz", r"\*\.xyz: no file or folder matches"),
         ("https://example.com/a.jpg", "https://example.com/a.jpg: a web address. Download the image first"),
         ("lost.jpg", "lost.jpg: a broken link"),
