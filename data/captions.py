@@ -111,13 +111,13 @@ def _no_such_file(path: Path) -> str:
     """What to do about a captions file that is not a file."""
     if not path.is_dir():
         where = "" if path.is_absolute() else f" in {Path.cwd()}"
-        advice = "Name yours with --data.captions_file (or --captions_file)"
+        advice = "Name yours with --captions_file"
         if (ROOT / path).is_file():  # a path of a recipe, and the script was started in another folder
             advice = f"There is one in the repository: run `cd {ROOT}` first. {advice}"
         elif near := did_you_mean(similar_files(path)):
             advice = f"{near[0].upper()}{near[1:]}"
         elif "flickr8k" in path.parts:
-            advice = "Get Flickr8k with: python -m data.prepare flickr8k"
+            advice = "Get Flickr8k: python -m data.prepare flickr8k. Or name your own --captions_file and --image_dir"
         return f"{path}: no such captions file{where}. {advice}"
     if metadata_files(path):
         return f"{path}: a folder (Hugging Face's imagefolder), not a captions file. Run: {conversion(path)}"

@@ -133,13 +133,16 @@ def test_missing_captions_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     (repository / "captions.csv").touch()
     monkeypatch.setattr("data.captions.ROOT", repository)
     for path, message in [
-        (Path("no.csv"), rf"no\.csv: no such captions file in {tmp_path}\. Name yours with --data\.captions_file"),
+        (Path("no.csv"), rf"no\.csv: no such captions file in {tmp_path}\. Name yours with --captions_file"),
         (tmp_path / "no.csv", r"no\.csv: no such captions file\. Name yours"),
         (
             Path("captions.csv"),
             rf"captions\.csv: no such .* in {tmp_path}\. .* run `cd {repository}`",
         ),
-        (Path("data", "flickr8k", "captions.csv"), r"Get Flickr8k with: python -m data\.prepare flickr8k$"),
+        (
+            Path("data", "flickr8k", "captions.csv"),
+            r"Get Flickr8k: python -m data\.prepare flickr8k\. Or name your own --captions_file and --image_dir$",
+        ),
         (Path("mine"), r"mine: a folder, not a captions file\. Name the file in it, such as mine.all\.csv"),
         (Path("hugging"), r"hugging: a folder .*imagefolder.*Run: python -m data\.prepare table hugging$"),
     ]:
