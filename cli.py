@@ -187,7 +187,7 @@ def similar_files(path: Path) -> list[str]:
     """The files in its folder that a mistyped path may stand for: without its suffix, or the one most like it."""
     try:
         names = [file.name for file in path.parent.iterdir()]
-    except OSError:  # no such folder, or an unreadable one
+    except (OSError, ValueError):  # no such folder, an unreadable one, or no name that a file can have
         return []
     near = [name for name in names if Path(name).stem == path.name]
     near = near or difflib.get_close_matches(path.name, names, n=1, cutoff=0.8)

@@ -191,7 +191,7 @@ def main(argv: list[str]) -> None:
         in_place=options.in_place,
         strips=options.attention_strips,
         checkpoint=checkpoint.name,
-        captioner=captioner_identity(checkpoint, beam_size, options.precision),
+        captioner=captioner_identity(checkpoint, beam_size, captioner.precision),
         beam_size=beam_size,
     )
     report = write_gallery(captioner, photos, target, caption_printer(options.print))

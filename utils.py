@@ -80,22 +80,22 @@ def use_device(name: str = "auto", precision: str = "auto") -> torch.device:
         precision: that it will compute in, see ``pick_precision``.
 
     Raises:
-        UserError: the named device is not available, or is a CPU that cannot compute in that precision.
+        UserError: the named device is not available, or cannot compute in that precision.
     """
     device = pick_device(name)
     wanted, native = pick_precision(precision, device), pick_precision("auto", device)
-    if device.type == "cpu" and wanted not in (native, torch.float32):  # oneDNN has no LSTM for it
-        raise UserError(f"precision {precision}: not supported by this CPU. Use auto or fp32")
+    if wanted != native and (wanted == torch.bfloat16 or (device.type == "cpu" and wanted == torch.float16)):
+        what = "CPU" if device.type == "cpu" else "device"  # oneDNN and cuDNN then have no LSTM for it
+        raise UserError(f"precision {precision}: not supported by this {what}. Use auto or fp32")
     set_matmul_precision(device, exact=precision == "fp32")
     return device
 
 
 def set_matmul_precision(device: torch.device, *, exact: bool = False) -> None:
-    """Set how fp32 matrices are multiplied from now on, in the whole process.
+    """Set how fp32 matrices are multiplied and convolved from now on, in the whole process.
 
-    CUDA: TF32 on tensor cores (10 bits of mantissa). CPU: "medium" makes oneDNN multiply what autocast leaves in fp32,
-    such as beam search; on AMD it is twice as fast as MKL and as exact. It rounds to bf16 only where the CPU has matrix
-    instructions for bf16 (Intel AMX).
+    CUDA: TF32 on tensor cores (10 bits of mantissa). CPU: "medium" makes oneDNN multiply what is in fp32; on AMD it is
+    twice as fast as MKL and as exact. It rounds to bf16 only where the CPU has matrix instructions for it (Intel AMX).
 
     Args:
         exact: full fp32 on every device.
@@ -103,6 +103,7 @@ def set_matmul_precision(device: torch.device, *, exact: bool = False) -> None:
     torch.set_float32_matmul_precision(
         "highest" if exact else {"cuda": "high", "cpu": "medium"}.get(device.type, "highest")
     )
+    torch.backends.cudnn.allow_tf32 = not exact
 
 
 def pick_precision(name: str, device: torch.device) -> torch.dtype:

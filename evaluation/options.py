@@ -52,8 +52,8 @@ def add_captioner_options(parser: OptionParser, *, several: bool) -> None:
         "--precision",
         choices=PRECISIONS,
         default="auto",
-        help="auto is bf16 where the device is fast at it, unless the model was trained in fp32, else fp32 (default: "
-        "%(default)s)",
+        help="auto is what the device is fast at (bf16, fp16 on older GPUs, else fp32), but fp32 for a model that was "
+        "trained in it (default: %(default)s)",
     )
 
 

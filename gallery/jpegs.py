@@ -153,9 +153,9 @@ def image_files(entry: Entry) -> list[str]:
 
 def save_images(image: Image.Image, entry: Entry, output_dir: Path) -> None:
     """Write the ``image_files`` of an entry that ``prepare`` returned."""
-    image = thumbnail(image, CAPTIONED_SIDE)
+    size, image = thumbnail_size(image.size, PAGE_SIDE), thumbnail(image, CAPTIONED_SIDE)
     save_jpeg(with_caption(image, entry.caption), output_dir / entry.file)
-    plain = image.resize((entry.width, entry.height), Image.Resampling.LANCZOS)
+    plain = image.resize(size, Image.Resampling.LANCZOS)  # once more from what is small already
     save_jpeg(plain, output_dir / "pictures" / entry.file)
     if entry.strip and entry.attention is not None:
         save_jpeg(attention_strip(plain, entry.words, entry.attention), output_dir / "attention" / entry.file)

@@ -24,6 +24,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePath
 from typing import Any
 
+import torch
+
 import structured
 from cli import UserError
 from files import atomic_open, naming
@@ -33,17 +35,18 @@ from gallery.page import Entry
 RECORDS = "captions.jsonl"
 WHOLE_GALLERY = "gallery"  # the key of the files that belong to no single image, such as the page
 FOLDERS = ("pictures", "attention", "cards")
+CARDS_FILE = re.compile(r"cards/[0-9a-f]{16}\.js")
 MAX_BYTES = 256 * structured.MB  # of captions.jsonl, which is held in memory: a line takes 1 to 2 KB, so 150,000 photos
 MAX_LINE_BYTES = structured.MB  # of a line: 100 candidates of 100 words, with attention maps, take 50 KB
 MAX_SIDE = 65_535  # pixels of a JPG
 DIGEST_LENGTH = 32  # hexadecimal digits, 128 bits: no two of a million files are likely to share them
 
 
-def captioner_identity(checkpoint: Path, beam_size: int, precision: str) -> str:
-    """A hash of the checkpoint file, the beam size, and the precision if it is not "auto"."""
+def captioner_identity(checkpoint: Path, beam_size: int, precision: torch.dtype) -> str:
+    """A hash of the checkpoint file, the beam size, and the precision if it is not fp32."""
     with checkpoint.open("rb") as file:
         identity = f"{hashlib.file_digest(file, 'sha256').hexdigest()} {beam_size}"
-    return identity if precision == "auto" else f"{identity} {precision}"
+    return identity if precision == torch.float32 else f"{identity} {precision}"
 
 
 def photo_key(path: Path, captioner: str) -> str:
@@ -209,8 +212,8 @@ class Records:
             own.setdefault(self._owners.get(file), []).append(file)
         current = {file for owned in own.values() for file in owned}
         earlier = [file for file in sorted(self._owners.keys() - current) if (self.folder / file).is_file()]
-        stale = [file for file in earlier if file.endswith((".jpg", ".js"))]
-        for file in set(earlier).difference(stale):
+        stale = [file for file in earlier if file.endswith(".jpg") or CARDS_FILE.fullmatch(file)]
+        for file in sorted(set(earlier).difference(stale)):  # what the user may have edited
             own.setdefault(self._owners[file], []).append(file)
         for file in stale:
             (self.folder / file).unlink(missing_ok=True)

@@ -108,6 +108,11 @@ class Captioner(nn.Module):
             name = self.config.train.precision
         return pick_precision(name, self.device)
 
+    @property
+    def decoding_precision(self) -> torch.dtype:
+        """What captions are generated and validated in: fp32 instead of fp16, in which logits may be infinite."""
+        return torch.float32 if self.precision == torch.float16 else self.precision
+
     def features(self, visual: torch.Tensor) -> torch.Tensor:
         """Images (B, 3, H, W), or cached features (B, P, D) -> features to train on (B, P, D), with gradients."""
         visual = visual.to(self.device, non_blocking=True)
@@ -167,7 +172,7 @@ class Captioner(nn.Module):
         self._check_eval("generate")
         options, features = self.config.generate, features.to(self.device).float()
         beam_size = options.beam_size if beam_size is None else beam_size
-        with autocast(self.device, self.precision):
+        with autocast(self.device, self.decoding_precision):
             found = generate(
                 self.decoder, features, beam_size, options.max_length, options.length_penalty, options.no_repeat_ngram
             )
@@ -216,7 +221,7 @@ class Captioner(nn.Module):
         """
         features = self._encode_images(images).float()
         generator = torch.Generator(self.device).manual_seed(seed)
-        with autocast(self.device, self.precision):
+        with autocast(self.device, self.decoding_precision):
             found = sample(self.decoder, features, count, generator, self.config.generate.max_length, temperature)
         return self._candidates(found, features, attention)
 

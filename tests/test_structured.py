@@ -148,8 +148,9 @@ def test_a_mistyped_file_gets_the_nearest_one(tmp_path: Path, typed: str, meant:
     with pytest.raises(UserError) as caught:
         read_file(tmp_path / typed, 10, f"--config {typed}")
     assert str(caught.value) == f"--config {typed}: no such file: did you mean '{tmp_path / meant}'?"
-    with pytest.raises(UserError, match=r"no such file$"):
-        read_file(tmp_path / "unlike", 10)
+    for unlike in ("unlike", "no folder/lstm", "a\0/lstm"):
+        with pytest.raises(UserError, match=r"no such file$"):
+            read_file(tmp_path / unlike, 10)
 
 
 def test_json_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

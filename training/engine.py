@@ -211,7 +211,7 @@ def validate(captioner: Captioner, batches: Iterable[Batch], scorer: Scorer) -> 
     for batch in tqdm(batches, desc="validating", leave=False, disable=None):
         references = batch.captions.to(captioner.device)
         features = _features(captioner, batch.visual)
-        with autocast(captioner.device, captioner.precision):
+        with autocast(captioner.device, captioner.decoding_precision):
             logits = captioner(features, references)
         _, cross_entropy = caption_loss(logits, references.targets)
         loss = cross_entropy.item()

@@ -174,7 +174,12 @@ def _check_options(before: Config, now: Config, changes: dict[str, str], path: P
     fixed = [name for name in changes if _is_fixed(name)]
     if fixed:
         differing = listed([f"{name} ({changes[name]})" for name in fixed])
-        typed = [name for word in argv if _is_fixed(name := word.removeprefix("--").split("=")[0])]
+        typed = [
+            name
+            for word in argv
+            if _is_fixed(name := word.removeprefix("--").split("=")[0])
+            or any(each.startswith(f"{name}.") for each in fixed)  # a section, such as --train '{seed: 3}'
+        ]
         raise _with_its_options(
             f"--resume: these options cannot change within a run: {differing}. "
             "Leave them as they were, or start a new run in another --output_dir",

@@ -73,6 +73,8 @@ def run_training(config: Config, resume: str | None, argv: Sequence[str]) -> Non
         last = config.train.stages[-1]
         if error.stage == last.name:
             error.command = with_options(argv, {"train.stages.lr": f"{last.lr / 10:.1g}", "resume": "auto"})
+        else:
+            note(f"stopped by the error below. When it is mended, continue with: {command}")
         raise
     except (UserError, OSError):  # not in the error's line, whose length is limited: the command must stay whole
         note(f"stopped by the error below. When it is mended, continue with: {command}")

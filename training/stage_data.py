@@ -21,7 +21,7 @@ from models.captioner import Captioner
 from training.interrupt import leave_signals_to_main
 
 VALIDATION_BATCH = 64  # images
-LOSS_CAPTIONS = 1000  # that give the validation loss: of all 5,000 of Flickr8k it would take as long as the beam search
+LOSS_CAPTIONS = 1000  # for the validation loss, or one per image: 5,000 of Flickr8k would take as long as beam search
 
 
 @dataclass
@@ -75,10 +75,17 @@ class StageData:
             note(f"skipped: {reason} ({count})")
 
 
-def first_captions(references: dict[str, list[str]], count: int) -> dict[str, list[str]]:
-    """As many of the first captions of each image as make up ``count`` in all, but at least one."""
+def some_captions(references: dict[str, list[str]], count: int) -> dict[str, list[str]]:
+    """About ``count`` captions in all, equally many of each image, at least one.
+
+    Data sets sort the captions of an image, so one image gives its first ones, the next those from the second on, ...
+    """
     each = max(1, count // max(1, len(references)))
-    return {name: captions[:each] for name, captions in references.items()}
+    starts = {name: number % max(1, len(captions)) for number, (name, captions) in enumerate(references.items())}
+    return {
+        name: captions if each >= len(captions) else [*captions[starts[name] :], *captions[: starts[name]]][:each]
+        for name, captions in references.items()
+    }
 
 
 def prepare_data(captioner: Captioner, table: pd.DataFrame, stage: StageConfig) -> StageData:
@@ -109,7 +116,7 @@ def prepare_data(captioner: Captioner, table: pd.DataFrame, stage: StageConfig) 
         bad |= cache.build(paths[split])
         load[split] = cache.loader(image_dir)
     references = {split: drop_bad_images(captions, image_dir, bad) for split, captions in references.items()}
-    captions = {**references, "val": first_captions(references["val"], LOSS_CAPTIONS)}
+    captions = {**references, "val": some_captions(references["val"], LOSS_CAPTIONS)}
     sampler = EpochSampler(len(captions["train"]), config.train.batch_size, config.train.seed)
 
     def loader(split: str, **batching: Any) -> DataLoader[Any]:

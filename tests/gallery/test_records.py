@@ -75,20 +75,30 @@ def test_a_finished_gallery_replaces_the_one_before_but_not_the_users_files(tmp_
     for key in ("one", "two"):
         records.add(key, [f"{key}.jpg", f"attention/{key}.jpg"], ENTRY)
         write(tmp_path, f"{key}.jpg", f"attention/{key}.jpg", f"mine {key}.jpg")
-    records.add(WHOLE_GALLERY, ["page.html", "captions.csv", "cards/1.js"])
-    write(tmp_path, "page.html", "captions.csv", "cards/1.js", ".mine.txt.17.tmp")
+    records.add(WHOLE_GALLERY, ["page.html", "captions.csv", "cards/0123456789abcdef.js", "app.js"])  # somebody's
+    write(tmp_path, "app.js")
+    write(tmp_path, "page.html", "captions.csv", "cards/0123456789abcdef.js", ".mine.txt.17.tmp")
     assert records.finish(["one.jpg", "two.jpg", "attention/two.jpg", "page.html", "captions.csv"]) == 1
     records = Records(tmp_path)
     records.add("three", ["three.jpg"], ENTRY)
     write(tmp_path, "three.jpg")
     records.add(WHOLE_GALLERY, ["page.html"])
     assert records.finish(["three.jpg", "page.html"]) == 3  # JPGs; cards/ is gone too
-    left = {"three.jpg", "page.html", "captions.csv", "mine one.jpg", "mine two.jpg", ".mine.txt.17.tmp", RECORDS}
+    left = {
+        "app.js",
+        "three.jpg",
+        "page.html",
+        "captions.csv",
+        "mine one.jpg",
+        "mine two.jpg",
+        ".mine.txt.17.tmp",
+        RECORDS,
+    }
     assert {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*")} == left
     lines = map(json.loads, (tmp_path / RECORDS).read_text("utf-8").splitlines())
     assert {line["key"]: line["files"] for line in lines} == {
         **{"one": [], "two": [], "three": ["three.jpg"]},
-        WHOLE_GALLERY: ["page.html", "captions.csv"],
+        WHOLE_GALLERY: ["page.html", "app.js", "captions.csv"],
     }
 
 
@@ -150,9 +160,13 @@ def test_recorded_paths_cannot_lead_out_of_the_folder(tmp_path: Path) -> None:
 def test_a_changed_image_checkpoint_or_beam_size_has_another_key(tmp_path: Path) -> None:
     photo, checkpoint = tmp_path / "a.jpg", tmp_path / "c.pth"
     write(tmp_path, "a.jpg", "c.pth")
-    identities = [captioner_identity(checkpoint, beam, precision) for beam in (1, 2) for precision in ("auto", "fp32")]
+    identities = [
+        captioner_identity(checkpoint, beam, precision)
+        for beam in (1, 2)
+        for precision in (torch.float32, torch.bfloat16)
+    ]
     checkpoint.write_bytes(b"y")
-    identities.append(captioner_identity(checkpoint, 2, "auto"))
+    identities.append(captioner_identity(checkpoint, 2, torch.float32))
     keys = [photo_key(photo, identity) for identity in identities]
     assert photo_key(photo, identities[2]) == keys[2]
     photo.write_bytes(b"xx")

@@ -262,6 +262,9 @@ def test_resume_refuses(
     error = refused("--resume=auto", "--decoder.hidden_size=9", "--train.seed=1")
     assert "decoder.hidden_size" in error and "train.seed" in error
     assert_the_command_continues(error, capsys)
+    error = refused("--resume=auto", f"--train={{seed: 1, stages: [{FROZEN}]}}")
+    assert "train.seed" in error
+    assert_the_command_continues(error, capsys)
     assert contents(folder) == before
 
 

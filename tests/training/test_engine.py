@@ -59,7 +59,7 @@ def test_validate_scores_generated_captions_and_averages_the_loss_over_words(
     assert (numbers["val_bleu4"], numbers["val_cider"]) == (scores["BLEU-4"], scores["CIDEr"])
     assert numbers["distinct"] == len(set(captions.values())) / 4
     whole = collate([dataset[i] for i in range(4)])
-    with torch.no_grad(), autocast(captioner.device, captioner.precision):
+    with torch.no_grad(), autocast(captioner.device, captioner.decoding_precision):
         _, loss = caption_loss(captioner(whole.visual, whole.captions), whole.captions.targets)
     exact = captioner.precision == torch.float32
     assert numbers["val_loss"] == pytest.approx(loss.item(), rel=1e-5 if exact else 1e-2)

@@ -35,7 +35,12 @@ def read_options(argv: list[str]) -> Namespace:
     add = parser.add_argument
     add("--baseline", action="store_true", help=f"compare with the plain loop in tools/benchmark {ON_SAMPLE}")
     add("--scaling", action="store_true", help=f"measure more images, threads, beams, words and pages {ON_SAMPLE}")
-    add("--repeats", type=positive_int, metavar="N", help="of --baseline, of which the median counts (default: 3)")
+    add(
+        "--repeats",
+        type=positive_int,
+        metavar="N",
+        help="runs of each measurement, of which the median counts (default: 3)",
+    )
     add(
         "--output",
         type=Path,
@@ -49,8 +54,10 @@ def read_options(argv: list[str]) -> Namespace:
             raise UserError(f"--{name} is for --baseline and --scaling. Add one of them, or leave --{name} out")
     if compared and options.feature_cache is not None:
         raise UserError("--feature_cache: --baseline and --scaling compute all features anew. Leave it out")
-    if options.baseline and len(options.beam_size or []) > 1:
-        raise UserError("--beam_size: --baseline takes one value. For several: --scaling")
+    if compared and len(options.beam_size or []) > 1:
+        raise UserError(
+            "--beam_size: --baseline and --scaling take one value; --scaling measures 1, 3, 5 and 10 besides"
+        )
     options.output = options.output or OUTPUT
     if options.output.is_dir() or options.output.suffix != ".json":  # .md is for the tables
         raise UserError(f"--output {options.output}: numbers are written as JSON. Name a .json file")

@@ -17,6 +17,15 @@ from tools.benchmark.plain_copy import save_plain
 from tools.benchmark.subject import Subject
 from tools.benchmark.timing import interleave
 
+# Runs its arguments and writes their peak of RAM into the file that comes first. A process of its own between this one
+# and the command, because Linux counts what the parent had when it forked as used by the child.
+LAUNCHER = """
+import resource, subprocess, sys
+status = subprocess.run(sys.argv[2:]).returncode
+open(sys.argv[1], "w").write(str(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss))
+sys.exit(status)
+"""
+
 
 @dataclass(frozen=True)
 class Finished:
@@ -32,25 +41,24 @@ def run_process(command: Sequence[str | Path], threads: int) -> Finished:
     Raises:
         UserError: it fails.
     """
-    with tempfile.TemporaryFile() as errors:
+    words, memory = [sys.executable, *map(str, command)], None
+    with tempfile.TemporaryDirectory() as folder:
+        peak = Path(folder, "peak")
+        launched = words if sys.platform == "win32" else [sys.executable, "-S", "-c", LAUNCHER, str(peak), *words]
         began = perf_counter()
-        process = subprocess.Popen(
-            [sys.executable, *map(str, command)],
+        process = subprocess.run(
+            launched,
             stdout=subprocess.DEVNULL,
-            stderr=errors,
+            stderr=subprocess.PIPE,
             cwd=ROOT,
             env={**os.environ, "OMP_NUM_THREADS": str(threads)},
+            check=False,
         )
-        memory = None
-        if hasattr(os, "wait4"):  # Unix
-            _, status, usage = os.wait4(process.pid, 0)
-            process.returncode = os.waitstatus_to_exitcode(status)
-            memory = usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-        process.wait()
         seconds = perf_counter() - began
-        errors.seek(0)
-        last = (errors.read().decode(errors="replace").strip() or "no message").splitlines()[-1]
+        if peak.exists():
+            memory = int(peak.read_text()) * (1 if sys.platform == "darwin" else 1024)
     if process.returncode:
+        last = (process.stderr.decode(errors="replace").strip() or "no message").splitlines()[-1]
         raise UserError(f"{command[0]} ended with status {process.returncode}: {last}")
     return Finished(seconds, memory)
 

@@ -17,7 +17,7 @@ from gallery.photos import Photo
 from gallery.writing import Target, write_gallery
 from tools.benchmark.measurement import Measurement, measured
 from tools.benchmark.plain_search import PlainCaption
-from tools.benchmark.subject import Subject
+from tools.benchmark.subject import Subject, synchronize
 from tools.benchmark.timing import interleave, timed
 
 PHOTOS = 500  # in the folder
@@ -27,10 +27,7 @@ PARTS = ("reading and decoding", "encoder", "beam search", "writing and the rest
 
 @dataclass(frozen=True)
 class Times:
-    """Seconds per photo: of everything, and of each part.
-
-    Where a program reads ahead while it computes, the parts take longer than everything.
-    """
+    """Seconds per photo: of everything, and of each part."""
 
     whole: float
     parts: dict[str, float]
@@ -38,7 +35,7 @@ class Times:
     @classmethod
     def of(cls, whole: float, reading: float, encoder: float, search: float) -> "Times":
         """What the named parts leave is the rest."""
-        rest = max(0.0, whole - reading - encoder - search)
+        rest = max(0.0, whole - reading - encoder - search)  # reading is timed on its own, so its time may differ
         return cls(whole, dict(zip(PARTS, (reading, encoder, search, rest), strict=True)))
 
 
@@ -114,6 +111,7 @@ def caption_plainly(subject: Subject, photos: Sequence[Path], folder: Path) -> t
         image = plain.read(path)
         clock.append(perf_counter())
         features = plain.encode(image)
+        synchronize(subject.device)
         clock.append(perf_counter())
         found.append(plain.search(features, subject.beam_size))
         clock.append(perf_counter())

@@ -92,7 +92,7 @@ def how_compared(repeats: int) -> str:
     """What the columns of ``comparison_table`` are."""
     return paragraph(
         f"Medians of {repeats} interleaved pairs, with the lowest and highest ratio. The plain loop has the same "
-        "weights and finds the same captions in fp32, as tutorials do it: the encoder runs in every training step, for "
+        "weights and does the same search in fp32, as tutorials do it: the encoder runs in every training step, for "
         "each caption of an image; an LSTM cell runs step by step; beam search takes one image at a time. GFLOP: the "
         "floating-point operations (10^9) that one item needs at least. GFLOP/s at most: those of products of large "
         "matrices here. Share: how much of that is reached."

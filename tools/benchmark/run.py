@@ -43,7 +43,7 @@ def run_benchmark(options: Namespace) -> str:
         machine = report.machine(subject.device, subject.precision_name)
         record: dict[str, Any] = {"checkpoint": subject.path.name, "machine": machine}
         texts.append(report.paragraph(f"`{subject.path.name}` on {report.describe(machine)}."))
-        with tempfile.TemporaryDirectory() as folder:
+        with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
             if options.baseline:
                 texts += _baseline(subject, repeats, Path(folder), record)
             if options.scaling:

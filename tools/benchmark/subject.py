@@ -29,6 +29,14 @@ Precision = Literal["fp32", "bf16", "fp16"]
 PRECISIONS: dict[torch.dtype, Precision] = {torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16"}
 
 
+def synchronize(device: torch.device) -> None:
+    """Wait until a GPU has done what it was asked for."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()
+
+
 class TimedCaptioner(Captioner):
     """A captioner that adds up the seconds spent in its encoder and in beam search.
 
@@ -44,8 +52,7 @@ class TimedCaptioner(Captioner):
         """See ``Captioner``."""
         began = perf_counter()
         features = super().encode(*arguments, **options)
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)  # or beam search would wait for it, at its own expense
+        synchronize(self.device)  # or beam search would wait for it, at its own expense
         self.seconds["encode"] += perf_counter() - began
         return features
 
