@@ -221,5 +221,7 @@ def read_json(path: Path, expected: Format | None = None) -> Annotations:
     found = recognise(path)
     if found not in PARSERS or expected not in (None, found):
         wanted = expected.text if expected else " or ".join(parser.text for parser in PARSERS)
+        if not path.stat().st_size:
+            raise UserError(f"{path}: the file is empty, not {wanted}. Name another one")
         raise UserError(f"{path}: {found.text}, not {wanted}. Run: {conversion(path)}")
     return PARSERS[found](path.read_bytes(), str(path))

@@ -86,7 +86,9 @@ def load_resume(path: Path, config: Config, data: str, argv: Sequence[str]) -> R
             f"--resume {path}: holds no optimizer; this checkpoint can only generate captions. "
             f"Begin a new run with its weights (--init_from), or continue its own run: --resume {own}"
         )
-        error.command = with_options(argv, {"init_from": path}, without=("resume",))
+        named = any("captions_file" in word for word in argv)  # else those of configs/finetune.yaml are looked for
+        data: dict[str, object] = {} if named else {"captions_file": "CAPTIONS.csv", "image_dir": "FOLDER"}
+        error.command = with_options(argv, data | {"init_from": path}, without=("resume",))
         raise error
     before = config_from_dict(checkpoint["config"])  # options that are newer than the run have their defaults
     if checkpoint["training"].get("data") != data:
