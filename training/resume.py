@@ -87,8 +87,8 @@ def load_resume(path: Path, config: Config, data: str, argv: Sequence[str]) -> R
             f"Begin a new run with its weights (--init_from), or continue its own run: --resume {own}"
         )
         named = any("captions_file" in word for word in argv)  # else those of configs/finetune.yaml are looked for
-        data: dict[str, object] = {} if named else {"captions_file": "CAPTIONS.csv", "image_dir": "FOLDER"}
-        error.command = with_options(argv, data | {"init_from": path}, without=("resume",))
+        to_name = {} if named else {"captions_file": "CAPTIONS.csv", "image_dir": "FOLDER"}
+        error.command = with_options(argv, {**to_name, "init_from": path}, without=("resume",))
         raise error
     before = config_from_dict(checkpoint["config"])  # options that are newer than the run have their defaults
     if checkpoint["training"].get("data") != data:
