@@ -59,7 +59,8 @@ def mutate(data: bytes, rng: random.Random) -> bytes:
     """One or several changes."""
     changed = bytearray(data)
     for _ in range(rng.choice((1, 1, 1, 2, 4))):
-        rng.choice(MUTATIONS)(changed, rng)
+        if changed:  # a change before may have cut all of it off
+            rng.choice(MUTATIONS)(changed, rng)
     return bytes(changed)
 
 
