@@ -21,7 +21,7 @@ from models.torch_file import read_torch
 
 # torchvision's names of its weights, and their files; the digits are the first of the file's SHA-256
 TORCHVISION_FILES = {"IMAGENET1K_V1": "resnet50-0676ba61.pth", "IMAGENET1K_V2": "resnet50-11ad3fa6.pth"}
-MAX_CAUSE = 60  # characters of why a download failed
+MAX_CAUSE = 25  # characters of why a download failed
 TORCHVISION_URL = "https://download.pytorch.org/models/"
 # torchvision's names of the parts that EncoderCNN keeps in ``stages``
 STAGE_NAMES = {"stages.0.0": "conv1", "stages.0.1": "bn1", **{f"stages.{n}": f"layer{n}" for n in range(1, 5)}}
