@@ -69,15 +69,12 @@ def run_training(config: Config, resume: str | None, argv: Sequence[str]) -> Non
     except Interrupted:
         note(f"stopped. Continue with: {command}")
         sys.exit(130)
-    except DivergedError as error:
+    except (UserError, OSError) as error:
         last = config.train.stages[-1]
-        if error.stage == last.name:
+        if isinstance(error, DivergedError) and error.stage == last.name:  # the same command would diverge again
             error.command = with_options(argv, {"train.stages.lr": f"{last.lr / 10:.1g}", "resume": "auto"})
-        else:
+        else:  # not in the error's line, whose length is limited: the command must stay whole
             note(f"stopped by the error below. When it is mended, continue with: {command}")
-        raise
-    except (UserError, OSError):  # not in the error's line, whose length is limited: the command must stay whole
-        note(f"stopped by the error below. When it is mended, continue with: {command}")
         raise
     best = f"best: epoch {progress.best_epoch}, validation CIDEr {100 * progress.best_cider:.1f}"
     say(f"{best}, in {folder / BEST}{peak_memory()}")

@@ -81,11 +81,11 @@ def some_captions(references: dict[str, list[str]], count: int) -> dict[str, lis
     Data sets sort the captions of an image, so one image gives its first ones, the next those from the second on, ...
     """
     each = max(1, count // max(1, len(references)))
-    starts = {name: number % max(1, len(captions)) for number, (name, captions) in enumerate(references.items())}
-    return {
-        name: captions if each >= len(captions) else [*captions[starts[name] :], *captions[: starts[name]]][:each]
-        for name, captions in references.items()
-    }
+    chosen = {}
+    for number, (name, captions) in enumerate(references.items()):
+        start = number % len(captions) if each < len(captions) else 0
+        chosen[name] = [*captions[start:], *captions[:start]][:each]
+    return chosen
 
 
 def prepare_data(captioner: Captioner, table: pd.DataFrame, stage: StageConfig) -> StageData:

@@ -10,6 +10,7 @@ Shape letters: N sequences, P grid positions, D encoder width, E embedding, H hi
 M real tokens.
 """
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
 
 import torch
@@ -62,16 +63,16 @@ class PlainState:
         return PlainState(self.hidden[index], self.cell[index], keys, values)
 
 
-class PlainDecoder(nn.Module):
+class PlainDecoder(nn.Module, ABC):
     """A decoder that computes one time step at a time; subclasses define how it starts and a step."""
 
+    @abstractmethod
     def start(self, features: torch.Tensor) -> PlainState:
         """Read the image of each sequence: features (N, P, D)."""
-        raise NotImplementedError
 
+    @abstractmethod
     def step(self, words: torch.Tensor, state: PlainState) -> tuple[torch.Tensor, PlainState]:
         """Read the last word of each sequence (N,): logits (N, V) of the next one, and the new state."""
-        raise NotImplementedError
 
     def forward(self, features: torch.Tensor, captions: torch.Tensor, lengths: list[int]) -> torch.Tensor:
         """Teacher forcing.

@@ -6,10 +6,9 @@ from dataclasses import dataclass
 import torch
 
 from config import GenerateConfig
-from data.vocab import END_ID, PAD_ID, START_ID, UNK_ID
+from data.vocab import END_ID, START_ID
+from models.decoding import NEVER
 from tools.benchmark.plain_model import PlainDecoder
-
-NEVER = [PAD_ID, START_ID, UNK_ID]  # no words of a caption
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from data.features import FeatureCache
 from data.vocab import SPECIAL, Vocabulary
 from models.captioner import Captioner
 from tools.benchmark.captioning import CAPTIONED, ENCODED, encode, over_batches
+from tools.benchmark.checkpoints import read_batches
 from tools.benchmark.subject import Subject
 from tools.benchmark.timing import Work, timed, typical
 from tools.benchmark.training import IMAGES, Trainer, set_up_trainer
@@ -49,8 +50,8 @@ def by_images(subject: Subject, folder: Path) -> Iterator[Row]:
 
 
 def _caption_all(subject: Subject, features: FeatureCache, paths: Sequence[Path]) -> None:
-    for first in range(0, len(paths), CAPTIONED):
-        subject.captioner.generate(features.batch(paths[first : first + CAPTIONED]), subject.beam_size)
+    for batch in read_batches(features, paths, CAPTIONED):
+        subject.captioner.generate(batch, subject.beam_size)
 
 
 def by_threads(subject: Subject, repeats: int, cache: Path) -> Iterator[Row]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
@@ -25,7 +26,6 @@ from training.stage_setup import Stage, set_up_stage
 
 IMAGES = 160  # of the epoch: ten steps of 16 images
 VALIDATION = 2  # images for validation, which a stage of training has; nothing is validated here
-CLIP = 5.0  # largest norm of the gradient, as train.grad_clip
 
 
 @dataclass(frozen=True)
@@ -103,10 +103,12 @@ def measure_training(subject: Subject, decoder: DecoderConfig, repeats: int, cac
     encode = captioner.vocabulary.encode
     batch = make_batch(pixels, [[encode(text) for text in trainer.stage.data.references[name]] for name in names])
     plain.decoder.train()
-    optimizer = torch.optim.AdamW(plain.decoder.parameters(), lr=stage.lr, weight_decay=0.01)
+    options = captioner.config.train
+    optimizer = torch.optim.AdamW(plain.decoder.parameters(), lr=stage.lr, weight_decay=options.weight_decay)
 
     def step() -> float:
-        return timed(lambda: train_step(plain, optimizer, batch, stage.label_smoothing, CLIP), len(batch.lengths))
+        work = partial(train_step, plain, optimizer, batch, stage.label_smoothing, options.grad_clip)
+        return timed(work, len(batch.lengths))
 
     pairs = interleave(trainer.epoch, subject.exactly(step), repeats)
     each = operations.train(images, trainer.words) / trainer.captions
