@@ -105,7 +105,19 @@ def recent_refusal(shown: Collection[str]) -> str | None:
     return refusal if refusal and time.monotonic() - then <= SHOWN_SECONDS else None
 
 
-def keep_only(shown: Collection[str]) -> None:
+def notice_change(source: str) -> None:
+    """Note what this visitor has uploaded when the image source is another one than in the page's last whole run.
+
+    Some of it the page never learns of: Streamlit reports uploads when the last of them has ended. The page calls this
+    before it shows ``source``, so that no upload to it is among them.
+    """
+    context = get_script_run_ctx()
+    if context and source != st.session_state.setdefault("source", source):
+        storage = _manager(context.uploaded_file_mgr).file_storage
+        st.session_state["left"] = set(storage.get(context.session_id, {}))
+
+
+def keep_only(shown: Collection[str], source: str) -> None:
     """Remove this visitor's uploads that the page had and no longer has; others may be on their way.
 
     By itself, Streamlit keeps what was uploaded when the visitor changes to another image source. The page calls this
@@ -113,6 +125,6 @@ def keep_only(shown: Collection[str]) -> None:
     """
     context = get_script_run_ctx()
     if context:
-        for file in st.session_state.get("uploaded", set()) - set(shown):
+        for file in (st.session_state.get("uploaded", set()) | st.session_state.pop("left", set())) - set(shown):
             _manager(context.uploaded_file_mgr).remove_file(context.session_id, file)
-    st.session_state["uploaded"] = set(shown)
+    st.session_state["uploaded"], st.session_state["source"] = set(shown), source

@@ -13,7 +13,7 @@ from starlette.formparsers import MultiPartParser
 
 from cli import ROOT, UserError
 from demo import DRAWINGS_DIR
-from demo.limits import MAX_FILES, keep_only, recent_refusal
+from demo.limits import MAX_FILES, keep_only, notice_change, recent_refusal
 from demo.serving import (
     SAMPLES,
     Method,
@@ -140,17 +140,21 @@ def choose_method(default_beam: int) -> Method:
     return Method(temperature=temperature, seed=seed)
 
 
-def choose_images(captioner: Captioner) -> list[Upload]:
-    """Let the visitor upload photos, take one, or choose a drawing."""
-    ways = ["Upload", "Camera", "Drawings"]
-    if drawings_only := captioner.learned_from == "drawings":
+def choose_source(drawings_only: bool) -> str:
+    """Let the visitor choose where images come from."""
+    if drawings_only:
         st.warning("This model was trained on drawings only: its captions of photos will be wrong. Choose another one.")
-    way = st.segmented_control("Image source", ways, default="Drawings" if drawings_only else "Upload", required=True)
-    if way == "Drawings":
-        if not drawings_only:
+    sources, default = ["Upload", "Camera", "Drawings"], "Drawings" if drawings_only else "Upload"
+    return st.segmented_control("Image source", sources, default=default, required=True)
+
+
+def choose_images(captioner: Captioner, source: str) -> list[Upload]:
+    """Let the visitor upload photos, take one, or choose a drawing."""
+    if source == "Drawings":
+        if captioner.learned_from != "drawings":
             st.caption("Models that were trained on photos caption drawings poorly.")
         return [choose_drawing(drawings(captioner.config.train.seed))]
-    if way == "Camera":
+    if source == "Camera":
         photo = st.camera_input("Take a photo")
         return [Upload("photo.jpg", photo.file_id, photo.getvalue)] if photo else []
     files = st.file_uploader(
@@ -260,7 +264,9 @@ def main() -> None:
     with st.sidebar:
         captioner, path, modified = choose_model(paths)
         method = choose_method(captioner.config.generate.beam_size)
-    uploads = choose_images(captioner)
+    source = choose_source(captioner.learned_from == "drawings")
+    notice_change(source)
+    uploads = choose_images(captioner, source)
     identities = {upload.identity for upload in uploads}
     if refusal := recent_refusal(identities):
         st.error(refusal)
@@ -275,7 +281,7 @@ def main() -> None:
     st.caption("Your images stay in this server's memory while the page is open. They are not stored or shared.")
     if MODEL_CARD.exists():
         show_model_card()
-    keep_only(identities)
+    keep_only(identities, source)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
-from playwright.sync_api import Locator, Page, expect
+from playwright.sync_api import Locator, Page, Route, expect
 
 from demo import uploads
 from demo.limits import MAX_FILES, VISITOR_FULL
@@ -141,6 +141,29 @@ def test_photos_above_the_limit_are_refused_in_words_until_there_is_room(
     expect(page.get_by_test_id("stFileChip")).to_have_count(MAX_FILES)
     expect(page.get_by_text(VISITOR_FULL)).to_have_count(0)
     expect(page.get_by_test_id("stFileUploader").get_by_role("alert")).to_have_count(0)
+
+
+def test_photos_that_were_left_before_all_had_arrived_leave_room_for_others(
+    site: Server, visit: Open, tmp_path: Path
+) -> None:
+    page = visit(site.address).page
+    photos = [save_photo(tmp_path / f"{number}.jpg", number, (80, 60)) for number in range(MAX_FILES + 1)]
+    slow: list[Route] = []  # the first upload does not end, so the page never learns of the others
+    page.route("**/upload_file/**", lambda route: slow.extend([route]), times=1)
+    upload(page, *photos, save_photo(tmp_path / "last.jpg"))
+    expect(page.get_by_text(VISITOR_FULL)).to_be_visible()
+    sources = page.get_by_test_id("stButtonGroup").first
+    sources.get_by_text("Drawings", exact=True).click()
+    expect(page.get_by_test_id("stFileUploader")).to_have_count(0)
+    assert slow
+    slow[0].continue_()
+    sources.get_by_text("Upload", exact=True).click()
+    expect(page.get_by_test_id("stFileUploader")).to_be_visible()
+    expect(page.get_by_text(VISITOR_FULL)).to_have_count(0)
+    upload(page, *photos[:MAX_FILES])
+    expect(page.get_by_test_id("stFileChip")).to_have_count(MAX_FILES)
+    expect(captions(page)).to_have_count(10)
+    expect(page.get_by_text(VISITOR_FULL)).to_have_count(0)
 
 
 def test_hostile_names_and_captions_are_shown_as_text(site: Server, visit: Open, tmp_path: Path) -> None:
