@@ -52,9 +52,8 @@ class Flickr8kDataset(Dataset[Item]):
     ) -> None:
         self.names = list(references)
         self.load = load
-        encoded = [vocabulary.encode(caption) for captions in references.values() for caption in captions]
-        self.tokens = np.array([token for caption in encoded for token in caption], dtype=np.int32)
-        self.starts = np.cumsum([0, *map(len, encoded)])  # where each caption begins in ``tokens``
+        # ``starts``: where each caption begins in ``tokens``
+        self.tokens, self.starts = vocabulary.encode_all([text for texts in references.values() for text in texts])
         self.first = np.cumsum([0, *map(len, references.values())])  # the first caption of each image
 
     def __len__(self) -> int:

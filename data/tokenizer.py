@@ -4,17 +4,23 @@ Training, generation, scores and the gallery of a model share one tokenizer (``d
 the same tokens everywhere.
 """
 
+import hashlib
 import re
 import sys
 import unicodedata
 from abc import ABC, abstractmethod
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from functools import cache, lru_cache
+from importlib.metadata import version
 from itertools import accumulate
+from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 import regex
+from tqdm import tqdm
+
+from data.tokenized import TokenizedCaptions, file_of, load, save
 
 if TYPE_CHECKING:
     from nltk.tokenize import TreebankWordTokenizer
@@ -26,7 +32,7 @@ PUNCTUATION |= set("\u3002\uff0c\u3001\uff1f\uff01\uff1a\uff1b")  # . , , ? ! : 
 # Brackets get their Penn Treebank names. COCO lists them as punctuation too, but in upper case, so they are kept.
 BRACKETS = {"(": "-lrb-", ")": "-rrb-", "[": "-lsb-", "]": "-rsb-", "{": "-lcb-", "}": "-rcb-"}
 
-CACHED_CAPTIONS = 2**20  # COCO has 617,000; about 0.3 KB each: 0.2 GB for COCO, 12 MB for Flickr8k
+CACHED_CAPTIONS = 2**16  # Flickr8k has 40,000; about 0.3 KB each. Those of a training run: ``Tokenizer.keep``
 
 _ABBREVIATION = re.compile(r"((?:\b[a-z]\.){2,})$")  # "in washington d.c.": the last full stop belongs to the word
 # nltk splits off only the last full stop of a text, so a full stop between two sentences is separated here.
@@ -35,6 +41,8 @@ _TYPOGRAPHY = str.maketrans(
     {"\u2018": '"', "\u2019": "'", "\u201c": '"', "\u201d": '"', "\u2013": " -- ", "\u2014": " -- ", "\u2026": " ... "}
 )
 _SPLIT_OFF = {"not", "na", "ta", "me"}  # from cannot, gonna, wanna, gotta, gimme, lemme
+_CONTRACTED = {"cannot", "gimme", "gonna", "gotta", "lemme", "wanna"}  # what nltk splits without any sign in it
+_PLAIN = re.compile(r"[a-z0-9 ]+\.?")  # nine captions of ten; these need no more than to be split at the blanks
 _SPLIT = re.compile(r"(=|'s(?=-))")  # Stanford's PTBTokenizer splits here, nltk does not
 
 # A letter or digit of a script without blanks between words. U+30FC, which lengthens a vowel, is of no single script.
@@ -66,12 +74,35 @@ class Tokenizer(ABC):
 
     name: ClassVar[str]  # in config and checkpoint
 
+    def __init__(self) -> None:
+        self._kept, self._numbers = TokenizedCaptions.of([]), dict[str, int]()  # caption -> its number in ``_kept``
+
     @abstractmethod
     def tokenize(self, text: str) -> list[str]:
-        """The tokens of a caption, in lower case and without punctuation.
+        """The tokens of a caption, in lower case and without punctuation."""
 
-        They are remembered, because building the vocabulary, encoding, the rewards and the scores all need them.
+    def tokenize_all(self, captions: Collection[str]) -> TokenizedCaptions:
+        """The tokens of many captions; those that were given to ``keep`` are not tokenized again."""
+        known = [number for caption in captions if (number := self._numbers.get(caption)) is not None]
+        if len(known) == len(captions):
+            return self._kept.select(known)
+        return TokenizedCaptions.of(map(self.tokenize, captions))
+
+    def keep(self, captions: Iterable[str], folder: Path) -> None:
+        """Tokenize the captions of a data set for all that need their tokens from now on: building the vocabulary,
+        encoding, the reward and the scores.
+
+        Args:
+            folder: where they are kept on disk: the same captions are tokenized once and not again in every run.
         """
+        distinct = list(dict.fromkeys(captions))
+        path = file_of(folder, distinct, f"{self.name} {_version()}")
+        tokens = load(path, len(distinct))
+        if tokens is None:
+            bar = tqdm(distinct, desc="tokenizing captions", unit="caption", leave=False, disable=None)
+            tokens = TokenizedCaptions.of(map(self.tokenize, bar))
+            save(path, tokens)
+        self._kept, self._numbers = tokens, {caption: number for number, caption in enumerate(distinct)}
 
     @abstractmethod
     def join(self, tokens: Sequence[str]) -> str:
@@ -144,6 +175,13 @@ TOKENIZERS: dict[str, Tokenizer] = {each.name: each for each in (WORDS, CHARACTE
 
 
 @cache
+def _version() -> str:
+    """What the tokens depend on besides the captions."""
+    own = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()
+    return " ".join([own, version("nltk"), version("regex"), unicodedata.unidata_version])
+
+
+@cache
 def _treebank() -> "tuple[TreebankWordTokenizer, TreebankWordDetokenizer]":
     """nltk's Penn Treebank tokenizer, regular expressions only (nltk.word_tokenize needs a download), and its reverse.
 
@@ -157,10 +195,13 @@ def _treebank() -> "tuple[TreebankWordTokenizer, TreebankWordDetokenizer]":
 
 @lru_cache(CACHED_CAPTIONS)
 def _words(text: str) -> tuple[str, ...]:
+    plain = text.strip().lower()
+    if _PLAIN.fullmatch(plain) and _CONTRACTED.isdisjoint(tokens := plain.removesuffix(".").split()):
+        return tuple(map(sys.intern, tokens))
     text = _SPLIT.sub(r" \1 ", unicodedata.normalize("NFC", text).translate(_TYPOGRAPHY).lower().strip())
     text = _ABBREVIATION.sub(r"\1 .", _SENTENCE.sub(r"\1 .", text))
-    tokens = (token for token in _treebank()[0].tokenize(text) if token not in PUNCTUATION)
-    return tuple(sys.intern(BRACKETS.get(token, token)) for token in tokens)  # interned: one object per distinct token
+    found = (token for token in _treebank()[0].tokenize(text) if token not in PUNCTUATION)
+    return tuple(sys.intern(BRACKETS.get(token, token)) for token in found)  # interned: one object per distinct token
 
 
 @lru_cache(CACHED_CAPTIONS)

@@ -1,8 +1,10 @@
 """The Vocabulary: the tokens that a captioner knows, and captions as their ids."""
 
 import re
-from collections import Counter
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+import numpy as np
 
 from cli import UserError
 from data.tokenizer import CHARACTERS, WORDS, Tokenizer, find_unseparated
@@ -52,7 +54,8 @@ class Vocabulary:
                 f"the captions do not separate words by blanks, such as {example[:20]!r}. "
                 f"Add --data.tokenizer {CHARACTERS.name}, or put a blank between words (for Chinese: jieba)"
             )
-        counts = Counter(token for caption in captions for token in tokenizer.tokenize(caption))
+        tokens = tokenizer.tokenize_all(captions)
+        counts = dict(zip(tokens.words, np.bincount(tokens.ids, minlength=len(tokens.words)).tolist(), strict=True))
         words = sorted(
             (word for word, count in counts.items() if count >= min_count and _usable(word)),
             key=lambda word: (-counts[word], word),
@@ -70,6 +73,17 @@ class Vocabulary:
     def encode(self, caption: str) -> list[int]:
         """Caption -> token ids [<start>, ..., <end>]; tokens outside the vocabulary become <unk>."""
         return [START_ID, *(self._ids.get(token, UNK_ID) for token in self.tokenizer.tokenize(caption)), END_ID]
+
+    def encode_all(self, captions: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+        """``encode`` of many captions, one after the other.
+
+        Returns:
+            all token ids (T,) int32, and where each caption begins in them, and at last T: (N + 1,) int64.
+        """
+        tokens = self.tokenizer.tokenize_all(captions)
+        ids_of = np.array([self._ids.get(word, UNK_ID) for word in tokens.words], dtype=np.int32)
+        encoded = replace(tokens, words=self.words, ids=ids_of[tokens.ids]).surround([START_ID], [END_ID])
+        return encoded.ids, encoded.starts
 
     def decode(self, ids: Iterable[int]) -> str:
         """Token ids -> readable text up to the first <end>; <pad> and <start> are left out.

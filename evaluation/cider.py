@@ -6,33 +6,36 @@ compares captions by the same vectors.
 """
 
 import math
-from array import array
-from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
+from data.tokenized import TokenizedCaptions, ranges
 from data.tokenizer import WORDS, Tokenizer
 
 MAX_ORDER = 4  # n-grams of 1 to 4 words
 SIGMA = 6.0  # of the Gaussian penalty for a length other than the reference's, in words
 END = "<end>"
+AT_ONCE = 2**17  # tokens of the captions whose n-grams are counted in one go, with about 300 bytes for each
+_ODD = np.array([0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB], dtype=np.uint64)  # of splitmix64
+_SHIFTS = np.array([30, 27, 31], dtype=np.uint64)  # https://doi.org/10.1145/2660193.2660195
 
 
 @dataclass(frozen=True)
-class TfIdfVectors:
-    """The tf-idf vectors of C captions (eq. 1): four sparse rows per caption, one per order of n-grams (CSR).
+class NGrams:
+    """The different n-grams of C captions: four sparse rows per caption, one per order of n-grams (CSR).
 
     Args:
-        ids: (E,) the n-gram of each of the E entries; -1 for those outside the collection.
-        weights: (E,) count of the n-gram in the caption x its inverse document frequency.
+        ids: (E,) the n-gram of each of the E entries, in a row by where it first occurs; -1 for those outside the
+            collection.
+        counts: (E,) how often the caption has it.
         starts: (4 * C + 1,) the entries [starts[row], starts[row + 1]) are row 4 * c + n - 1: order n of caption c.
-        norms: (C, 4) Euclidean length of each row.
+        norms: (C, 4) Euclidean length of each row's tf-idf vector.
     """
 
     ids: np.ndarray
-    weights: np.ndarray
+    counts: np.ndarray
     starts: np.ndarray
     norms: np.ndarray
 
@@ -40,53 +43,104 @@ class TfIdfVectors:
 class TfIdf:
     """The n-grams of a collection of images and their idf (inverse document frequency), log(images / images with it).
 
-    The key of an n-gram is Python's 64-bit hash of its words, its id the rank of the key. A sorted array of keys takes
-    a tenth of the memory of a dict of tuples of words; the probability that any two of ten million n-grams have the
-    same key is below 1 in 100,000.
+    The key of an n-gram is a 64-bit hash of its words, its id the rank of the key. A sorted array of keys takes a tenth
+    of the memory of a dict of tuples of words; the probability that any two of ten million n-grams have the same key is
+    below 1 in 100,000.
 
     Args:
-        images: the tokenized captions of each image.
+        captions: those of all images, image by image.
+        sizes: the number of captions of each image.
 
     Attributes:
-        vectors: those of all these captions, image by image.
+        ngrams: those of all these captions.
+        idf: of each n-gram; the last one, which is that of the id -1, is of those outside the collection, as if one
+            image had them.
     """
 
-    def __init__(self, images: Sequence[Sequence[Sequence[str]]]) -> None:
-        keys, counts, sizes = _count_ngrams([caption for captions in images for caption in captions])
-        image_of = np.repeat(np.arange(len(images)), [MAX_ORDER * len(captions) for captions in images])  # of each row
-        self.keys, ids = np.unique(keys, return_inverse=True)  # (distinct n-grams,), (E,)
-        occurrences = np.unique(ids * len(images) + np.repeat(image_of, sizes))  # an n-gram counts once per image
-        self.max_idf = math.log(len(images))  # of n-grams outside the collection, as if one image had them
-        self.idf = self.max_idf - np.log(np.bincount(occurrences // len(images)))
-        self.vectors = _vectors(ids, counts * self.idf[ids], sizes)
+    def __init__(self, captions: TokenizedCaptions, sizes: Sequence[int]) -> None:
+        self._number_of = {word: number for number, word in enumerate(captions.words)}
+        parts = list(_parts(captions, np.array(sizes, dtype=np.int64)))
+        counted = [_count_ngrams(part) for part, _ in parts]
+        self.keys = np.unique(np.concatenate([np.unique(keys) for keys, _, _ in counted]))  # (distinct n-grams,)
+        ids, images_with = list[np.ndarray](), np.zeros(len(self.keys), dtype=np.int64)
+        for (_, its_sizes), (keys, _, row_sizes) in zip(parts, counted, strict=True):
+            ids.append(self.keys.searchsorted(keys).astype(np.int32))
+            image_of = np.arange(len(its_sizes)).repeat(MAX_ORDER * its_sizes).repeat(row_sizes)  # of each entry
+            once = np.unique(ids[-1] * np.int64(len(its_sizes)) + image_of)  # an n-gram counts once per image
+            np.add.at(images_with, once // len(its_sizes), 1)
+        max_idf = math.log(len(sizes))
+        self.idf = np.append(max_idf - np.log(images_with), max_idf)
+        norms = [self._norms(its, counts, rows) for its, (_, counts, rows) in zip(ids, counted, strict=True)]
+        starts = np.concatenate([[0], *(row_sizes for _, _, row_sizes in counted)]).cumsum()
+        counts = np.concatenate([counts for _, counts, _ in counted])
+        self.ngrams = NGrams(np.concatenate(ids), counts, starts, np.concatenate(norms))
 
-    def transform(self, captions: Sequence[Sequence[str]]) -> TfIdfVectors:
-        """The vectors of other tokenized captions."""
-        keys, counts, sizes = _count_ngrams(captions)
-        ids = self.keys.searchsorted(keys)
-        ids[ids == len(self.keys)] = 0
-        known = self.keys[ids] == keys
-        return _vectors(np.where(known, ids, -1), counts * np.where(known, self.idf[ids], self.max_idf), sizes)
+    def weights(self, ngrams: NGrams, entries: np.ndarray | slice = slice(None)) -> np.ndarray:
+        """The elements of tf-idf vectors (eq. 1) for some entries: count x inverse document frequency."""
+        weights: np.ndarray = ngrams.counts[entries] * self.idf[ngrams.ids[entries]]
+        return weights
+
+    def transform(self, captions: Sequence[Sequence[str]]) -> NGrams:
+        """The n-grams of other tokenized captions."""
+        numbers, new = self._number_of, dict[str, int]()
+        lengths = np.array([len(caption) for caption in captions], dtype=np.int64)
+        words = (word for caption in captions for word in caption)
+        ids = [numbers[word] if word in numbers else len(numbers) + new.setdefault(word, len(new)) for word in words]
+        starts = np.concatenate([[0], lengths.cumsum()])
+        keys, counts, row_sizes = _count_ngrams(TokenizedCaptions([], np.array(ids, dtype=np.int32), starts))
+        places = np.minimum(self.keys.searchsorted(keys), len(self.keys) - 1)
+        found = np.where(self.keys[places] == keys, places, -1).astype(np.int32)
+        starts = np.concatenate([[0], row_sizes.cumsum()])
+        return NGrams(found, counts, starts, self._norms(found, counts, row_sizes))
+
+    def _norms(self, ids: np.ndarray, counts: np.ndarray, row_sizes: np.ndarray) -> np.ndarray:
+        """The lengths (C, 4) of the vectors with these entries (E,), of which each row has ``row_sizes`` (4 * C,)."""
+        rows, squares = np.arange(len(row_sizes)).repeat(row_sizes), (counts * self.idf[ids]) ** 2
+        return np.sqrt(np.bincount(rows, squares, minlength=len(row_sizes))).reshape(-1, MAX_ORDER)
 
 
-def _vectors(ids: np.ndarray, weights: np.ndarray, sizes: np.ndarray) -> TfIdfVectors:
-    """The vectors with these entries (E,), of which each row has ``sizes`` (4 * C,)."""
-    starts = np.concatenate([[0], sizes.cumsum()])
-    norms = np.sqrt(np.bincount(np.arange(len(sizes)).repeat(sizes), weights**2, minlength=len(sizes)))
-    return TfIdfVectors(ids.astype(np.int32), weights, starts, norms.reshape(-1, MAX_ORDER))
+def _parts(captions: TokenizedCaptions, sizes: np.ndarray) -> Iterator[tuple[TokenizedCaptions, np.ndarray]]:
+    """The captions of as many images at once as have about ``AT_ONCE`` tokens, and the number of each image's."""
+    ends = sizes.cumsum()
+    token_ends = captions.starts[ends]
+    image = caption = 0
+    while image < len(sizes):
+        after = max(image + 1, int(token_ends.searchsorted(captions.starts[caption] + AT_ONCE)))
+        starts = captions.starts[caption : ends[after - 1] + 1]
+        yield TokenizedCaptions([], captions.ids[starts[0] : starts[-1]], starts - starts[0]), sizes[image:after]
+        image, caption = after, ends[after - 1]
 
 
-def _count_ngrams(captions: Sequence[Sequence[str]]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Row by row (see ``TfIdfVectors``) the keys (E,) and counts (E,) of the different n-grams, and the number of
-    entries of each row (4 * C,)."""
-    keys, counts, sizes = array("q"), array("q"), array("q")
-    for caption in captions:
-        for order in range(1, MAX_ORDER + 1):
-            ngrams = Counter(map(hash, zip(*[caption[start:] for start in range(order)], strict=False)))
-            keys.extend(ngrams)
-            counts.extend(ngrams.values())
-            sizes.append(len(ngrams))
-    return np.asarray(keys), np.asarray(counts), np.asarray(sizes)
+def _count_ngrams(captions: TokenizedCaptions) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Row by row (see ``NGrams``) the keys (E,) and counts (E,) of the different n-grams, and the number of entries of
+    each row (4 * C,)."""
+    tokens = len(captions.ids)
+    keys_at = np.zeros((MAX_ORDER, tokens), dtype=np.uint64)  # of the n-gram of each order that begins at a token
+    keys_at[0] = _mix(captions.ids.astype(np.uint64) + np.uint64(1))
+    for n in range(1, min(MAX_ORDER, tokens)):
+        keys_at[n, : tokens - n] = _mix(keys_at[n - 1, : tokens - n] * _ODD[0] + keys_at[0, n:])
+    sizes = np.maximum(captions.lengths[:, None] - np.arange(MAX_ORDER), 0).ravel()  # n-grams of each row
+    rows = np.arange(len(sizes)).repeat(sizes)
+    keys = keys_at[rows % MAX_ORDER, ranges(captions.starts[:-1].repeat(MAX_ORDER), sizes)]
+    order = np.lexsort((keys, rows))  # stable: of equal n-grams the first comes first
+    begins = np.ones(len(order), dtype=bool)
+    begins[1:] = (np.diff(keys[order]) != 0) | (np.diff(rows[order]) != 0)
+    (places,) = begins.nonzero()
+    counts = np.zeros(len(keys), dtype=np.int64)  # 0 for those that a row has before
+    counts[order[places]] = np.diff(places, append=len(order))
+    first = counts > 0
+    counts = counts[first]
+    counts = counts.astype(np.min_scalar_type(counts.max(initial=0)))  # mostly one byte
+    return keys[first], counts, np.bincount(rows[first], minlength=len(sizes))
+
+
+def _mix(x: np.ndarray) -> np.ndarray:
+    """Well distributed 64-bit values, different ones of different ones."""
+    x = x * _ODD[0]
+    x = (x ^ (x >> _SHIFTS[0])) * _ODD[1]
+    x = (x ^ (x >> _SHIFTS[1])) * _ODD[2]
+    mixed: np.ndarray = x ^ (x >> _SHIFTS[2])
+    return mixed
 
 
 class CiderReward:
@@ -100,46 +154,63 @@ class CiderReward:
     """
 
     def __init__(self, references: Mapping[str, Sequence[str]], tokenizer: Tokenizer = WORDS) -> None:
-        images = [[[*tokenizer.tokenize(caption), END] for caption in captions] for captions in references.values()]
-        captions = [caption for image in images for caption in image]
-        self.tfidf = TfIdf(images)
-        self.lengths = np.array([_length(caption) for caption in captions])  # (C,)
-        ends = np.cumsum([len(image) for image in images]).tolist()
-        self.captions_of = dict(zip(references, map(slice, [0, *ends], ends), strict=False))
+        tokens = tokenizer.tokenize_all([caption for captions in references.values() for caption in captions])
+        ended = replace(tokens, words=[*tokens.words, END]).surround([], [len(tokens.words)])
+        self.sizes = np.array([len(captions) for captions in references.values()], dtype=np.int64)  # (images,)
+        self.firsts = self.sizes.cumsum() - self.sizes  # (images,) the first caption of each
+        self.image_of = {name: number for number, name in enumerate(references)}
+        self.tfidf = TfIdf(ended, self.sizes.tolist())
+        self.lengths = _lengths(ended.lengths)  # (C,)
 
     def __call__(self, name: str, words: Sequence[str], *, ended: bool = True) -> float:
-        """CIDEr-D (eq. 2 and 3, clipped and with a length penalty) of one caption of the image ``name``.
+        """CIDEr-D of one caption of the image ``name``; see ``scores``."""
+        return float(self.scores([name], [words], [ended])[0])
+
+    def scores(self, names: Sequence[str], captions: Sequence[Sequence[str]], ended: Sequence[bool]) -> np.ndarray:
+        """CIDEr-D (eq. 2 and 3, clipped and with a length penalty) of M captions.
 
         Args:
-            words: the tokenized caption.
-            ended: False if the caption was cut off at the maximum length.
+            names: the image of each caption.
+            captions: tokenized.
+            ended: False for captions that were cut off at the maximum length.
 
         Returns:
-            0 to 10; as in metrics.py, 1.0 is what tables print as 100.
+            (M,) 0 to 10; as in metrics.py, 1.0 is what tables print as 100.
         """
-        caption = [*words, END] if ended else words
-        vectors, references, captions = self.tfidf.transform([caption]), self.tfidf.vectors, self.captions_of[name]
-        starts = references.starts[MAX_ORDER * captions.start : MAX_ORDER * captions.stop + 1]
-        entries = slice(starts[0], starts[-1])
-        weights = references.weights[entries]
-        clipped = np.minimum(_weights_of(references.ids[entries], vectors), weights)
-        rows = np.arange(len(starts) - 1).repeat(np.diff(starts))
-        norms = references.norms[captions] * vectors.norms  # (K, 4) for the K references of the image
+        captions = [[*words, END] if done else words for words, done in zip(captions, ended, strict=True)]
+        own, references = self.tfidf.transform(captions), self.tfidf.ngrams
+        images = np.array([self.image_of[name] for name in names], dtype=np.int64)
+        sizes = self.sizes[images]
+        owners = np.arange(len(images)).repeat(sizes)  # the P pairs of a caption and a reference: the caption of each
+        others = ranges(self.firsts[images], sizes)  # (P,) and its reference
+        bounds = references.starts[MAX_ORDER * others[:, None] + np.arange(MAX_ORDER + 1)]  # (P, 5)
+        entries = ranges(bounds[:, 0], bounds[:, -1] - bounds[:, 0])
+        rows = np.arange(MAX_ORDER * len(others)).repeat(np.diff(bounds).ravel())
+        weights = self.tfidf.weights(references, entries)
+        clipped = np.minimum(self._weights_of(owners[rows // MAX_ORDER], references.ids[entries], own), weights)
+        norms = references.norms[others] * own.norms[owners]  # (P, 4)
         products = np.bincount(rows, clipped * weights, minlength=norms.size).reshape(norms.shape)
-        cosines = np.divide(products, norms, out=np.zeros_like(norms), where=norms > 0)
-        penalties = np.exp(-((_length(caption) - self.lengths[captions]) ** 2) / (2 * SIGMA**2))
-        return 10.0 * float(cosines.mean(axis=1) @ penalties) / len(penalties)
+        cosines = np.divide(products, norms, out=np.zeros_like(norms), where=norms > 0).mean(axis=1)
+        lengths = _lengths(np.array([len(words) for words in captions]))
+        penalties = np.exp(-((lengths[owners] - self.lengths[others]) ** 2) / (2 * SIGMA**2))
+        ends = sizes.cumsum().tolist()
+        pairs = map(slice, [0, *ends], ends)
+        return np.array([10.0 * float(cosines[its] @ penalties[its]) / (its.stop - its.start) for its in pairs])
+
+    def _weights_of(self, owners: np.ndarray, ids: np.ndarray, captions: NGrams) -> np.ndarray:
+        """The weights of the n-grams ``ids`` (none is -1) in the captions ``owners``; 0 for those they do not have."""
+        if not len(captions.ids):
+            return np.zeros(len(ids))
+        distinct = np.int64(len(self.tfidf.idf))
+        caption_of = np.arange(len(captions.norms)).repeat(np.diff(captions.starts[::MAX_ORDER]))
+        there = caption_of * distinct + captions.ids  # -1 is another number than all of ``wanted``
+        wanted = owners * distinct + ids
+        order = there.argsort()
+        place = order[np.minimum(there.searchsorted(wanted, sorter=order), len(order) - 1)]
+        return np.where(there[place] == wanted, self.tfidf.weights(captions)[place], 0.0)
 
 
-def _weights_of(ids: np.ndarray, caption: TfIdfVectors) -> np.ndarray:
-    """The weights of the n-grams ``ids`` (none is -1) in a single caption; 0 for those it does not have."""
-    if not len(caption.ids):
-        return np.zeros(len(ids))
-    order = caption.ids.argsort()
-    place = order[np.minimum(caption.ids.searchsorted(ids, sorter=order), len(order) - 1)]
-    return np.where(caption.ids[place] == ids, caption.weights[place], 0.0)
-
-
-def _length(caption: Sequence[str]) -> int:
+def _lengths(words: np.ndarray) -> np.ndarray:
     """Number of 2-grams: what pycocoevalcap takes as the length. Only differences of lengths matter."""
-    return max(len(caption) - 1, 0)
+    lengths: np.ndarray = np.maximum(words - 1, 0)
+    return lengths

@@ -52,6 +52,7 @@ def run_training(config: Config, resume: str | None, argv: Sequence[str]) -> Non
     device = use_device(config.device, config.train.precision)
     for warning in absurd_rates(config.train.stages):
         note(f"warning: {warning}")
+    TOKENIZERS[config.data.tokenizer].keep(table["caption"], Path(config.data.feature_cache))
     if source is None:
         stage, progress = start_run(config, table, learned_from, device)
     else:
@@ -132,7 +133,7 @@ def _warn_of_threads(before: Any) -> None:
 
 def _warn_of_length(vocabulary: Vocabulary, captions: Collection[str], longest: int) -> None:
     """Generated captions would be cut off, which no loss shows; characters are more tokens than words."""
-    longer = sum(len(vocabulary.encode(caption)) - 2 > longest for caption in captions)
+    longer = int((vocabulary.tokenizer.tokenize_all(captions).lengths > longest).sum())
     if longer > LONG_SHARE * len(captions):
         note(
             f"warning: {longer / len(captions):.0%} of the training captions have more than {longest} "

@@ -40,9 +40,7 @@ def self_critical(
         with autocast(captioner.device, dtype):
             features = captioner.features(batch.visual)
         sampled = sample_captions(captioner, features.detach(), samples, dtype)
-        rewards = torch.tensor(
-            [score(captioner, reward, name, its) for name, its in zip(batch.names, sampled, strict=True)]
-        )  # (B, K)
+        rewards = torch.tensor(score(captioner, reward, batch.names, sampled))  # (B, K)
         baseline = (rewards.sum(dim=1, keepdim=True) - rewards) / (samples - 1)  # (B, K), of the others
         captions = pack_sampled(sampled, captioner.config.generate.max_length)
         advantage = (rewards - baseline).flatten().repeat_interleave(captions.lengths).to(captioner.device)  # (M,)
@@ -71,10 +69,16 @@ def sample_captions(
     return sampled
 
 
-def score(captioner: Captioner, reward: CiderReward, name: str, sampled: Sequence[Hypothesis]) -> list[float]:
-    """The reward of each caption sampled for the image ``name``."""
+def score(
+    captioner: Captioner, reward: CiderReward, names: Sequence[str], sampled: Sequence[Sequence[Hypothesis]]
+) -> list[list[float]]:
+    """The rewards of the captions that were sampled for each of the images ``names``; equally many for all."""
     words, longest = captioner.vocabulary.words, captioner.config.generate.max_length
-    return [reward(name, [words[token] for token in s.tokens], ended=len(s.tokens) < longest) for s in sampled]
+    each = [(name, [words[token] for token in s.tokens]) for name, its in zip(names, sampled, strict=True) for s in its]
+    ended = [len(caption) < longest for _, caption in each]
+    scores = reward.scores([name for name, _ in each], [caption for _, caption in each], ended)
+    rows: list[list[float]] = scores.reshape(len(names), -1).tolist()
+    return rows
 
 
 def pack_sampled(sampled: Sequence[Sequence[Hypothesis]], longest: int) -> PackedTokens:

@@ -1,6 +1,7 @@
 """data/tokenizer.py: words are those of the COCO evaluation; characters of scripts without blanks; shown pieces."""
 
 import csv
+import re
 import shutil
 from types import SimpleNamespace
 
@@ -59,6 +60,18 @@ NASTY = [
 )
 def test_words(caption: str, tokens: str) -> None:
     assert WORDS.tokenize(caption) == tokens.split()
+
+
+PLAIN_WORDS = st.sampled_from(["a", "Dog", "cannot", "gonna", "not", "mr", "st", "p", "u", "5", "12", "no", "", "."])
+
+
+@given(st.lists(PLAIN_WORDS, max_size=5).map(" ".join), st.sampled_from(["", ".", " .", "..", " \n"]))
+def test_plain_captions_are_split_as_the_others_are(caption: str, end: str) -> None:
+    split = tokenizer._words.__wrapped__
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tokenizer, "_PLAIN", re.compile("(?!)"))  # no caption is plain
+        slow = split(caption + end)
+    assert split(caption + end) == slow
 
 
 @pytest.mark.skipif(shutil.which("java") is None, reason="Stanford's PTBTokenizer is a Java program")

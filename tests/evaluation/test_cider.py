@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from pycocoevalcap.cider.cider import Cider
 
 from data.captions import read_captions, references_of
+from data.tokenized import TokenizedCaptions
 from data.tokenizer import WORDS
 from evaluation.cider import CiderReward, TfIdf
 from tests.support.helpers import ROOT
@@ -63,41 +64,50 @@ def test_words_outside_the_references_lengthen_the_vector() -> None:
     assert reward("1.jpg", ["zzz", "yyy"], ended=False) == 0
 
 
-def test_vectors_are_tf_idf() -> None:
+def test_scores_of_many_captions_are_those_of_each() -> None:
+    references = {"1.jpg": ["a red dog", "a dog", "a dog a dog a dog"], "2.jpg": ["a cat"], "3.jpg": ["a red cat", ""]}
+    reward = CiderReward(references)
+    captions = ["a red dog", "", "zzz yyy", "a cat", "a dog a dog zzz", "a"]
+    names = ["1.jpg", "1.jpg", "3.jpg", "2.jpg", "1.jpg", "3.jpg"]
+    ended = [True, False, True, True, False, False]
+    each = [reward(n, c.split(), ended=e) for n, c, e in zip(names, captions, ended, strict=True)]
+    assert reward.scores(names, [caption.split() for caption in captions], ended).tolist() == each
+    assert each[0] > each[4] > 0 == each[1] == each[2]
+
+
+def test_vectors_are_tf_idf(monkeypatch: pytest.MonkeyPatch) -> None:
     images = [[["a", "dog", "a", "dog"], ["a"]], [["a", "cat"]]]
-    tfidf = TfIdf(images)
-    assert tfidf.vectors.norms.shape == (3, 4) and tfidf.vectors.starts.tolist() == [
-        0,
-        2,
-        4,
-        6,
-        7,
-        8,
-        8,
-        8,
-        8,
-        10,
-        11,
-        11,
-        11,
-    ]
+    captions: Sequence[Sequence[str]] = [caption for image in images for caption in image]
+    tfidf = TfIdf(TokenizedCaptions.of(captions), [2, 1])
+    assert tfidf.ngrams.norms.shape == (3, 4)
+    assert tfidf.ngrams.starts.tolist() == [0, 2, 4, 6, 7, 8, 8, 8, 8, 10, 11, 11, 11]
+    assert tfidf.ngrams.counts.tolist() == [2, 2, 2, 1, 1, 1, 1, 1, 1, 1, 1]  # a dog, "a dog" "dog a", ...
     dog, pair = 2 * math.log(2), math.hypot(2 * math.log(2), math.log(2))  # "a" is about both images and weighs 0
-    assert tfidf.vectors.norms[0] == pytest.approx([dog, pair, math.hypot(math.log(2), math.log(2)), math.log(2)])
-    for name in ("ids", "weights", "starts", "norms"):
-        captions: Sequence[Sequence[str]] = [caption for image in images for caption in image]
-        assert np.array_equal(getattr(tfidf.transform(captions), name), getattr(tfidf.vectors, name))
-    assert -1 in tfidf.transform([["a", "cow"]]).ids and -1 not in tfidf.vectors.ids
+    assert tfidf.ngrams.norms[0] == pytest.approx([dog, pair, math.hypot(math.log(2), math.log(2)), math.log(2)])
+    monkeypatch.setattr("evaluation.cider.AT_ONCE", 1)  # the images one by one
+    for same in (tfidf.transform(captions), TfIdf(TokenizedCaptions.of(captions), [2, 1]).ngrams):
+        for name in ("ids", "counts", "starts", "norms"):
+            assert np.array_equal(getattr(same, name), getattr(tfidf.ngrams, name))
+    assert -1 in tfidf.transform([["a", "cow"]]).ids and -1 not in tfidf.ngrams.ids
+
+
+def test_a_caption_of_a_single_word_many_times() -> None:
+    reward = CiderReward({"1.jpg": ["dog " * 70_000], "2.jpg": ["a cat"]})
+    assert reward.tfidf.ngrams.counts.max() == 70_000
+    assert reward("1.jpg", ["dog"] * 70_000) == pytest.approx(10.0)
 
 
 def test_rewards_need_little_memory_and_time() -> None:
     references = references_of(read_captions(ROOT / "captions.csv", 0), "train")
+    captions = [caption for its in references.values() for caption in its]
+    tokens = WORDS.tokenize_all(captions)
     tracemalloc.start()
     reward = CiderReward(references)
-    held, _ = tracemalloc.get_traced_memory()
+    held, most = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert held / sum(map(len, references.values())) < 2000  # bytes a caption; a dict of tuples each took 9 KB
-    name, words = next(iter(references)), WORDS.tokenize(next(iter(references.values()))[0])
+    assert held / len(captions) < 600  # bytes; they were 1,400 with the tf-idf of every entry
+    assert most / len(captions) < 3000
+    names, words = list(references), [tokens[number] for number in range(len(captions))]
     began = time.process_time()
-    for _ in range(200):
-        reward(name, words)
-    assert (time.process_time() - began) / 200 < 2e-3  # 0.15 ms on a quiet machine
+    reward.scores([names[number % len(names)] for number in range(1000)], words[:1000], [True] * 1000)
+    assert (time.process_time() - began) / 1000 < 0.5e-3  # 0.05 ms on a quiet machine
