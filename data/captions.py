@@ -63,7 +63,7 @@ def _read_rows(path: Path, seed: int | None) -> pd.DataFrame:
         split_of = {image: ALL if seed is None else _hashed_split(image, seed) for image in table["image"].unique()}
         table["split"] = table["image"].map(split_of)
         return table.reset_index(drop=True)
-    table["split"] = [SPLIT_NAMES.get(name.lower(), name) for name in table["split"]]
+    table["split"] = table["split"].map({name: SPLIT_NAMES.get(name.lower(), name) for name in table["split"].unique()})
     wrong = table.index[~table["split"].isin(SPLITS)]
     if len(wrong):
         raise UserError(
@@ -146,7 +146,8 @@ def references_of(table: pd.DataFrame, split: str) -> dict[str, list[str]]:
             f"column 'split' of the captions file; evaluations and galleries also take another: --split {others[-1]}"
         )
     references: dict[str, list[str]] = {}
-    for image, caption in zip(rows["image"], rows["caption"], strict=True):
+    # As lists: to iterate over a column of text takes ten times as long.
+    for image, caption in zip(rows["image"].tolist(), rows["caption"].tolist(), strict=True):
         references.setdefault(image, []).append(caption)
     return references
 

@@ -5,18 +5,19 @@ and ``index.json``, which gives the row of every image by the hash of its bytes.
 another encoder, layout or transform gets another folder. The index is written during the computation, so that an
 interrupted run loses little of it, and a lock lets two runs that need the same features share the work.
 
-Nothing is ever deleted here: ``python -m tools.feature_cache`` lists the folders and removes old ones.
+Nothing is ever deleted here: ``python -m tools.feature_cache`` lists the folders and removes what is not needed.
 """
 
 import contextlib
 import errno
 import hashlib
+import io
 import json
 import os
 import shutil
-from collections import deque
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -28,8 +29,9 @@ from tqdm import tqdm
 
 import structured
 from cli import UserError, note
+from data.decode_ahead import decode
 from data.file_records import FileRecords
-from data.images import ImageError, load_image, open_file
+from data.images import ImageError, open_file
 from data.transforms import Transform
 from files import atomic_open, make_folder, naming, take_lock
 
@@ -48,7 +50,7 @@ class FeatureCache:
         encode: images (B, 3, S, S) -> features (B, P, D); the frozen encoder.
         fingerprint: plain values that identify the encoder (hash of its weights, layout).
         transform: the preprocessing; also part of the key.
-        workers: threads that hash and decode images.
+        workers: threads that hash and decode images; for many images, more than two are processes.
     """
 
     def __init__(
@@ -137,8 +139,10 @@ class FeatureCache:
         reasons, done = dict[str, ImageError](), list[str]()
         shard: np.memmap | None = None
         number = len(self.shards)
+        self._trim()
         save_every = max(SAVE_EVERY, len(missing) // (SAVES * ENCODE_BATCH))
-        decoded = zip(missing, self._decode(missing.values()), strict=True)
+        ahead = decode(list(missing.values()), self.transform, self.workers, ENCODE_BATCH)
+        decoded = zip(missing, ahead, strict=True)
         batches = iter(lambda: list(islice(decoded, ENCODE_BATCH)), [])
         with tqdm(total=len(missing), desc="computing features", unit="img", disable=None) as bar:
             for step, batch in enumerate(batches, start=1):
@@ -172,23 +176,12 @@ class FeatureCache:
             )
         return features
 
-    def _decode(self, paths: Iterable[Path]) -> Iterator[torch.Tensor | ImageError]:
-        """Decode in threads (Pillow and NumPy release the GIL), in order, two batches ahead of the encoder."""
-
-        def decode(path: Path) -> torch.Tensor | ImageError:
-            try:
-                return self.transform(load_image(path))
-            except ImageError as error:
-                return error
-
-        ahead: deque[Future[torch.Tensor | ImageError]] = deque()
-        with ThreadPoolExecutor(self.workers) as pool:
-            for path in paths:
-                ahead.append(pool.submit(decode, path))
-                if len(ahead) > 2 * ENCODE_BATCH + self.workers:  # bounded: 0.6 MB each
-                    yield ahead.popleft().result()
-            while ahead:
-                yield ahead.popleft().result()
+    def _trim(self) -> None:
+        """Give back the room of the rows that an interrupted computation had reserved."""
+        used = Counter(number for number, _ in self.rows.values())
+        for number, shard in enumerate(self.shards):
+            if len(shard) > max(used[number], 1):
+                trim_shard(self._shard_path(number), used[number])
 
     def _new_shard(self, number: int, shape: tuple[int, ...]) -> np.memmap:
         """A memory map of that shape, whose room on the disk is its own: a page without room would kill the process.
@@ -209,8 +202,8 @@ class FeatureCache:
                 raise
             room = f"need {_in_units(needed)}, but the disk has {_in_units(shutil.disk_usage(self.folder).free)} left"
             raise UserError(
-                f"{self.folder}: the features {room} ({error.strerror}). "
-                "Delete old features (python -m tools.feature_cache), or use another disk with --data.feature_cache"
+                f"{self.folder}: the features {room} ({error.strerror}). Delete old features "
+                "(python -m tools.feature_cache --prune), or use another disk with --data.feature_cache"
             ) from error
         return shard
 
@@ -264,6 +257,26 @@ class FeatureLoader:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return FeatureLoader, (self.image_dir, self.shards, self.rows)
+
+
+def trim_shard(path: Path, rows: int) -> None:
+    """Shorten a shard to its first ``rows``; to one if there are none, because no empty file can be mapped.
+
+    First the header, then the length: a run that is killed in between leaves a file that is only longer than it says.
+    """
+    with contextlib.suppress(OSError), path.open("r+b") as file:  # Windows does not shorten a file that is mapped
+        np.lib.format.read_magic(file)
+        shape, _, dtype = np.lib.format.read_array_header_1_0(file)
+        header, begin = io.BytesIO(), file.tell()
+        shape = (max(rows, 1), *shape[1:])
+        about = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_1_0(header, about)
+        if header.tell() == begin:  # NumPy leaves room for that
+            file.seek(0)
+            file.write(header.getvalue())
+            file.flush()
+            os.fsync(file.fileno())
+            file.truncate(begin + int(np.prod(shape)) * dtype.itemsize)
 
 
 def _allocate(shard: np.memmap, path: Path) -> None:

@@ -42,6 +42,15 @@ class FileRecords:
         if file in self._states and time.time_ns() - self._states[file][1] > SETTLED:
             self._new[str(file.absolute())] = (*self._states[file], value)
 
+    def prune(self) -> set[str]:
+        """Forget the files that are gone or have changed; return the strings of the others."""
+        kept = {name: record for name, record in self._known.items() if self.recall(Path(name)) is not None}
+        if len(kept) < len(self._known):
+            with atomic_open(self.path) as file:
+                json.dump(kept, file)
+            self._known = kept
+        return {value for _, _, value in kept.values()}
+
     def save(self) -> None:
         """Add what is new to the JSON file, and drop from it the files that no longer exist."""
         if self._new:

@@ -15,7 +15,7 @@ from functools import cache, lru_cache
 from importlib.metadata import version
 from itertools import accumulate
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import regex
 from tqdm import tqdm
@@ -80,6 +80,10 @@ class Tokenizer(ABC):
     @abstractmethod
     def tokenize(self, text: str) -> list[str]:
         """The tokens of a caption, in lower case and without punctuation."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A copy, as in that of a captioner, is the tokenizer itself: what it keeps may be large."""
+        return TOKENIZERS.__getitem__, (self.name,)
 
     def tokenize_all(self, captions: Collection[str]) -> TokenizedCaptions:
         """The tokens of many captions; those that were given to ``keep`` are not tokenized again."""

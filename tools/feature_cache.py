@@ -1,16 +1,20 @@
-"""List the caches of encoder features, which only ever grow, and delete those that were not used for a while.
+"""List the caches of encoder features, which only ever grow, and delete what is no longer needed.
 
     python -m tools.feature_cache
+    python -m tools.feature_cache --prune                    # features of images that are gone or have changed
     python -m tools.feature_cache --delete_older_than 30     # days
 
 There is one folder per encoder that was trained with or evaluated: 200 KB per image at 224 pixels, twice that with
 mirror images. Deleting one is safe: its features are computed again when a run needs them.
 """
 
+import contextlib
+import json
 import re
 import shutil
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,8 +23,10 @@ if not __package__:  # started as `python tools/feature_cache.py` instead of `py
 
 from cli import OptionParser, UserError, run_script, say
 from config import DataConfig
-from files import take_lock
+from files import atomic_open, take_lock
 from structured import read_json
+
+RECORDS = ("image_hashes.json", "sound_images.json")  # of data/features.py and data/bad_images.py
 
 DAY = 24 * 3600.0
 
@@ -65,22 +71,67 @@ def _size(folder: Path) -> int:
     return sum(stat.st_blocks * 512 if hasattr(stat, "st_blocks") else stat.st_size for stat in stats)
 
 
-def delete(folder: Path) -> bool:
-    """Delete a cache unless a run is computing features in it; return whether it was deleted."""
+@contextlib.contextmanager
+def locked(folder: Path) -> Iterator[bool]:
+    """Whether the cache is this process's own for now: False if a run is computing features in it."""
     from filelock import Timeout
 
     try:
         lock = take_lock(folder / "lock")
     except Timeout:
-        return False
+        yield False
+        return
     try:
+        yield True
+    finally:
+        lock.release()
+
+
+def delete(folder: Path) -> bool:
+    """Delete a cache unless a run is computing features in it; return whether it was deleted."""
+    with locked(folder) as own:
+        if not own:
+            return False
         for path in folder.iterdir():
             if not path.name.startswith("lock"):
                 path.unlink()
-    finally:
-        lock.release()
     shutil.rmtree(folder)
     return True
+
+
+def existing_images(root: Path) -> set[str]:
+    """The content hashes of all images that runs have read and that have not changed; the others are forgotten."""
+    from data.file_records import FileRecords
+
+    hashes, _ = (FileRecords(root / name).prune() for name in RECORDS)
+    return hashes
+
+
+def prune(folder: Path, hashes: set[str]) -> bool:
+    """Shorten the shards of a cache to the last row that belongs to an image of ``hashes``; delete it if none does.
+
+    Rows before that row stay, because those after it have their places.
+
+    Returns:
+        False if a run is computing features in it.
+    """
+    from data.features import trim_shard
+
+    with locked(folder) as own:
+        if not own:
+            return False
+        try:
+            index = read_json(folder / "index.json")
+            needed = [max((n for n, each in enumerate(its, 1) if each in hashes), default=0) for its in index["shards"]]
+        except (OSError, ValueError, KeyError, TypeError):  # damaged
+            needed = []
+        if any(needed):
+            index["shards"] = [its[:count] for its, count in zip(index["shards"], needed, strict=True)]
+            with atomic_open(folder / "index.json") as file:  # before the rows are gone that it declares valid
+                json.dump(index, file)
+            for number, count in enumerate(needed):
+                trim_shard(folder / f"features-{number}.npy", count)
+    return True if any(needed) else delete(folder)
 
 
 def main(argv: list[str]) -> None:
@@ -100,11 +151,25 @@ def main(argv: list[str]) -> None:
         metavar="DAYS",
         help="delete caches that no run has opened for so many days; a stage of training opens them when it starts",
     )
+    parser.add_argument(
+        "--prune",
+        action="store_true",
+        help="delete the features of images that are gone or have changed since a run read them. Images on a disk that "
+        "is not mounted count as gone: their features are computed again when needed",
+    )
     arguments = parser.parse_args(argv)
     limit = arguments.delete_older_than
     if limit is not None and not limit >= 0:
         raise UserError(f"--delete_older_than {limit:g}: must be 0 or more")
     caches = list_caches(arguments.feature_cache)
+    if arguments.prune:
+        before = sum(cache.size for cache in caches)
+        hashes = existing_images(arguments.feature_cache)
+        for cache in caches:
+            if not prune(cache.path, hashes):
+                say(f"{cache.path}  in use, not pruned")
+        caches = list_caches(arguments.feature_cache)
+        say(f"pruned: {(before - sum(cache.size for cache in caches)) / 1e6:,.1f} MB given back")
     for cache in caches:
         line = f"{cache.path}  {cache.images:,} images  {cache.size / 1e6:,.1f} MB  used {cache.age:.1f} days ago"
         if limit is not None and cache.age > limit:

@@ -52,7 +52,7 @@ def run_training(config: Config, resume: str | None, argv: Sequence[str]) -> Non
     device = use_device(config.device, config.train.precision)
     for warning in absurd_rates(config.train.stages):
         note(f"warning: {warning}")
-    TOKENIZERS[config.data.tokenizer].keep(table["caption"], Path(config.data.feature_cache))
+    TOKENIZERS[config.data.tokenizer].keep(table["caption"].tolist(), Path(config.data.feature_cache))
     if source is None:
         stage, progress = start_run(config, table, learned_from, device)
     else:
@@ -86,7 +86,7 @@ def start_run(
 ) -> tuple[Stage, Progress]:
     """A new run at its first step."""
     seed_everything(config.train.seed)
-    captions = table.loc[table["split"] == "train", "caption"]
+    captions = table.loc[table["split"] == "train", "caption"].tolist()
     if config.init_from is None:
         vocabulary = Vocabulary.build(captions, config.data.min_count, TOKENIZERS[config.data.tokenizer])
         captioner = Captioner(config, vocabulary, learned_from)

@@ -2,7 +2,6 @@
 
 import os
 import pickle
-import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -21,7 +20,7 @@ from data.transforms import Transform
 from data.vocab import Vocabulary
 from files import atomic_open
 from models.model import EncoderCNN
-from tests.support.features import MANY, CountingEncoder, assert_right
+from tests.support.features import CountingEncoder, assert_right
 from tests.support.helpers import draw
 
 
@@ -253,48 +252,6 @@ def test_unchanged_images_are_not_read_again(cache: Callable[..., FeatureCache],
     assert cache(CountingEncoder()).build(images) == {}
     os.utime(images[2])
     assert list(cache(CountingEncoder()).build(images)) == [images[2]]
-
-
-def test_images_are_decoded_in_several_threads_and_the_features_are_the_same(
-    cache: Callable[..., FeatureCache], many_images: list[Path]
-) -> None:
-    threads = set()
-
-    class Recording(Transform):
-        def __call__(self, image: Image.Image) -> torch.Tensor:
-            threads.add(threading.get_ident())
-            time.sleep(0.002)
-            return super().__call__(image)
-
-    caches = [cache(CountingEncoder(), f"weights {n}", Recording(32), workers=n) for n in (0, 4)]
-    for made, number in zip(caches, (1, 4), strict=True):
-        threads.clear()
-        made.build(many_images[:100])
-        assert len(threads) == number and threading.get_ident() not in threads
-    assert all(torch.equal(caches[0][path], caches[1][path]) for path in many_images[:100])
-
-
-def test_few_images_are_decoded_ahead_of_the_encoder(
-    cache: Callable[..., FeatureCache], many_images: list[Path]
-) -> None:
-    """Decoded images of a whole data set would not fit in memory."""
-    decoded = 0
-
-    class Counting(Transform):
-        def __call__(self, image: Image.Image) -> torch.Tensor:
-            nonlocal decoded
-            decoded += 1
-            return super().__call__(image)
-
-    encoder, ahead = CountingEncoder(), []
-
-    def encode(images: torch.Tensor) -> torch.Tensor:
-        time.sleep(0.02)
-        ahead.append(decoded - encoder.seen)
-        return encoder(images)
-
-    cache(encode, transform=Counting(32), workers=4).build(many_images)
-    assert len(ahead) == MANY / 16 and max(ahead) <= 60
 
 
 def test_the_index_is_not_written_more_often_the_more_images_there_are(

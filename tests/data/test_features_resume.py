@@ -6,6 +6,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from filelock import FileLock
 
@@ -24,6 +25,25 @@ def test_an_interrupted_build_is_resumed(cache: Callable[..., FeatureCache], man
     resumed.build(many_images)
     assert 0 < encoder.seen < MANY // 2
     assert_right(resumed, many_images)
+
+
+def test_the_room_that_an_interrupted_build_reserved_is_given_back(
+    cache: Callable[..., FeatureCache], many_images: list[Path]
+) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        cache(CountingEncoder(fail_after=MANY - 30)).build(many_images)
+    resumed = cache(CountingEncoder())
+    first = resumed.folder / "features-0.npy"
+    reader, reserved = np.load(first, mmap_mode="r"), first.stat().st_size  # another run is reading meanwhile
+    row = reader[0].copy()
+    resumed.build(many_images)
+    sizes = [path.stat().st_size - 128 for path in resumed.folder.glob("*.npy")]
+    assert len(sizes) == 2 and sum(sizes) == reserved - 128
+    assert np.array_equal(reader[0], row)
+    assert_right(resumed, many_images)
+    again = cache(CountingEncoder())
+    again.build(many_images)
+    assert_right(again, many_images)
 
 
 @pytest.fixture

@@ -85,6 +85,17 @@ def test_runs_add_to_each_others_records(tmp_path: Path) -> None:
     assert [FileRecords(path).recall(file) for file in files] == ["a.jpg", "b.jpg"]
 
 
+def test_pruning_forgets_the_files_that_are_gone_or_have_changed(tmp_path: Path) -> None:
+    path, files = tmp_path / "records.json", [write(tmp_path / name, "one") for name in ("a", "b", "c")]
+    for file in files:
+        record(path, file, file.name)
+    files[0].unlink()
+    write(files[1], "three")
+    assert FileRecords(path).prune() == {"c"} == FileRecords(path).prune()
+    assert set(json.loads(path.read_text())) == {str(files[2])}
+    assert FileRecords(tmp_path / "none.json").prune() == set() and not (tmp_path / "none.json").exists()
+
+
 def test_files_that_are_gone_are_dropped(tmp_path: Path) -> None:
     path, old, new = tmp_path / "records.json", write(tmp_path / "a.jpg", "one"), write(tmp_path / "b.jpg", "two")
     record(path, old, "good")

@@ -73,6 +73,44 @@ def test_a_cache_that_a_run_computes_is_not_deleted(
     assert (used.folder / "index.json").exists() and not unused.folder.exists()
 
 
+def aged(images: list[Path]) -> None:
+    """Only images that were not written just now are recorded."""
+    for image in images:
+        os.utime(image, (1e9, 1e9))
+
+
+def test_pruning_deletes_what_belongs_to_no_image(
+    tmp_path: Path, images: list[Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = tmp_path / "cache"
+    aged(images)
+    gone, kept = make_cache(root, "one", images[:1], 0), make_cache(root, "two", images, 0)
+    before = kept[images[1]]
+    images[0].unlink()
+    images[2].write_bytes(images[1].read_bytes() + b"changed")
+    main(["--feature_cache", str(root), "--prune"])
+    assert not gone.folder.exists()
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1].startswith(f"{kept.folder}  2 images  ")  # the row of the first one lies before the second one's
+    assert lines[0].startswith("pruned: ") and lines[0].endswith(" MB given back")
+    assert float(lines[0].split()[1]) > 0.03  # two of four rows of 24 KB
+    again = make_cache(root, "two", images[1:], 0)
+    assert torch.equal(again[images[1]], before)
+    main(["--feature_cache", str(root), "--prune"])
+    assert capsys.readouterr().out.startswith("pruned: 0.0 MB given back")
+
+
+def test_pruning_leaves_a_cache_that_a_run_computes(
+    tmp_path: Path, images: list[Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    cache = make_cache(tmp_path / "cache", "one", images, 0)  # no image is recorded yet
+    with FileLock(cache.folder / "lock"):
+        main(["--feature_cache", str(tmp_path / "cache"), "--prune"])
+    assert "in use, not pruned" in capsys.readouterr().out and (cache.folder / "index.json").exists()
+    main(["--feature_cache", str(tmp_path / "cache"), "--prune"])
+    assert not cache.folder.exists()
+
+
 def test_a_cache_without_a_readable_index_is_listed(tmp_path: Path, images: list[Path]) -> None:
     cache = make_cache(tmp_path / "cache", "one", images, 0)
     for content in ("{", "[]", '{"shards": 3}'):
