@@ -202,7 +202,8 @@ def main(argv: list[str]) -> None:
     if args.command == "flickr8k" and not any(split for *_, split in prepared.rows):
         say(f"Flickr8k's official splits are in {', '.join(SPLIT_LISTS)}: pass these files with --source too")
     say(f"Wrote {output}; the images are in {image_dir}")
-    command = ["python", "train.py", "--config", "configs/flickr8k_lstm.yaml"]
+    recipe = "coco_attention" if args.command == "coco" else "flickr8k_lstm"
+    command = ["python", "train.py", "--config", f"configs/{recipe}.yaml"]
     if output != Path("data/flickr8k/captions.csv"):  # the path in the recipe
         command += ["--captions_file", str(output), "--image_dir", str(image_dir)]
     if args.command != "flickr8k":

@@ -13,6 +13,7 @@ from data.prepare import main
 from tests.support.archives import DATA, TRAIN, Server, image, images_zip, names_in, rows_of, start, write
 from tests.support.data_formats import coco, karpathy
 from tests.support.helpers import ROOT
+from training.options import build_parser, read_config
 
 
 def test_script_stopped_by_ctrl_c_resumes_when_run_again(tmp_path: Path) -> None:
@@ -71,6 +72,21 @@ def test_karpathy_command_writes_next_to_the_json(
     write(tmp_path, {"coco/dataset.json": karpathy(("", "1.jpg", "train", ["一只狗在草地上奔跑"]))})
     main(["karpathy", "coco/dataset.json", "--image_dir", "my images"])
     assert capsys.readouterr().out.endswith(f" {data} --output_dir runs/dataset_captions --data.tokenizer characters\n")
+
+
+def test_coco_command_names_its_recipe(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    files = [f"data/coco/annotations/captions_{split}2017.json" for split in ("train", "val")]
+    write(tmp_path, {files[0]: coco({"1.jpg": ["A dog"]}), files[1]: coco({"2.jpg": ["A cat"]})})
+    write(tmp_path, {"data/coco/train2017/1.jpg": b"x", "data/coco/val2017/2.jpg": b"x"})
+    main(["coco", *files])
+    command = capsys.readouterr().out.splitlines()[-1].split()
+    assert command[1:5] == ["python", "train.py", "--config", "configs/coco_attention.yaml"]
+    config, _ = read_config(build_parser(), ["--config", str(ROOT / command[4])])
+    assert command[6] == config.data.captions_file and rows_of(tmp_path / command[6])[1]["split"] == "val"
+    assert command[8] == config.data.image_dir
 
 
 def test_script_errors_are_one_line_and_status_2(tmp_path: Path, server: Server) -> None:
