@@ -1,9 +1,10 @@
-"""Measure the speed of the project: of checkpoints, against a plain loop, or as sizes grow.
+"""Measure the speed of the project: of checkpoints, against a plain loop, as sizes grow, or of the start of a run.
 
 python -m tools.benchmark --checkpoint runs/a runs/b --split val --beam_size 5   # images encoded and captioned a second
 python -m tools.benchmark --baseline                    # against a loop as tutorials write it; on the bundled sample
 python -m tools.benchmark --baseline --limit 16 --repeats 1                      # the same in a minute, less exact
 python -m tools.benchmark --scaling --captions_file data/flickr8k/captions.csv --image_dir data/flickr8k/images
+python -m tools.benchmark --start configs/flickr8k_attention.yaml       # of train.py: time to its first step, memory
 
 Compare only numbers from a single call: they depend on the machine and what else it does.
 """
@@ -19,6 +20,7 @@ from cli import OptionParser, UserError, positive_int, run_script, say
 from evaluation.options import add_cache_option, add_captioner_options, add_split_options
 
 OUTPUT = Path("benchmark.json")
+STARTS = 2  # of a run
 ON_SAMPLE = "(by default with the pretrained captioner, on all images of the bundled sample)"
 
 
@@ -36,6 +38,14 @@ def read_options(argv: list[str]) -> Namespace:
     add("--baseline", action="store_true", help=f"compare with the plain loop in tools/benchmark {ON_SAMPLE}")
     add("--scaling", action="store_true", help=f"measure more images, threads, beams, words and pages {ON_SAMPLE}")
     add(
+        "--start",
+        type=Path,
+        nargs="+",
+        metavar="YAML",
+        help="measure a run of train.py with these configs until its first steps are saved, twice: with the caches as "
+        "they are, and with warm ones (Linux)",
+    )
+    add(
         "--repeats",
         type=positive_int,
         metavar="N",
@@ -48,7 +58,7 @@ def read_options(argv: list[str]) -> Namespace:
         help=f"where --baseline and --scaling write all numbers; the tables go beside it as .md (default: {OUTPUT})",
     )
     options = parser.parse_args(argv)
-    compared = options.baseline or options.scaling
+    compared = options.baseline or options.scaling or options.start
     for name in ("repeats", "output"):
         if getattr(options, name) is not None and not compared:
             raise UserError(f"--{name} is for --baseline and --scaling. Add one of them, or leave --{name} out")
@@ -67,6 +77,12 @@ def read_options(argv: list[str]) -> Namespace:
 def main(argv: list[str]) -> None:
     """Measure what the command line asks for; print the results."""
     options = read_options(argv)
+    if options.start:
+        from tools.benchmark.report import scaling_table
+        from tools.benchmark.start import by_run
+
+        say(*scaling_table(list(by_run(options.start, options.repeats or STARTS))).split("\n"))
+        return
     if options.baseline or options.scaling:
         from tools.benchmark.run import run_benchmark
 
