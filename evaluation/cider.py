@@ -61,12 +61,14 @@ class TfIdf:
         self._number_of = {word: number for number, word in enumerate(captions.words)}
         parts = list(_parts(captions, np.array(sizes, dtype=np.int64)))
         counted = [_count_ngrams(part) for part, _ in parts]
-        self.keys = np.unique(np.concatenate([np.unique(keys) for keys, _, _ in counted]))  # (distinct n-grams,)
+        self.keys = _distinct(np.concatenate([_distinct(keys) for keys, _, _ in counted]))  # (distinct n-grams,)
         ids, images_with = list[np.ndarray](), np.zeros(len(self.keys), dtype=np.int64)
         for (_, its_sizes), (keys, _, row_sizes) in zip(parts, counted, strict=True):
-            ids.append(self.keys.searchsorted(keys).astype(np.int32))
+            order = keys.argsort()  # to search in order is four times as fast
+            ids.append(np.empty(len(keys), dtype=np.int32))
+            ids[-1][order] = self.keys.searchsorted(keys[order])
             image_of = np.arange(len(its_sizes)).repeat(MAX_ORDER * its_sizes).repeat(row_sizes)  # of each entry
-            once = np.unique(ids[-1] * np.int64(len(its_sizes)) + image_of)  # an n-gram counts once per image
+            once = _distinct(ids[-1] * np.int64(len(its_sizes)) + image_of)  # an n-gram counts once per image
             np.add.at(images_with, once // len(its_sizes), 1)
         max_idf = math.log(len(sizes))
         self.idf = np.append(max_idf - np.log(images_with), max_idf)
@@ -132,6 +134,13 @@ def _count_ngrams(captions: TokenizedCaptions) -> tuple[np.ndarray, np.ndarray, 
     counts = counts[first]
     counts = counts.astype(np.min_scalar_type(counts.max(initial=0)))  # mostly one byte
     return keys[first], counts, np.bincount(rows[first], minlength=len(sizes))
+
+
+def _distinct(numbers: np.ndarray) -> np.ndarray:
+    """``np.unique``, which takes five times as long for so many numbers."""
+    numbers = np.sort(numbers)
+    distinct: np.ndarray = numbers[np.diff(numbers, prepend=~numbers[:1]) != 0]
+    return distinct
 
 
 def _mix(x: np.ndarray) -> np.ndarray:

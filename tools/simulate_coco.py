@@ -8,12 +8,13 @@
 
 DIR has COCO's layout: train2017/, val2017/ and annotations/. What is realistic: the number of files, each with a
 content of its own; the order of the captions, which is not that of the images; their lengths; the number of distinct
-words (25,000, of which 9,000 occur five times) and of distinct n-grams. A caption is the beginning of one and the end
-of another that share a word; in one of ten, a word is replaced by an invented one, whose frequencies follow Zipf's law.
+words (24,000, of which 9,000 occur five times). A caption is the beginning of one and the end of another that share a
+word; in one of ten, a word is replaced by an invented one, whose frequencies follow Zipf's law.
 
-What is not: a picture is one of a few (its file is that of a photo, followed by a number, which decoders ignore), and
-no caption describes its image, so nothing can be learnt. With simulated.yaml pictures are scaled to 32 pixels: the
-cached features of an image take 4 KB instead of 200, and are computed 40 times as fast.
+What is not: there are fewer distinct n-grams (1.4 million). A picture is one of a few (its file is that of a photo,
+followed by a number, which decoders ignore), and no caption describes its image, so nothing can be learnt. With
+simulated.yaml pictures are scaled to 32 pixels: the cached features of an image take 4 KB instead of 200, and are
+computed 40 times as fast.
 """
 
 import random

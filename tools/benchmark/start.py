@@ -7,7 +7,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from itertools import pairwise
+from itertools import cycle, islice, pairwise
 from pathlib import Path
 
 from cli import ROOT, UserError, note
@@ -18,6 +18,8 @@ from training.run_folder import LAST
 POLL = 0.05  # seconds between two looks at the process
 STEPS = 4  # saved ones after the first
 ALWAYS = 1e-9  # train.save_every: save after each step
+BATCH = 320  # captions that are sampled in a step: five of each of 64 images
+CALLS = 10
 PROC = Path("/proc")
 
 
@@ -92,24 +94,25 @@ def _reward_memory(captions_file: str, tokenizer: str, seed: int) -> float:
 
 
 def build_reward(captions_file: str, tokenizer: str, seed: int) -> float:
-    """The body of that process, which tokenizes the captions before, as a run does for its vocabulary."""
+    """The body of that process, which tokenizes the captions before, as a run does."""
     from data.captions import read_captions, references_of
     from data.tokenizer import TOKENIZERS
-    from data.vocab import Vocabulary
     from evaluation.cider import CiderReward
 
     references = references_of(read_captions(captions_file, seed), "train")
-    Vocabulary.build([text for its in references.values() for text in its], 1, TOKENIZERS[tokenizer])
+    with tempfile.TemporaryDirectory() as folder:
+        TOKENIZERS[tokenizer].keep([text for its in references.values() for text in its], Path(folder))
     Path("/proc/self/clear_refs").write_text("5")  # the peak from now on
     before = _status("VmRSS")
     began = time.monotonic()
     reward = CiderReward(references, TOKENIZERS[tokenizer])
     seconds, peak = time.monotonic() - began, _status("VmHWM") - before
-    name, captions = next(iter(references.items()))
-    began, calls = time.monotonic(), 1000
-    for _ in range(calls):
-        reward(name, captions[0].split())
-    each = (time.monotonic() - began) / calls
+    names = list(islice(cycle(references), BATCH))
+    sampled, ended = [references[name][0].split() for name in names], [True] * BATCH
+    began = time.monotonic()
+    for _ in range(CALLS):
+        reward.scores(names, sampled, ended)
+    each = (time.monotonic() - began) / (CALLS * BATCH)
     note(
         f"reward of {sum(map(len, references.values())):,} captions: {seconds:.1f} s, {1000 * each:.2f} ms a caption, "
         f"{_status('VmRSS') - before:.2f} GB, at most {peak:.2f} GB (process {os.getpid()})"
