@@ -102,30 +102,31 @@ def make_folder(folder: Path) -> None:
         raise UserError(f"{folder}: this folder cannot be created. Choose another place") from None
 
 
-def take_lock(path: Path, *, wait: bool = False) -> "BaseFileLock":
+def take_lock(path: Path, *, wait: bool | float = False) -> "BaseFileLock":
     """Lock the file ``path``; the caller releases the lock. The system releases that of a process that is killed.
 
     On a file system without locks a file ``path.soft`` with the number of the process marks it. If that is killed, the
     mark counts no longer on the same computer; elsewhere it has to be deleted.
 
     Args:
-        wait: until another process has released the lock.
+        wait: until another process has released the lock; a number: for so many seconds at most.
 
     Raises:
-        filelock.Timeout: another process holds the lock, and ``wait`` is False.
+        filelock.Timeout: another process holds the lock, and ``wait`` is False, or over.
     """
     from filelock import FileLock, SoftFileLock  # not needed by every command line
 
     lock: BaseFileLock = FileLock(path)
+    timeout = {True: -1.0, False: 0.0}[wait] if isinstance(wait, bool) else wait
     try:
-        lock.acquire(blocking=wait)
+        lock.acquire(timeout=timeout)
     except OSError as error:  # Timeout is one too
         if error.errno not in NO_LOCKS:
             raise
         soft = path.with_name(f"{path.name}.soft")
         _note_soft_lock(soft)
         lock = SoftFileLock(soft)
-        lock.acquire(timeout=-1 if wait else 1)  # the mark of a killed process goes at the first of several tries
+        lock.acquire(timeout=timeout or 1)  # the mark of a killed process goes at the first of several tries
     return lock
 
 
@@ -135,10 +136,13 @@ def _note_soft_lock(path: Path) -> None:
 
 
 @contextlib.contextmanager
-def lock_folder(folder: Path, lock_name: str) -> Iterator[None]:
+def lock_folder(folder: Path, lock_name: str, *, wait: float = 0.0) -> Iterator[None]:
     """Lock ``folder`` for one run, with a file ``lock_name`` in it: a second one would move the first one's files away.
 
     Folders created here that stay empty are removed.
+
+    Args:
+        wait: seconds for another run to end.
 
     Raises:
         UserError: another run holds the lock, or the folder cannot be created.
@@ -148,7 +152,7 @@ def lock_folder(folder: Path, lock_name: str) -> Iterator[None]:
     created = [path for path in (folder, *folder.parents) if not path.exists()]
     make_folder(folder)
     try:
-        lock = take_lock(folder / lock_name)
+        lock = take_lock(folder / lock_name, wait=wait)
     except Timeout:
         raise UserError(
             f"--output_dir {folder}: another run is writing there. Choose another folder, or wait until it has ended"

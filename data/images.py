@@ -17,6 +17,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from cli import UserError
 from data.pixels import to_rgb
+from data.shards import open_shard, read_member, split_path
 
 MAX_BYTES = 250_000_000  # of a file: the largest photos, uncompressed, have about 200 MB; decoders may copy it thrice
 MAX_PIXELS = 100_000_000  # in memory at most twice, with 4 bytes each: 0.8 GB. Phones and most cameras have up to 61
@@ -110,13 +111,23 @@ def load_image_bytes(data: bytes, name: str, limits: Limits | None = None) -> Im
 
 
 @contextlib.contextmanager
-def open_file(path: str | Path) -> Iterator[io.FileIO]:
+def open_file(path: str | Path) -> Iterator[io.FileIO | io.BytesIO]:
     """Open an image file to read its bytes: a regular one, since a pipe or a device might have no end.
+
+    Args:
+        path: also "shard.tar/KEY.jpg", an image in a tar; see ``data.shards``.
 
     Raises:
         ImageError: there is no such file, it is not a regular one, too large, or cannot be read.
     """
     with _refusing(path):
+        if inside := split_path(Path(path)):
+            tar, member = inside
+            place = open_shard(tar).images.get(member)
+            if place is None:
+                raise ImageError(path, MISSING, f": {tar} has no such image")
+            yield io.BytesIO(read_member(tar, *place))
+            return
         try:
             status = Path(path).stat()
         except ValueError as error:  # no file can have a name with a NUL, or with half a character

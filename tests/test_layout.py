@@ -14,7 +14,7 @@ MAX_LINES, MAX_FUNCTION_LINES, MAX_COLUMNS = 350, 60, 120
 SOURCE = {".py", ".yaml", ".yml", ".toml", ".j2", ".css", ".js"}
 ROOT_FILES = {
     *("cli.py", "files.py", "config_parser.py", "config.py", "utils.py"),
-    *("train.py", "evaluate.py", "inference_visualize.py", "SECURITY.md"),
+    *("train.py", "evaluate.py", "inference_visualize.py", "caption_many.py", "SECURITY.md"),
     *("visualize_loss.py", "app.py", "README.md", "CONTRIBUTING.md", "CHANGELOG.md", "MODEL_CARD.md", "CITATION.cff"),
     *("LICENSE", "Makefile", "captions.csv", "config.yaml", "pyproject.toml", "constraints.txt", "requirements.txt"),
     *(
@@ -22,6 +22,7 @@ ROOT_FILES = {
         "requirements-dev.txt",
         "requirements-heic.txt",
         "requirements-parquet.txt",
+        "requirements-ray.txt",
         "structured.py",
         ".gitignore",
         ".pre-commit-config.yaml",
@@ -37,8 +38,8 @@ LAYERS = [  # a module imports only modules of its own folder and of the layers 
     ("models",),
     ("evaluation",),
     ("training", "gallery"),
-    ("demo",),
-    ("train", "evaluate", "inference_visualize", "visualize_loss", "app", "tools"),
+    ("demo", "bulk"),
+    ("train", "evaluate", "inference_visualize", "caption_many", "visualize_loss", "app", "tools"),
 ]
 
 
