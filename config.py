@@ -31,9 +31,13 @@ class DataConfig:
     """Captions, images, and how they are read"""
 
     captions_file: str = option(
-        "captions.csv", "CSV with the columns image, caption and if known split (train / val / test)", short=True
+        "captions.csv",
+        "CSV with the columns image, caption and if known split (train / val / test), or tars",
+        short=True,
     )
-    image_dir: str = option("data/sample/images", "folder of the images that the captions file names", short=True)
+    image_dir: str = option(
+        "data/sample/images", "folder of the images that the captions file names, or of tars", short=True
+    )
     image_size: int = option(
         224, "side in pixels of the square that every image is resized to", f"[1, {MAX_IMAGE_SIZE}]"
     )

@@ -10,6 +10,7 @@ from tqdm import tqdm
 from cli import UserError, listed, note
 from data.file_records import FileRecords
 from data.images import ImageError, load_image
+from data.shards import find_shards
 
 MAX_BAD_SHARE = 0.05  # more unreadable images than this mean a wrong folder or a broken download
 
@@ -50,12 +51,12 @@ def find_bad_images(paths: Sequence[Path], workers: int = 2, cache_dir: Path | N
 
 
 def check_image_dir(image_dir: str | Path) -> None:
-    """Refuse a wrong folder before anything waits for a lock or reads a file.
+    """Refuse a wrong folder before anything waits for a lock or reads a file. A tar is a folder; see ``data.shards``.
 
     Raises:
         UserError: no such folder.
     """
-    if not Path(image_dir).is_dir():
+    if not Path(image_dir).is_dir() and not find_shards(Path(image_dir)):
         what = "a file, not a folder of images" if Path(image_dir).exists() else "no such folder of images"
         raise UserError(f"{image_dir}: {what}. Name it with --image_dir")
 

@@ -2,28 +2,38 @@
 
 import hashlib
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
 
-from cli import ROOT, UserError, did_you_mean, similar_files
-from config import ALL, SPLITS
+from cli import ROOT, UserError, did_you_mean, note, similar_files
+from config import ALL, SPLITS, DataConfig
 from data.formats import COMMAS, SPLIT_NAMES, conversion, is_image_name, metadata_files, recognise
 from data.images import LearnedFrom
 from data.rows import read_rows
+from data.shards import find_shards, open_shards
 from data.tables import as_table
 
 LEFT_RIGHT = re.compile(r"\b(left|right)\b|[左右]|ซ้าย|ขวา")  # English, Chinese and Japanese, Thai
 COLUMNS = ["image", "caption", "split"]
 
 
+def captions_source(data: DataConfig) -> str:
+    """The file of captions: where none is named and the images are in tars, the tars, which hold captions too."""
+    default = data.captions_file == DataConfig.captions_file
+    return data.image_dir if default and find_shards(Path(data.image_dir)) else data.captions_file
+
+
 def read_captions(captions_file: str | Path, seed: int | None) -> pd.DataFrame:
-    """Read a CSV with the columns image, caption and optionally split, one row per caption.
+    """Read a CSV with the columns image, caption and optionally split, one row per caption; or the captions in tars.
 
     Quoted commas, a byte order mark, CRLF and UTF-8 are supported. Splits may have any of ``SPLIT_NAMES``, in upper or
     lower case: train, training or restval; val, valid, validation or dev; test or testing.
 
     Args:
+        captions_file: the CSV; or a tar, or a folder of tars, whose images have their captions beside them, see
+            ``data.shards``. Images are named relative to it.
         seed: used if there is no split column. *Images* (never rows) are then divided into train / val / test
             (80 / 10 / 10) by a seeded hash of their names, so that adding images never moves the others to another
             split. A model must be tested with the seed it was trained with. None: all images stay in the split "all".
@@ -52,9 +62,11 @@ def read_training_data(captions_file: str | Path, seed: int | None) -> tuple[pd.
 
 def _read_rows(path: Path, seed: int | None) -> pd.DataFrame:
     """The rows, with all columns of the file."""
-    if not path.is_file():
+    tars = find_shards(path)
+    if not path.is_file() and not tars:
         raise UserError(_no_such_file(path))
-    table = _read_table(path)  # its index is the line in the file, as an editor counts
+    # its index is the line in the file, as an editor counts
+    table = _read_shards(path, tars) if tars else _read_table(path)
     for column in ("image", "caption"):
         empty = table.index[table[column] == ""]
         if len(empty):
@@ -92,6 +104,29 @@ def _read_table(path: Path) -> pd.DataFrame:
     if not rows:
         raise UserError(f"{path}: no captions, only the header")
     return as_table(path, header, rows)
+
+
+def _read_shards(path: Path, tars: Sequence[Path]) -> pd.DataFrame:
+    """The captions in tars, in the order of the tars and of the images in them; with splits if all images have one.
+
+    Raises:
+        UserError: there are none, or some images have a split and some have none.
+    """
+    rows: list[tuple[str, str, str]] = []
+    uncaptioned = 0
+    for tar, shard in open_shards(tars):
+        folder = "" if tar == path else f"{tar.name}/"
+        uncaptioned += len(shard.images) - len(shard.captions)
+        for image, captions in shard.captions.items():
+            rows += [(folder + image, caption, shard.splits.get(image, "")) for caption in captions]
+    if uncaptioned:
+        note(f"{path}: images without a caption left out: {uncaptioned:,}")
+    if not rows:
+        raise UserError(f"{path}: no captions in the tars. Name a CSV of captions for their images: --captions_file")
+    table = pd.DataFrame(rows, columns=COLUMNS, dtype=str, index=range(1, len(rows) + 1))
+    if (table["split"] == "").all():
+        return table.drop(columns="split")
+    return table
 
 
 def _check_header(path: Path, header: list[str]) -> None:

@@ -5,6 +5,7 @@ import time
 from pathlib import Path
 
 import structured
+from data.shards import file_state
 from files import atomic_open
 
 SETTLED = 2_000_000_000  # ns; a file this young may change again within one tick of a coarse clock (FAT: 2 s)
@@ -29,11 +30,10 @@ class FileRecords:
 
     def recall(self, file: Path) -> str | None:
         """What was remembered of ``file``; None if nothing was, or if the file has changed or is gone."""
-        try:
-            status = file.stat()
-        except (OSError, ValueError):  # no file can have a name with a NUL
+        state = _state(file)
+        if state is None:
             return None
-        self._states[file] = state = (status.st_size, status.st_mtime_ns)
+        self._states[file] = state
         size, modified, value = self._known.get(str(file.absolute()), (None, None, None))
         return value if (size, modified) == state else None
 
@@ -54,11 +54,19 @@ class FileRecords:
     def save(self) -> None:
         """Add what is new to the JSON file, and drop from it the files that no longer exist."""
         if self._new:
-            kept = {name: record for name, record in _read(self.path).items() if Path(name).exists()}
+            kept = {name: record for name, record in _read(self.path).items() if _state(Path(name))}
             with atomic_open(self.path) as file:
                 json.dump(kept | self._new, file)
             self._known |= self._new
             self._new = {}
+
+
+def _state(file: Path) -> tuple[int, int] | None:
+    """Size and modification time; None if there is no such file."""
+    try:
+        return file_state(file)
+    except (OSError, ValueError):  # no file can have a name with a NUL; or a damaged tar
+        return None
 
 
 def _read(path: Path) -> dict[str, tuple[int, int, str]]:

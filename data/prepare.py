@@ -7,6 +7,7 @@ python -m data.prepare karpathy dataset_flickr30k.json --image_dir flickr30k-ima
 python -m data.prepare table captions.tsv --image_dir photos                       # or .csv, .jsonl, .parquet, .token
 python -m data.prepare table mine.csv --image_column photo --caption_column title
 python -m data.prepare table imagefolder                          # a Hugging Face imagefolder, with metadata.jsonl
+python -m data.prepare shards captions.csv --image_dir photos --output shards      # tars, for millions of images
 
 To resume an interrupted run, run it again.
 """
@@ -22,13 +23,14 @@ from typing import TYPE_CHECKING
 if not __package__:  # started as `python data/prepare.py` instead of `python -m ...`
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from cli import OptionParser, UserError, run_script, say
+from cli import OptionParser, UserError, note, positive_int, run_script, say
 from data.annotations import SPLIT_LISTS, read_json
 from data.formats import COCO, KARPATHY, conversion, metadata_files
 
 if TYPE_CHECKING:
     from data.conversion import Prepared
 
+SHARD_MB = 500  # 5,000 to 10,000 photos of 50 to 100 KB: read in seconds, and few files for millions of images
 BASE_URL = "https://github.com/jbrownlee/Datasets/releases/download/Flickr8k"
 MD5S = {  # the small file first: a wrong address shows at once
     "Flickr8k_text.zip": "bf6c1abcb8e4a833b7f922104de18627",
@@ -43,7 +45,7 @@ def parse_args(argv: list[str]) -> Namespace:
         UserError: an option is wrong, or a file stands where the command belongs.
     """
     parser = OptionParser("python -m data.prepare", __doc__)
-    commands = parser.add_subparsers(dest="command", required=True, metavar="{flickr8k,coco,karpathy,table}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="{flickr8k,coco,karpathy,table,shards}")
     _add_flickr8k_options(
         commands.add_parser(
             "flickr8k",
@@ -75,6 +77,14 @@ def parse_args(argv: list[str]) -> Namespace:
     for command in (coco, karpathy, table):
         _add_file_options(command, several=command is not karpathy)
     _add_column_options(table)
+    _add_shards_options(
+        commands.add_parser(
+            "shards",
+            help="write images and captions into WebDataset tars",
+            description="Write the images of a captions.csv and their captions into tars of bounded size: KEY.jpg and "
+            "KEY.json, as WebDataset has them. To resume an interrupted run, run it again.",
+        )
+    )
     if argv and argv[0] not in commands.choices and Path(argv[0]).exists():
         raise UserError(f"{argv[0]}: a command must come before it. Run: {conversion(Path(argv[0]))}")
     return parser.parse_args(argv)
@@ -103,6 +113,32 @@ def _add_flickr8k_options(parser: OptionParser) -> None:
         metavar="URL",
         help=f"web folder that contains {' and '.join(MD5S)} (default: %(default)s)",
     )
+
+
+def _add_shards_options(parser: OptionParser) -> None:
+    """Add the captions file, --image_dir, --output and --shard_mb."""
+    add = parser.add_argument
+    add("file", type=Path, metavar="CAPTIONS.csv", help="CSV with the columns image, caption and if known split")
+    add("--image_dir", type=Path, required=True, metavar="DIR", help="folder that its images are relative to")
+    add("--output", type=Path, required=True, metavar="DIR", help="folder to write the tars to")
+    add(
+        "--shard_mb",
+        type=positive_int,
+        default=SHARD_MB,
+        metavar="MB",
+        help="size of the images in a tar (default: %(default)s)",
+    )
+
+
+def prepare_shards(args: Namespace) -> None:
+    """Write tars, and print what was done and how to train with them."""
+    from data.shard_writer import write_shards  # pandas takes a second to import
+
+    written = write_shards(args.file, args.image_dir, args.output, args.shard_mb)
+    note(*(f"left out: {error}" for error in written.left_out))
+    say(f"Wrote {written.images:,} images into {len(written.tars):,} tars in {args.output}")
+    command = ["python", "train.py", "--config", "configs/flickr8k_lstm.yaml", "--captions_file", str(args.output)]
+    say(f"Next: {shlex.join([*command, '--image_dir', str(args.output)])}")
 
 
 def _add_column_options(parser: OptionParser) -> None:
@@ -187,6 +223,9 @@ def _metadata(folder: Path) -> list[Path]:
 def main(argv: list[str]) -> None:
     """Prepare one data set as the command line asks."""
     args = parse_args(argv)
+    if args.command == "shards":
+        prepare_shards(args)
+        return
     from data.conversion import summary
     from data.download import download_all
     from data.flickr8k import prepare_flickr8k

@@ -7,6 +7,7 @@ after that, an image takes one read at that offset. So images can be read in any
 """
 
 import dataclasses
+import errno
 import functools
 import hashlib
 import json
@@ -22,10 +23,12 @@ from tqdm import tqdm
 
 import structured
 from cli import UserError, listed, note
-from data.formats import is_image_name
 from files import atomic_open
 
 SUFFIX = ".tar"
+IMAGE_SUFFIXES = (  # of members that are images, as far as data.images can read them
+    *(".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff", ".avif", ".jp2", ".heic", ".heif"),
+)
 INDEX_FOLDER = Path(".cache/shards")  # in the current folder, beside the feature cache; it can be deleted at any time
 INDEX_VERSION = 1  # another one is built again
 BLOCK = 512  # bytes: members of a tar begin at multiples of it
@@ -85,6 +88,21 @@ def split_path(path: Path) -> tuple[Path, str] | None:
     return None
 
 
+def file_state(path: Path) -> tuple[int, int]:
+    """Size, and modification time in ns, by which a file is known to be unchanged; of an image in a tar too.
+
+    Raises:
+        OSError, ValueError: there is no such file, or can be none.
+    """
+    if inside := split_path(path):
+        tar, member = inside
+        if (place := open_shard(tar).images.get(member)) is None:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
+        return place[1], tar.stat().st_mtime_ns
+    status = path.stat()
+    return status.st_size, status.st_mtime_ns
+
+
 def read_member(tar: Path, offset: int, size: int) -> bytes:
     """The bytes of an image in a tar, by its place in ``Shard.images``.
 
@@ -126,7 +144,7 @@ def _scan(tar: Path, size: int) -> Shard:
             name, place = PurePosixPath(member.name).as_posix(), (member.offset_data, member.size)
             if name.startswith("/") or ".." in name.split("/"):
                 shard.problems.append(f"{name} (leads out of the tar)")
-            elif is_image_name(name):
+            elif name.lower().endswith(IMAGE_SUFFIXES):
                 if member.size <= MAX_IMAGE_BYTES:
                     shard.images[name] = place
                 else:

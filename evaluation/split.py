@@ -13,7 +13,7 @@ from cli import UserError
 from config import ALL, Config
 from data.annotations import PARSERS, read_json
 from data.bad_images import check_image_dir, drop_bad_images
-from data.captions import read_captions, references_of
+from data.captions import captions_source, read_captions, references_of
 from data.features import FeatureCache
 from data.formats import recognise
 from data.images import ImageError
@@ -73,7 +73,7 @@ def open_split(config: Config, options: Namespace) -> Split:
     Raises:
         UserError: the captions file cannot be read, or there is no such folder of images.
     """
-    table = read_captions(options.captions_file or config.data.captions_file, config.train.seed)
+    table = read_captions(options.captions_file or captions_source(config.data), config.train.seed)
     image_dir = options.image_dir or Path(config.data.image_dir)
     check_image_dir(image_dir)
     return Split(options.split or DEFAULT_SPLIT, table, image_dir)

@@ -28,6 +28,7 @@ import torch
 
 import structured
 from cli import UserError
+from data.shards import file_state
 from files import atomic_open, naming
 from gallery import heatmap
 from gallery.page import Entry
@@ -55,8 +56,7 @@ def photo_key(path: Path, captioner: str) -> str:
     Raises:
         OSError: there is no such file.
     """
-    status = path.stat()
-    identity = repr((str(path), status.st_size, status.st_mtime_ns, captioner))
+    identity = repr((str(path), *file_state(path), captioner))
     return hashlib.sha256(identity.encode("utf-8", "surrogatepass")).hexdigest()[:DIGEST_LENGTH]
 
 

@@ -11,7 +11,7 @@ import torch
 from cli import UserError, note, say
 from config import Config, config_to_dict
 from data.bad_images import check_image_dir
-from data.captions import read_training_data
+from data.captions import captions_source, read_training_data
 from data.images import LearnedFrom
 from data.tokenizer import TOKENIZERS
 from data.vocab import Vocabulary
@@ -43,7 +43,7 @@ def run_training(config: Config, resume: str | None, argv: Sequence[str]) -> Non
         SystemExit: status 130 after Ctrl-C or SIGTERM.
     """
     folder = Path(config.output_dir)
-    table, learned_from = read_training_data(config.data.captions_file, config.train.seed)
+    table, learned_from = read_training_data(captions_source(config.data), config.train.seed)
     check_image_dir(config.data.image_dir)
     data = fingerprint(table)
     source = find_resume(resume, folder)

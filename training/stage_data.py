@@ -13,7 +13,7 @@ from cli import UserError, note
 from config import StageConfig
 from data.bad_images import MAX_BAD_SHARE, drop_bad_images, find_bad_images
 from data.captions import find_left_right, references_of
-from data.dataset import Batch, EpochSampler, Flickr8kDataset, ImageLoader, collate
+from data.dataset import Batch, EpochSampler, Flickr8kDataset, ImageLoader, collate, shard_lengths
 from data.images import ImageError
 from data.transforms import Augment
 from evaluation.metrics import Scorer
@@ -117,7 +117,8 @@ def prepare_data(captioner: Captioner, table: pd.DataFrame, stage: StageConfig) 
         load[split] = cache.loader(image_dir)
     references = {split: drop_bad_images(captions, image_dir, bad) for split, captions in references.items()}
     captions = {**references, "val": some_captions(references["val"], LOSS_CAPTIONS)}
-    sampler = EpochSampler(len(captions["train"]), config.train.batch_size, config.train.seed)
+    shards = shard_lengths(captions["train"]) if "train" in decoded else []  # cached features are read from one file
+    sampler = EpochSampler(len(captions["train"]), config.train.batch_size, config.train.seed, shards=shards)
 
     def loader(split: str, **batching: Any) -> DataLoader[Any]:
         dataset = Flickr8kDataset(captions[split], load[split], captioner.vocabulary)

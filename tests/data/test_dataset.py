@@ -10,7 +10,7 @@ from PIL import Image
 
 from cli import UserError
 from data.captions import find_left_right, read_captions, references_of
-from data.dataset import Batch, EpochSampler, Flickr8kDataset, ImageLoader, collate
+from data.dataset import Batch, EpochSampler, Flickr8kDataset, ImageLoader, collate, shard_lengths
 from data.images import ImageError
 from data.transforms import Augment, Transform
 from data.vocab import END_ID, PAD_ID, START_ID, Vocabulary
@@ -131,3 +131,28 @@ def test_jitter_changes_the_brightness_but_not_the_colours(tmp_path: Path) -> No
         image.mean(dim=(1, 2)) * torch.tensor(Transform().std) + torch.tensor(Transform().mean) for image in images
     ]
     assert all(red > 2 * green and abs(green - blue) < 0.03 for red, green, blue in colours)
+
+
+def test_images_in_tars_are_shuffled_in_windows_of_tars(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("data.dataset.WINDOW", 2)
+    lengths = [3, 1, 4, 2, 5]
+    tar_of = [tar for tar, length in enumerate(lengths) for _ in range(length)]
+    assert shard_lengths(f"{tar:05}.tar/{image}.jpg" for image, tar in enumerate(tar_of)) == lengths
+    sampler = EpochSampler(15, 4, seed=0, shards=lengths)
+    orders = []
+    for epoch in range(5):
+        sampler.set_position(epoch, 0)
+        orders.append([index for batch in sampler for index, _ in batch])
+        assert sorted(orders[-1]) == list(range(15))
+        tars = [tar_of[index] for index in orders[-1]]
+        spans = [(tars.index(tar), len(tars) - 1 - tars[::-1].index(tar)) for tar in range(5)]
+        open_at_once = [sum(first <= place <= last for first, last in spans) for place in range(15)]
+        assert max(open_at_once) == 2
+    assert len({tuple(order) for order in orders}) == 5
+    sampler.set_position(3, 2)
+    assert [index for batch in sampler for index, _ in batch] == orders[3][8:]
+
+
+def test_files_and_a_single_tar_are_shuffled_as_one() -> None:
+    assert shard_lengths(["a.jpg", "b/c.jpg"]) == shard_lengths(["0.tar/a.jpg", "0.tar/b.jpg"]) == []
+    assert list(EpochSampler(9, 2, seed=1, shards=[])) == list(EpochSampler(9, 2, seed=1))

@@ -101,12 +101,13 @@ def test_script_errors_are_one_line_and_status_2(tmp_path: Path, server: Server)
 
 def test_help_and_usage(capsys: pytest.CaptureFixture[str]) -> None:
     for argv, text in [
-        (["--help"], "{flickr8k,coco,karpathy,table}"),
+        (["--help"], "{flickr8k,coco,karpathy,table,shards}"),
         (["--help"], "python -m data.prepare table imagefolder"),
         (["flickr8k", "--help"], "--base_url"),
         (["coco", "--help"], "--image_dir"),
         (["karpathy", "--help"], "--image_dir"),
         (["table", "--help"], "--caption_column"),
+        (["shards", "--help"], "--shard_mb"),
     ]:
         with pytest.raises(SystemExit) as end:
             main(argv)
