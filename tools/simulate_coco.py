@@ -1,8 +1,7 @@
 """Make a data set of the size of COCO from a small one, to measure what such a size costs. Nothing is downloaded.
 
     python -m tools.simulate_coco DIR                                    # 118,000 images: 2 GB, from Flickr8k
-    python -m tools.simulate_coco DIR --images 1000 --captions 5000 --captions_file captions.csv \
-        --image_dir data/sample/images
+    python -m tools.simulate_coco DIR --images 1000 --captions 5000
     python -m data.prepare coco DIR/annotations/captions_train2017.json DIR/annotations/captions_val2017.json
     python -m tools.benchmark --start configs/coco_attention.yaml DIR/simulated.yaml
 
