@@ -46,7 +46,7 @@ def caption_on_ray(
         address: of the cluster: auto, HOST:PORT, or local, which starts Ray on this machine.
 
     Raises:
-        UserError: there is no cluster at that address, or it has less than two CPUs.
+        UserError: there is no cluster at that address, it has less than two CPUs, or a captioner cannot start.
     """
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # this process's, on stderr; Ray's own logs have all
     import ray
@@ -56,7 +56,7 @@ def caption_on_ray(
     try:
         if ours:
             ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
-        logging.getLogger("ray.data").setLevel(logging.ERROR)
+        logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # errors are raised too
         context = ray.data.DataContext.get_current()
         context.enable_progress_bars = False
         tasks = -(-len(batches) // BATCHES_PER_TASK)
@@ -70,6 +70,11 @@ def caption_on_ray(
             yield pickle.loads(record["data"])
     except ConnectionError as error:
         raise UserError(f"--ray {address}: no Ray cluster there ({error}). Start one with: ray start --head") from error
+    except ray.exceptions.RayError as error:  # its last line is that of the traceback on the other machine
+        raise UserError(
+            f"--ray {address}: {str(error).strip().splitlines()[-1]}. Every machine needs images, checkpoint and "
+            "repository at the same paths; then run the same command again"
+        ) from error
     finally:
         if ours:
             ray.shutdown()
