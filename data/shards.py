@@ -10,6 +10,7 @@ import dataclasses
 import errno
 import functools
 import hashlib
+import io
 import json
 import os
 import tarfile
@@ -32,10 +33,17 @@ IMAGE_SUFFIXES = (  # of members that are images, as far as data.images can read
 INDEX_FOLDER = Path(".cache/shards")  # in the current folder, beside the feature cache; it can be deleted at any time
 INDEX_VERSION = 1  # another one is built again
 BLOCK = 512  # bytes: members of a tar begin at multiples of it
-GAP_READ = 2**20  # bytes between two members that are looked at: padding is zero, what is left of a member is not
-MAX_CAPTION_BYTES = structured.MB  # of KEY.txt or KEY.json; img2dataset's have 1 KB, with all metadata 10 KB
+MAX_READ = 2**20  # bytes read at once: a damaged header may ask for gigabytes. Captions and long names have less
+MAX_CAPTION_BYTES = MAX_READ  # of KEY.txt or KEY.json; img2dataset's have 1 KB, with all metadata 10 KB
 MAX_IMAGE_BYTES = 250_000_000  # as data.images.MAX_BYTES, which cannot be imported here
 OPEN_SHARDS = 16  # whose index is in memory: 3 MB each for 10,000 images; two windows of the training order
+
+
+class _Reader(io.BufferedReader):
+    """A file that is read in pieces of a limited size."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        return super().read(min(MAX_READ if size is None or size < 0 else size, MAX_READ))
 
 
 @dataclass(frozen=True)
@@ -139,7 +147,7 @@ def _scan(tar: Path, size: int) -> Shard:
     shard = Shard()
     texts: dict[str, list[str]] = {}  # key -> captions
     splits: dict[str, str] = {}  # key -> split
-    with tar.open("rb") as file:
+    with _Reader(tar.open("rb", buffering=0)) as file:
         for member in _members(file, size, shard.problems):
             name, place = PurePosixPath(member.name).as_posix(), (member.offset_data, member.size)
             if name.startswith("/") or ".." in name.split("/"):
@@ -209,7 +217,7 @@ def _holds_data(file: Any, start: int, end: int) -> bool:
     """Whether there is anything but zeros between two members."""
     position = file.tell()
     file.seek(start)
-    found = any(file.read(min(max(end - start, 0), GAP_READ)))
+    found = any(file.read(max(end - start, 0)))  # their beginning: padding is zero, what is left of a member is not
     file.seek(position)
     return found
 

@@ -128,3 +128,15 @@ def test_what_is_no_tar_is_refused(content: bytes) -> None:
     Path("x.tar").write_bytes(content)
     with pytest.raises(UserError, match=r"x\.tar: not a tar with images \(.*Copy it again"):
         open_shard(Path("x.tar"))
+
+
+def test_a_header_that_asks_for_gigabytes_is_damaged() -> None:
+    tar = write_tar(Path("x.tar"), {"a.jpg": jpeg(), f"{'b' * 120}.jpg": jpeg(), "c.jpg": jpeg()})
+    content = bytearray(tar.read_bytes())
+    start, size = open_shard(tar).images["a.jpg"]
+    header = start + -(-size // 512) * 512  # of the long name
+    content[header + 124 : header + 136] = b"\x80" + (2**40).to_bytes(11, "big")
+    content[header + 148 : header + 156] = b" " * 8
+    content[header + 148 : header + 156] = b"%06o\0 " % sum(content[header : header + 512])
+    tar.write_bytes(content)
+    assert "a.jpg" in fresh(tar).images
