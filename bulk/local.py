@@ -7,6 +7,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from bulk.captioning import Images, Reader, Settings, caption
 from bulk.parts import Batch, Row
+from cli import UserError
 from models.captioner import Captioner
 from training.interrupt import leave_signals_to_main
 
@@ -30,6 +31,9 @@ def caption_here(
 
     Args:
         workers: processes that decode; 0: this process does.
+
+    Raises:
+        UserError: a reader was killed.
     """
     loader: DataLoader[Any] = DataLoader(
         _Batches(reader),
@@ -40,8 +44,24 @@ def caption_here(
         collate_fn=_as_it_is,  # without it torch would copy the batch
         worker_init_fn=leave_signals_to_main,
     )
-    for images in loader:
+    decoded = iter(loader)
+    while (images := _next(decoded)) is not None:
         yield images.part, images.first, caption(captioner, images, settings)
+
+
+def _next(decoded: Iterator[Images]) -> Images | None:
+    """The next batch; None after the last one.
+
+    Raises:
+        UserError: a reader was killed.
+    """
+    try:
+        return next(decoded, None)
+    except RuntimeError as error:
+        raise UserError(
+            f"a reader process has died ({str(error).splitlines()[0]}). If memory or /dev/shm is short, lower "
+            "--workers; then run the same command again"
+        ) from error
 
 
 def _as_it_is(images: Any) -> Any:

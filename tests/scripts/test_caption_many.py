@@ -137,6 +137,17 @@ def test_names_that_are_not_utf8_are_captioned_once(caption: Callable[..., list[
     assert caption("photos") == [row]
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="the readers are forked from the patched process")
+def test_a_reader_that_is_killed_ends_the_run_with_one_line(
+    caption: Callable[..., list[Row]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_many(tmp_path / "photos", 2)
+    with monkeypatch.context() as patch, pytest.raises(UserError, match=r"a reader process has died .*lower --workers"):
+        patch.setattr("bulk.captioning.Reader.__call__", lambda *_: os.kill(os.getpid(), signal.SIGKILL))
+        caption("photos")
+    assert len(caption("photos")) == 2
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
