@@ -234,7 +234,14 @@ class TrainConfig:
     seed: int = option(
         0, "seed of weights, order of images, dropout, and of the split where the CSV has none", "[0, 4294967296)"
     )
-    batch_size: int = option(32, "images per step, each with all its captions", "[2, inf)")
+    batch_size: int = option(
+        32, "images per step, each with all its captions; several processes share each batch", "[2, inf)"
+    )
+    accumulate: int = option(
+        1,
+        "pieces that a batch is computed in, one after another, where it does not fit into memory at once",
+        "[1, inf)",
+    )
     weight_decay: float = option(1e-2, "AdamW's decoupled weight decay, on matrices only", "[0, inf)")
     grad_clip: float = option(5.0, "largest norm of the gradient", "(0, inf)")
     ema: float = option(

@@ -6,12 +6,13 @@ python train.py --captions_file my.csv --image_dir photos --output_dir runs/a   
 python train.py --decoder.name attention --train.stages.epochs 5 --output_dir runs/b    # options change the YAML
 python train.py --config runs/b/resolved_config.yaml --resume                                 # continue that run
 python train.py --init_from pretrained/flickr8k.pth --captions_file my.csv --image_dir photos           # finetune
+torchrun --standalone --nproc_per_node gpu train.py --config configs/flickr8k_best.yaml            # on all GPUs here
 """
 
-import os
+from contextlib import nullcontext
 from pathlib import Path
 
-from cli import UserError, run_script
+from cli import run_script
 from training.options import build_parser, read_config
 
 
@@ -27,13 +28,14 @@ def main(argv: list[str]) -> None:
         "or the path of such a file, or of its folder",
     )
     config, options = read_config(parser, argv)
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise UserError("train.py trains on one device, in one process: start it with python instead of torchrun")
-    from training.run import run_training  # torch takes seconds to import
-    from training.run_folder import claim
+    from distributed import joined, restarted  # torch takes seconds to import
+    from training.run import run_training
+    from training.run_folder import LAST, claim
 
-    with claim(Path(config.output_dir)):
-        run_training(config, options.resume, argv)
+    folder = Path(config.output_dir)
+    with joined() as processes, claim(folder) if processes.is_first else nullcontext():
+        resume = "auto" if restarted() and (folder / LAST).is_file() else options.resume
+        run_training(config, resume, argv, processes)
 
 
 if __name__ == "__main__":

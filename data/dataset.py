@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import groupby
+from itertools import groupby, pairwise
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +16,7 @@ from data.packing import PackedTokens, pack
 from data.shards import SUFFIX
 from data.transforms import Augment, Transform
 from data.vocab import Vocabulary
+from distributed import ALONE, Processes
 
 WINDOW = 8  # tars whose images are shuffled together: 40,000 to 80,000 images of tars of the usual size
 
@@ -28,14 +29,32 @@ class Batch:
     captions: PackedTokens
     names: list[str]
     missing: dict[str, str] = field(default_factory=dict)  # images that belong here but could not be read -> why
+    seeds: list[int] = field(default_factory=list)  # of each image's random numbers in this epoch; in training
 
     def pin_memory(self) -> "Batch":
         """The same in page-locked memory; ``DataLoader(pin_memory=True)`` calls this."""
         return replace(self, visual=self.visual.pin_memory(), captions=self.captions.pin_memory())
 
+    def split(self, pieces: int) -> "list[Batch]":
+        """The batch in so many pieces of about as many images each; at most as many as there are images."""
+        if pieces == 1:
+            return [self]
+        count = len(self.names)
+        bounds = [count * piece // pieces for piece in range(pieces + 1)]
+        return [
+            replace(
+                self,
+                visual=self.visual[first:end],
+                captions=self.captions.of_images(first, end),
+                names=self.names[first:end],
+                seeds=self.seeds[first:end],
+            )
+            for first, end in pairwise(bounds)
+        ]
 
-Item = tuple[torch.Tensor | ImageError, list[np.ndarray], str]
-"""One image: its tensor, or why it could not be read; its captions as token ids; its name."""
+
+Item = tuple[torch.Tensor | ImageError, list[np.ndarray], str, int | None]
+"""One image: its tensor, or why it could not be read; its captions as token ids; its name; its seed in training."""
 
 
 class Flickr8kDataset(Dataset[Item]):
@@ -71,7 +90,7 @@ class Flickr8kDataset(Dataset[Item]):
             visual = self.load(self.names[index], seed)
         except ImageError as error:  # raised in a worker it would end the run with the worker's traceback
             visual = error
-        return visual, self.captions(index), self.names[index]
+        return visual, self.captions(index), self.names[index], seed
 
     def captions(self, index: int) -> list[np.ndarray]:
         """The captions of one image as token ids, ``<start> ... <end>``."""
@@ -108,31 +127,46 @@ def collate(items: Sequence[Item]) -> Batch:
 
     Images that could not be read are left out and listed in ``missing``; B may be 0.
     """
-    missing = {name: str(visual) for visual, _, name in items if isinstance(visual, ImageError)}
-    visuals = [visual for visual, _, _ in items if isinstance(visual, torch.Tensor)]
-    read = [(captions, name) for _, captions, name in items if name not in missing]
-    packed = pack([captions for captions, _ in read])
-    return Batch(torch.stack(visuals) if visuals else torch.empty(0), packed, [name for _, name in read], missing)
+    missing = {name: str(visual) for visual, _, name, _ in items if isinstance(visual, ImageError)}
+    visuals = [visual for visual, *_ in items if isinstance(visual, torch.Tensor)]
+    read = [(captions, name, seed) for _, captions, name, seed in items if name not in missing]
+    return Batch(
+        torch.stack(visuals) if visuals else torch.empty(0),
+        pack([captions for captions, _, _ in read]),
+        [name for _, name, _ in read],
+        missing,
+        [seed for _, _, seed in read if seed is not None],
+    )
 
 
 class EpochSampler(Sampler[list[tuple[int, int]]]):
-    """Batches of (index, seed for its augmentation).
+    """Batches of (index, seed for its augmentation and its sampled captions).
 
     The order depends on (seed, epoch) alone and can start in the middle of an epoch, which exact resuming needs.
     A single image left over at the end joins the batch before it: batch normalization cannot train on one image.
+
+    Of several processes, each gets its share of every batch. A last batch that has fewer images than there are
+    processes is not divided: each process computes it whole, and their mean is that of one process.
 
     Args:
         shards: how many of the images, one after the other, are in each tar. The tars are then permuted, and the
             images shuffled within WINDOW tars, which are read together: a disk reads in few places at a time.
 
     Raises:
-        UserError: fewer than two images.
+        UserError: fewer than two images, or batches that are too small to be divided.
     """
 
-    def __init__(self, length: int, batch_size: int, seed: int, shards: Sequence[int] = ()) -> None:
+    def __init__(
+        self, length: int, batch_size: int, seed: int, shards: Sequence[int] = (), processes: Processes = ALONE
+    ) -> None:
         if length < 2:
             raise UserError(f"{length} training image: at least 2 are needed")
-        self.length, self.batch_size, self.seed = length, batch_size, seed
+        if batch_size < processes.size:
+            raise UserError(
+                f"--train.batch_size {batch_size}: the {processes.size} processes share each batch. Raise it, or start "
+                "fewer of them"
+            )
+        self.length, self.batch_size, self.seed, self.processes = length, batch_size, seed, processes
         self.shards = shards or [length]
         self.epoch = self.first_step = 0
 
@@ -149,8 +183,18 @@ class EpochSampler(Sampler[list[tuple[int, int]]]):
         seeds = torch.randint(2**31, (self.length,), generator=generator).tolist()
         items = list(zip(order, seeds, strict=True))
         for step in range(self.first_step, len(self)):
-            end = (step + 1) * self.batch_size if step + 1 < len(self) else self.length
-            yield items[step * self.batch_size : end]
+            first, end = self._bounds(step)
+            batch = items[first:end]
+            yield batch if self.copies(step) > 1 else [*self.processes.share(batch)]
+
+    def copies(self, step: int) -> int:
+        """How many processes compute all of the batch ``step``."""
+        first, end = self._bounds(step)
+        return self.processes.size if end - first < self.processes.size else 1
+
+    def _bounds(self, step: int) -> tuple[int, int]:
+        first = step * self.batch_size
+        return first, first + self.batch_size if step + 1 < len(self) else self.length
 
     def _order(self, generator: torch.Generator) -> list[int]:
         """The images in a new order."""

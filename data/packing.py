@@ -76,6 +76,16 @@ class PackedTokens:
         }
         return replace(self, **pinned)
 
+    def of_images(self, first: int, end: int) -> "PackedTokens":
+        """Those of the images ``first`` to ``end`` - 1, on the CPU."""
+        groups = torch.searchsorted(self.images, torch.tensor([first, end]))
+        start, stop = (groups * self.per_group).tolist()
+        before, after = self.lengths[:start].sum(), self.lengths[:stop].sum()
+        lengths = self.lengths[start:stop]
+        tokens = self.tokens[start:stop, : max(1, int(lengths.max()))]
+        images = self.images[groups[0] : groups[1]] - first
+        return PackedTokens(tokens, self.targets[before:after], _real(lengths, tokens), lengths, images, self.per_group)
+
     @classmethod
     def one_step(cls, tokens: torch.Tensor) -> "PackedTokens":
         """One token for each of N open hypotheses, as decoding reads them: (N,); targets are unknown and left empty."""
@@ -106,5 +116,10 @@ def pack(captions: Sequence[Sequence[Sequence[int] | np.ndarray]]) -> PackedToke
     for row, sequence in zip(tokens, sequences, strict=True):
         row[: max(0, len(sequence) - 1)] = torch.as_tensor(sequence[:-1], dtype=torch.int64)
     targets = torch.tensor([int(token) for sequence in sequences for token in sequence[1:]], dtype=torch.int64)
-    index = (torch.arange(longest) < lengths[:, None]).flatten().nonzero()[:, 0]
-    return PackedTokens(tokens, targets, index, lengths, torch.tensor(images, dtype=torch.int64), per_group)
+    image_of_group = torch.tensor(images, dtype=torch.int64)
+    return PackedTokens(tokens, targets, _real(lengths, tokens), lengths, image_of_group, per_group)
+
+
+def _real(lengths: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
+    """Where the real tokens are: lengths (N,), tokens (N, T) -> indices (M,) into the N x T."""
+    return (torch.arange(tokens.shape[1]) < lengths[:, None]).flatten().nonzero()[:, 0]

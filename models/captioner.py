@@ -23,7 +23,7 @@ from data.packing import PackedTokens
 from data.transforms import Transform
 from data.vocab import Vocabulary
 from models.checkpoint_schema import misfits, read_parts
-from models.decoding import Hypothesis, attention_per_word, generate, sample
+from models.decoding import Hypothesis, attention_per_word, generate, random_numbers, sample
 from models.interfaces import Encoder, WordDecoder
 from models.pretrained import find_checkpoint
 from models.unset import without_values
@@ -220,9 +220,11 @@ class Captioner(nn.Module):
             ValueError: temperature is not above 0.
         """
         features = self._encode_images(images).float()
-        generator = torch.Generator(self.device).manual_seed(seed)
+        numbers = random_numbers(
+            [seed + image for image in range(len(features))], count, self.config.generate.max_length
+        )
         with autocast(self.device, self.decoding_precision):
-            found = sample(self.decoder, features, count, generator, self.config.generate.max_length, temperature)
+            found = sample(self.decoder, features, numbers, temperature)
         return self._candidates(found, features, attention)
 
     def _encode_images(self, images: Iterable[Image.Image]) -> torch.Tensor:

@@ -108,18 +108,17 @@ def _would_repeat(words: torch.Tensor, n: int, vocab_size: int) -> torch.Tensor:
 def sample(
     decoder: WordDecoder,
     features: torch.Tensor,
-    count: int,
-    generator: torch.Generator | None = None,
-    max_length: int = 30,
+    numbers: torch.Tensor,
     temperature: float = 1.0,
 ) -> list[list[Hypothesis]]:
-    """Sample ``count`` captions for each image, word by word; log_prob is the model's own, without the temperature.
+    """Sample captions for each image, word by word; log_prob is the model's own, without the temperature.
 
     Not for the best caption but for varied ones: the candidates of a beam hardly differ.
 
     Args:
         features: (B, P, D).
-        generator: a seeded one gives the same captions again; on the device of the features. None: torch's default.
+        numbers: random ones from 0 to 1, (B, C, L) for C captions of at most L words; see ``random_numbers``. Each
+            chooses a word, so the captions of an image do not depend on the others in the batch.
         temperature: divides the logits; below 1 likely words become more likely.
 
     Raises:
@@ -127,11 +126,12 @@ def sample(
         NotFiniteError: the logits are inf or NaN.
 
     Returns:
-        for each image ``count`` hypotheses, the most likely first; the same caption may come twice.
+        for each image C hypotheses, the most likely first; the same caption may come twice.
     """
     if temperature <= 0:
         raise ValueError(f"temperature {temperature}: must be more than 0")
-    b, n, device = len(features), len(features) * count, features.device
+    (b, count, max_length), device = numbers.shape, features.device
+    n, numbers = b * count, numbers.flatten(0, 1).to(device)
     state = decoder.start(features).select(torch.arange(b, device=device).repeat_interleave(count), count)
     last = torch.full((n,), START_ID, device=device)
     words = torch.full((n, max_length + 1), PAD_ID, device=device)
@@ -146,7 +146,9 @@ def sample(
         if position == max_length:
             last = torch.full_like(last, END_ID)
         else:
-            last = torch.multinomial((own / temperature).softmax(dim=-1), 1, generator=generator)[:, 0]
+            reached = (own / temperature).softmax(dim=-1).cumsum(dim=-1)  # (N, V)
+            threshold = numbers[:, position, None] * reached[:, -1:]  # the sum is 1 but for rounding
+            last = torch.searchsorted(reached, threshold, right=True)[:, 0].clamp(max=reached.shape[1] - 1)
         last = last.masked_fill(~still_open, PAD_ID)
         log_prob += own.gather(1, last[:, None])[:, 0].masked_fill(~still_open, 0.0)
         words[:, position] = last
@@ -158,6 +160,12 @@ def sample(
         for caption, total in zip(words.tolist(), log_prob.tolist(), strict=True)
     ]
     return [sorted(found[first : first + count], key=lambda h: -h.score) for first in range(0, n, count)]
+
+
+def random_numbers(seeds: Sequence[int], count: int, max_length: int) -> torch.Tensor:
+    """What ``sample`` chooses the words of ``count`` captions by: (B, C, L), for each image from its own seed."""
+    drawn = [torch.rand(count, max_length, generator=torch.Generator().manual_seed(seed)) for seed in seeds]
+    return torch.stack(drawn)
 
 
 @torch.no_grad()

@@ -13,7 +13,7 @@ from tests.support.helpers import ROOT
 MAX_LINES, MAX_FUNCTION_LINES, MAX_COLUMNS = 350, 60, 120
 SOURCE = {".py", ".yaml", ".yml", ".toml", ".j2", ".css", ".js"}
 ROOT_FILES = {
-    *("cli.py", "files.py", "config_parser.py", "config.py", "utils.py"),
+    *("cli.py", "files.py", "config_parser.py", "config.py", "utils.py", "distributed.py"),
     *("train.py", "evaluate.py", "inference_visualize.py", "caption_many.py", "SECURITY.md"),
     *("visualize_loss.py", "app.py", "README.md", "CONTRIBUTING.md", "CHANGELOG.md", "MODEL_CARD.md", "CITATION.cff"),
     *("LICENSE", "Makefile", "captions.csv", "config.yaml", "pyproject.toml", "constraints.txt", "requirements.txt"),
@@ -33,7 +33,7 @@ LAYERS = [  # a module imports only modules of its own folder and of the layers 
     ("files",),
     ("structured",),
     ("config_parser",),
-    ("utils", "config"),
+    ("utils", "config", "distributed"),
     ("data",),
     ("models",),
     ("evaluation",),

@@ -6,7 +6,8 @@ of is in stage_setup.py, the rules that end it in progress.py, the order in whic
 
 import math
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from functools import partial
 
 import pandas as pd
@@ -16,17 +17,15 @@ from tqdm import tqdm
 
 from cli import UserError, say
 from data.dataset import Batch
-from evaluation.metrics import Scorer
-from models.captioner import Captioner
 from models.checkpoint_schema import misfits
 from training.interrupt import Interrupted, StoppableBatches, StopRequest
 from training.loss_log import append_row
-from training.objectives import caption_loss
+from training.objectives import StepLoss
 from training.optim import lr_factor
 from training.progress import Progress
 from training.run_folder import LOG, Saver, load_best
 from training.stage_setup import Stage, set_up_stage
-from utils import autocast
+from training.validation import check_finite, predicts_finite, validate
 
 
 class DivergedError(UserError):
@@ -53,7 +52,7 @@ def train(stage: Stage, progress: Progress, table: pd.DataFrame, saver: Saver) -
     """
     stages = stage.captioner.config.train.stages
     while True:
-        with StopRequest() as stop:
+        with StopRequest(stage.processes) as stop:
             while not progress.stage_finished(stage.config):
                 train_and_validate(stage, progress, saver, stop)
         if progress.stopped_early(stage.config):
@@ -63,14 +62,15 @@ def train(stage: Stage, progress: Progress, table: pd.DataFrame, saver: Saver) -
             return progress
         progress = following
         # The next stage, even one that is added later, starts from the best weights so far: the last ones may overfit.
-        best = load_best(saver.folder, progress)
+        best = load_best(saver.folder, progress) if stage.processes.is_first else None
         if best is None or misfits(best, stage.captioner.state_dict()):
             best = stage.averaged.state_dict()
         stage.captioner.load_state_dict(best)
-        stage.averaged.load_state_dict(best)
-        if stop.wanted:
+        stage.processes.make_equal(stage.captioner)
+        if stop.wanted_by_any():
             raise Interrupted
-        stage = set_up_stage(stage.captioner, table, next(s for s in stages if s.name == progress.stage))
+        following_stage = next(s for s in stages if s.name == progress.stage)
+        stage = set_up_stage(stage.captioner, table, following_stage, stage.processes)
         saver.save_last(stage, progress)
 
 
@@ -86,18 +86,19 @@ def train_and_validate(stage: Stage, progress: Progress, saver: Saver, stop: Sto
         train_batches = stage.data.train_batches(progress.total_epochs, progress.step)
         trained = train_one_epoch(stage, StoppableBatches(train_batches, stop, saver.is_due, save), progress)
         val_batches = StoppableBatches(stage.data.val_batches(), stop, saver.is_due, save)
-        validated, captions = validate(stage.averaged, val_batches, stage.data.scorer)
+        validated, captions = validate(stage.averaged, val_batches, stage.data.scorer, stage.processes)
         better = progress.end_epoch(validated["val_cider"], stage.config)
-        if better:
-            saver.save_best(stage, progress)
-        row = {
-            "stage": progress.stage,
-            "epoch": progress.total_epochs,
-            "step": progress.total_steps,
-            **trained,
-            **validated,
-        }
-        append_row(saver.folder / LOG, row)
+        if stage.processes.is_first:
+            if better:
+                saver.save_best(stage, progress)
+            row = {
+                "stage": progress.stage,
+                "epoch": progress.total_epochs,
+                "step": progress.total_steps,
+                **trained,
+                **validated,
+            }
+            append_row(saver.folder / LOG, row)
         save(val_batches.last)
     except FloatingPointError as error:
         is_last = stage.config == stage.captioner.config.train.stages[-1]
@@ -130,17 +131,20 @@ def train_one_epoch(stage: Stage, batches: Iterable[Batch], progress: Progress) 
     start = time.perf_counter()
     bar = tqdm(batches, desc=f"epoch {epoch}", total=steps, initial=progress.step, leave=False, disable=None)
     for batch in bar:
-        if len(batch.names) < 2:  # the other images could not be read; batch normalization cannot train on one image
+        (images,) = stage.processes.gather_numbers(len(batch.names))
+        # Other images could not be read. Batch normalization cannot train on one image, and a process not on none.
+        if sum(images) < 2 or min(images) == 0:
             progress.step += 1
             continue
         factor = lr_factor(stage.config, progress.epoch * steps + progress.step, steps, progress.lr_scale)
         try:
-            value, count, norm = train_step(stage, batch, factor)
+            value, count, norm = train_step(stage, batch, factor, images)
         except FloatingPointError as error:
             where = f"at epoch {epoch}, step {progress.step + 1}, before the weights were changed"
             raise FloatingPointError(f"{error}; stopped {where}") from error
         now = time.perf_counter()
-        progress.end_step(value, count, len(batch.names), norm, now - start)
+        copies = stage.data.sampler.copies(progress.step)
+        progress.end_step(value, count // copies, sum(images) // copies, norm, now - start)
         start = now
         if stage.ema is not None:
             stage.ema.update(progress.total_steps)
@@ -157,8 +161,12 @@ def train_one_epoch(stage: Stage, batches: Iterable[Batch], progress: Progress) 
     }
 
 
-def train_step(stage: Stage, batch: Batch, factor: float) -> tuple[float, int, float]:
+def train_step(stage: Stage, batch: Batch, factor: float, images: Sequence[int]) -> tuple[float, int, float]:
     """Update the weights once, at ``factor`` times the peak learning rates.
+
+    Args:
+        batch: this process's share.
+        images: the number of images in every process's share.
 
     Returns:
         what the objective shows (a mean), the number of words or captions it is the mean of, and the gradient norm.
@@ -168,68 +176,46 @@ def train_step(stage: Stage, batch: Batch, factor: float) -> tuple[float, int, f
     """
     for group in stage.optimizer.param_groups:
         group["lr"] = group["peak"] * factor
-    step = stage.objective(stage.captioner, batch)
-    stage.optimizer.zero_grad(set_to_none=True)
-    scaled: torch.Tensor = stage.scaler.scale(step.loss)
-    torch.autograd.backward(scaled)
-    stage.scaler.unscale_(stage.optimizer)
     parameters = [p for group in stage.optimizer.param_groups for p in group["params"]]
+    # Every process computes as many pieces, and batch normalization needs two images.
+    most = min(images) // (2 if stage.processes.size == 1 else 1)
+    step = compute_gradients(stage, batch.split(max(1, min(stage.captioner.config.train.accumulate, most))), parameters)
+    stage.scaler.unscale_(stage.optimizer)
     gradient = nn.utils.clip_grad_norm_(parameters, stage.captioner.config.train.grad_clip)
     # The one place at which the CPU waits for the GPU, in a step with cross-entropy in fp32 or bf16:
-    loss, shown, norm = torch.stack([step.loss.detach(), step.shown.to(gradient.device), gradient]).tolist()
-    _check_finite(loss, "loss")
+    loss, shown, norm = torch.stack([step.loss, step.shown.to(gradient.device), gradient]).tolist()
+    check_finite(loss, "loss")
     if not stage.scaler.is_enabled():  # in fp16 overflow is normal: the scaler skips the step and lowers its scale
-        _check_finite(norm, "gradient")
+        check_finite(norm, "gradient")
     stage.scaler.step(stage.optimizer)
     stage.scaler.update()
     return shown, step.count, norm
 
 
-def _check_finite(value: float, what: str) -> None:
-    if not math.isfinite(value):
-        raise FloatingPointError(f"the {what} became {value}")
+def compute_gradients(stage: Stage, pieces: Sequence[Batch], parameters: Sequence[nn.Parameter]) -> StepLoss:
+    """Leave the gradients of one batch, computed in pieces and by all processes, in ``parameters``; return its loss.
 
-
-def _features(captioner: Captioner, visual: torch.Tensor) -> torch.Tensor:
-    """``Batch.visual`` -> the features that captions are generated from."""
-    return captioner.encode(visual, mirror=captioner.config.generate.mirror) if visual.dim() == 4 else visual
-
-
-@torch.no_grad()
-def validate(captioner: Captioner, batches: Iterable[Batch], scorer: Scorer) -> tuple[dict[str, float], dict[str, str]]:
-    """Score generated captions, one per image, and compute the teacher-forced loss.
-
-    Returns:
-        val_loss (cross-entropy per word), val_bleu4, val_cider, distinct (fraction of different captions); and the
-        captions by image name.
-
-    Raises:
-        FloatingPointError: the loss is not finite.
+    The parts of a batch have different numbers of words, so their means have no common mean: what is added up is the
+    sums, which are then divided by the number of words of all parts.
     """
-    captioner.eval()
-    loss_sum, words, captions = 0.0, 0, dict[str, str]()
-    for batch in tqdm(batches, desc="validating", leave=False, disable=None):
-        references = batch.captions.to(captioner.device)
-        features = _features(captioner, batch.visual)
-        with autocast(captioner.device, captioner.decoding_precision):
-            logits = captioner(features, references)
-        _, cross_entropy = caption_loss(logits, references.targets)
-        loss = cross_entropy.item()
-        try:
-            _check_finite(loss, "loss")
-        except FloatingPointError as error:
-            raise FloatingPointError(f"{error} in validation; stopped before these weights were saved") from error
-        loss_sum, words = loss_sum + loss * references.count, words + references.count
-        best = [candidates[0].caption for candidates in captioner.generate(features)]
-        captions |= dict(zip(batch.names, best, strict=True))
-    scores = scorer.score(captions, all_metrics=False)
-    numbers = {
-        "val_loss": loss_sum / max(1, words),
-        "val_bleu4": scores["BLEU-4"],
-        "val_cider": scores["CIDEr"],
-        "distinct": len(set(captions.values())) / len(captions),
-    }
-    return numbers, captions
+    stage.optimizer.zero_grad(set_to_none=True)
+    divided = stage.processes.size > 1 or len(pieces) > 1
+    sums, terms, count = [], 0, 0
+    for piece in pieces:
+        step = stage.objective(stage.captioner, piece)
+        scaled: torch.Tensor = stage.scaler.scale(step.loss * step.terms if divided else step.loss)
+        torch.autograd.backward(scaled)
+        if not divided:
+            return replace(step, loss=step.loss.detach())
+        loss = step.loss.detach()
+        sums.append(torch.stack([loss * step.terms, step.shown.to(loss) * step.count]))
+        terms, count = terms + step.terms, count + step.count
+    terms, count = (sum(each) for each in stage.processes.gather_numbers(terms, count))
+    loss, shown = stage.processes.sum_gradients(parameters, torch.stack(sums).sum(dim=0))
+    for parameter in parameters:
+        if parameter.grad is not None:
+            parameter.grad /= terms
+    return StepLoss(loss / terms, terms, shown / count, count)
 
 
 def save_unless_diverged(stage: Stage, progress: Progress, saver: Saver, batch: Batch | None) -> None:
@@ -238,28 +224,11 @@ def save_unless_diverged(stage: Stage, progress: Progress, saver: Saver, batch: 
     Raises:
         FloatingPointError: the weights have diverged; the file is unchanged.
     """
-    if batch is not None:
-        check_weights(stage.captioner, batch)
-        if stage.ema is not None:
-            check_weights(stage.averaged, batch)
-    saver.save_last(stage, progress)
-
-
-@torch.no_grad()
-def check_weights(captioner: Captioner, batch: Batch) -> None:
-    """Check that the model predicts finite logits for a batch; changes nothing and draws no random numbers.
-
-    A training step checks the weights before its update only, and a resumed run cannot train diverged ones.
-
-    Raises:
-        FloatingPointError: the logits are not finite.
-    """
-    was_training = captioner.training
-    captioner.eval()
-    logits = captioner(_features(captioner, batch.visual), batch.captions)
-    captioner.train(was_training)
-    if not logits.float().log_softmax(dim=-1).isfinite().all():
+    models = {id(model): model for model in (stage.captioner, stage.averaged)}.values()  # one where there is no EMA
+    diverged = batch is not None and not all(predicts_finite(model, batch) for model in models)
+    if stage.processes.any(diverged)[0]:
         raise FloatingPointError("the logits became inf or nan; stopped before these weights were saved")
+    saver.save_last(stage, progress)
 
 
 def report(

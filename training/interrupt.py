@@ -8,6 +8,7 @@ from types import FrameType
 from typing import Any, Self
 
 from data.dataset import Batch
+from distributed import ALONE, Processes
 
 
 class Interrupted(Exception):
@@ -15,10 +16,14 @@ class Interrupted(Exception):
 
 
 class StopRequest:
-    """Inside the ``with`` block, Ctrl-C and SIGTERM set ``wanted``; a second one raises KeyboardInterrupt."""
+    """Inside the ``with`` block, Ctrl-C and SIGTERM set ``wanted``; a second one raises KeyboardInterrupt.
 
-    def __init__(self) -> None:
-        self.wanted = False
+    Of several processes none stops before the others: torchrun passes on a Ctrl-C that has reached them already, and
+    kills what has not ended after 30 seconds.
+    """
+
+    def __init__(self, processes: Processes = ALONE) -> None:
+        self.wanted, self.processes = False, processes
         self.before: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> Self:
@@ -31,10 +36,16 @@ class StopRequest:
             signal.signal(name, handler)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        if self.wanted:
+        if self.wanted and self.processes.size == 1:
             raise KeyboardInterrupt
+        if self.processes.is_first and not self.wanted:
+            again = b"" if self.processes.size > 1 else b" (again: at once)"
+            os.write(2, b"\nstopping after this step" + again + b" ...\n")  # print() is not reentrant
         self.wanted = True
-        os.write(2, b"\nstopping after this step (again: at once) ...\n")  # print() is not reentrant
+
+    def wanted_by_any(self) -> bool:
+        """Whether one of the processes has been asked to stop; all ask this at the same point."""
+        return self.processes.any(self.wanted)[0]
 
 
 class StoppableBatches:
@@ -64,9 +75,10 @@ class StoppableBatches:
         while (batch := self._next(batches)) is not None:
             yield batch
             self.last = batch if batch.names else self.last
-            if self.stop.wanted or self.save_is_due():
+            stop, due = self.stop.processes.any(self.stop.wanted, self.save_is_due())
+            if stop or due:
                 self.save(self.last)
-            if self.stop.wanted:
+            if stop:
                 raise Interrupted
 
     def _next(self, batches: Iterator[Batch]) -> Batch | None:
@@ -74,7 +86,7 @@ class StoppableBatches:
         try:
             return next(batches, None)
         except RuntimeError:
-            if not self.stop.wanted:
+            if not self.stop.wanted_by_any():
                 raise
             # A signal to the whole process group ended the loader's workers before this process noticed it.
             self.save(self.last)

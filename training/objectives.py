@@ -20,6 +20,7 @@ class StepLoss:
     """The result of an objective for one batch."""
 
     loss: torch.Tensor  # to minimise, a scalar
+    terms: int  # tokens, of which the loss is the mean
     shown: torch.Tensor  # logged: mean cross-entropy per token, or mean reward per sampled caption; a scalar
     count: int  # tokens, or sampled captions
 
@@ -67,6 +68,6 @@ def teacher_forcing(stage: StageConfig, dtype: torch.dtype) -> Objective:
         with autocast(captioner.device, dtype):
             logits = captioner(batch.visual, captions)
         loss, cross_entropy = caption_loss(logits, captions.targets, stage.label_smoothing)
-        return StepLoss(loss, cross_entropy, captions.count)
+        return StepLoss(loss, captions.count, cross_entropy, captions.count)
 
     return objective

@@ -15,7 +15,9 @@ from data.captions import captions_source, read_training_data
 from data.images import LearnedFrom
 from data.tokenizer import TOKENIZERS
 from data.vocab import Vocabulary
+from distributed import ALONE, Processes
 from models.captioner import Captioner
+from training.batchnorm import share_batchnorm
 from training.command import with_options
 from training.engine import DivergedError, train
 from training.initial import initial_captioner
@@ -31,12 +33,13 @@ NAMES = {"train": "for training", "val": "for validation", "test": "for tests"} 
 LONG_SHARE = 0.05  # of the training captions may be longer than generate.max_length
 
 
-def run_training(config: Config, resume: str | None, argv: Sequence[str]) -> None:
+def run_training(config: Config, resume: str | None, argv: Sequence[str], processes: Processes = ALONE) -> None:
     """Train as ``config`` defines, in ``config.output_dir``, which the caller has claimed.
 
     Args:
         resume: the value of ``--resume``.
         argv: the command line, for the commands that messages suggest.
+        processes: those that train together; the first one writes the files.
 
     Raises:
         UserError: something is wrong with options or input; before training starts, no file is changed.
@@ -46,24 +49,28 @@ def run_training(config: Config, resume: str | None, argv: Sequence[str]) -> Non
     table, learned_from = read_training_data(captions_source(config.data), config.train.seed)
     check_image_dir(config.data.image_dir)
     data = fingerprint(table)
-    source = find_resume(resume, folder)
+    if len(set(processes.gather(data))) > 1:
+        raise UserError(f"{config.data.captions_file} differs between the machines. Copy one of them to the others")
+    source = processes.broadcast(find_resume(resume, folder) if processes.is_first else None)
     if resume and source is None:
         say(f"--resume auto: no {LAST} in {folder}, starting a new run")
-    device = use_device(config.device, config.train.precision)
+    device = use_device(processes.device_name(config.device), config.train.precision)
     for warning in absurd_rates(config.train.stages):
         note(f"warning: {warning}")
     TOKENIZERS[config.data.tokenizer].keep(table["caption"].tolist(), Path(config.data.feature_cache))
     if source is None:
-        stage, progress = start_run(config, table, learned_from, device)
+        stage, progress = start_run(config, table, learned_from, device, processes)
     else:
         resumed = load_resume(source, config, data, argv)
         if resumed.progress.run_finished(config.train.stages):
             last = config.train.stages[-1]
             say(f"nothing to do for {source}: {how_to_continue(source, resumed.progress, last, argv)}")
             return
-        stage, progress = resume_run(config, table, learned_from, device, resumed)
+        stage, progress = resume_run(config, table, learned_from, device, resumed, processes)
         del resumed  # the checkpoint holds the model up to four times
-    prepare_folder(folder, source, config, progress)
+    if processes.is_first:
+        prepare_folder(folder, source, config, progress)
+    progress = processes.broadcast(progress)  # without a best epoch where its checkpoint is gone
     command = with_options(argv, {"resume": "auto"})
     try:
         progress = train(stage, progress, table, Saver(folder, data, config.train.save_every))
@@ -82,7 +89,7 @@ def run_training(config: Config, resume: str | None, argv: Sequence[str]) -> Non
 
 
 def start_run(
-    config: Config, table: pd.DataFrame, learned_from: LearnedFrom, device: torch.device
+    config: Config, table: pd.DataFrame, learned_from: LearnedFrom, device: torch.device, processes: Processes
 ) -> tuple[Stage, Progress]:
     """A new run at its first step."""
     seed_everything(config.train.seed)
@@ -92,25 +99,31 @@ def start_run(
         captioner = Captioner(config, vocabulary, learned_from)
     else:
         captioner = initial_captioner(config, captions, learned_from)
-    captioner = captioner.to(device)
+    captioner = share_weights(captioner.to(device), processes)
+    processes.own_random_numbers(config.train.seed)
     _warn_of_length(captioner.vocabulary, captions, config.generate.max_length)
-    _print_summary(captioner, table)
+    _print_summary(captioner, table, processes)
     first = config.train.stages[0]
-    return set_up_stage(captioner, table, first), Progress(stage=first.name)
+    return set_up_stage(captioner, table, first, processes), Progress(stage=first.name)
 
 
 def resume_run(
-    config: Config, table: pd.DataFrame, learned_from: LearnedFrom, device: torch.device, resumed: Resumed
+    config: Config,
+    table: pd.DataFrame,
+    learned_from: LearnedFrom,
+    device: torch.device,
+    resumed: Resumed,
+    processes: Processes,
 ) -> tuple[Stage, Progress]:
     """The resumed run at its next step."""
     checkpoint, progress = resumed.checkpoint, resumed.progress
     if resumed.changes:
         say("resuming with changes:", *(f"    {name}: {new}" for name, new in resumed.changes.items()))
     now = {"config": config_to_dict(config), "learned_from": learned_from}
-    captioner = Captioner.from_checkpoint(checkpoint | now).to(device)  # the EMA's weights
-    _print_summary(captioner, table)
+    captioner = share_weights(Captioner.from_checkpoint(checkpoint | now).to(device), processes)  # the EMA's weights
+    _print_summary(captioner, table, processes)
     number, current = next((n, s) for n, s in enumerate(config.train.stages) if s.name == progress.stage)
-    stage = set_up_stage(captioner, table, current)
+    stage = set_up_stage(captioner, table, current, processes)
     restore(stage, checkpoint["training"])
     _warn_of_threads(checkpoint["training"].get("threads"))
     if f"train.stages[{number}].epochs" in resumed.changes and current.schedule == "cosine":
@@ -141,9 +154,18 @@ def _warn_of_length(vocabulary: Vocabulary, captions: Collection[str], longest: 
         )
 
 
-def _print_summary(captioner: Captioner, table: pd.DataFrame) -> None:
+def share_weights(captioner: Captioner, processes: Processes) -> Captioner:
+    """The captioner, with the weights of the first process and statistics of batch normalization over all of them."""
+    if processes.size > 1:
+        share_batchnorm(captioner)
+        processes.make_equal(captioner)
+    return captioner
+
+
+def _print_summary(captioner: Captioner, table: pd.DataFrame, processes: Processes) -> None:
     counts = table.groupby("split")["image"].nunique()
     images = ", ".join(f"{counts[split]} {name}" for split, name in NAMES.items() if split in counts)
     dtype = pick_precision(captioner.config.train.precision, captioner.device)
     words = f"{len(captioner.vocabulary)} {captioner.vocabulary.tokenizer.name}"
-    say(f"images: {images}; {words}, device {captioner.device}, {str(dtype).removeprefix('torch.')}")
+    devices = f"device {captioner.device}" if processes.size == 1 else f"{processes.size} x {captioner.device.type}"
+    say(f"images: {images}; {words}, {devices}, {str(dtype).removeprefix('torch.')}")

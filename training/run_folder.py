@@ -124,9 +124,13 @@ class Saver:
         return time.monotonic() - self.saved_at > self.interval
 
     def save_last(self, stage: Stage, progress: Progress) -> None:
-        """checkpoints_last.pth: everything that ``--resume`` needs to end bit-identical to an uninterrupted run."""
+        """checkpoints_last.pth: everything that ``--resume`` needs to end bit-identical to an uninterrupted run.
+
+        All processes call it, and the first one writes.
+        """
         training = training_state(stage) | {"progress": asdict(progress), "data": self.data}
-        save_checkpoint(self.folder / LAST, stage.averaged.checkpoint() | {"training": training})
+        if stage.processes.is_first:
+            save_checkpoint(self.folder / LAST, stage.averaged.checkpoint() | {"training": training})
         self.saved_at = time.monotonic()
 
     def save_best(self, stage: Stage, progress: Progress) -> None:

@@ -14,7 +14,7 @@ from data.tokenizer import Tokenizer
 from data.vocab import END_ID, START_ID
 from evaluation.cider import CiderReward
 from models.captioner import Captioner
-from models.decoding import NEVER, Hypothesis, sample
+from models.decoding import NEVER, Hypothesis, random_numbers, sample
 from training.objectives import Objective, StepLoss
 from utils import autocast
 
@@ -39,7 +39,8 @@ def self_critical(
     def objective(captioner: Captioner, batch: Batch) -> StepLoss:
         with autocast(captioner.device, dtype):
             features = captioner.features(batch.visual)
-        sampled = sample_captions(captioner, features.detach(), samples, dtype)
+        numbers = random_numbers(batch.seeds, samples, captioner.config.generate.max_length)
+        sampled = sample_captions(captioner, features.detach(), numbers, dtype)
         rewards = torch.tensor(score(captioner, reward, batch.names, sampled))  # (B, K)
         baseline = (rewards.sum(dim=1, keepdim=True) - rewards) / (samples - 1)  # (B, K), of the others
         captions = pack_sampled(sampled, captioner.config.generate.max_length)
@@ -50,21 +51,21 @@ def self_critical(
         never = torch.tensor(NEVER, device=captioner.device)
         possible = logits.float().index_fill(1, never, -torch.inf)  # the distribution that was sampled from
         log_prob = possible.log_softmax(dim=-1).gather(1, captions.targets[:, None])[:, 0]  # (M,)
-        return StepLoss(-(advantage * log_prob).mean(), rewards.mean(), rewards.numel())
+        return StepLoss(-(advantage * log_prob).mean(), captions.count, rewards.mean(), rewards.numel())
 
     return objective
 
 
 def sample_captions(
-    captioner: Captioner, features: torch.Tensor, samples: int, dtype: torch.dtype
+    captioner: Captioner, features: torch.Tensor, numbers: torch.Tensor, dtype: torch.dtype
 ) -> list[list[Hypothesis]]:
     """Sample from the model as it generates: without dropout and with the running statistics of batch normalization.
 
-    The training pass uses dropout and batch statistics, or it overfits.
+    The training pass uses dropout and batch statistics, or it overfits. ``numbers``: see ``random_numbers``.
     """
     captioner.decoder.eval()
     with autocast(captioner.device, dtype):
-        sampled = sample(captioner.decoder, features, samples, None, captioner.config.generate.max_length)
+        sampled = sample(captioner.decoder, features, numbers)
     captioner.decoder.train()
     return sampled
 

@@ -16,6 +16,7 @@ from data.captions import find_left_right, references_of
 from data.dataset import Batch, EpochSampler, Flickr8kDataset, ImageLoader, collate, shard_lengths
 from data.images import ImageError
 from data.transforms import Augment
+from distributed import ALONE, Processes
 from evaluation.metrics import Scorer
 from models.captioner import Captioner
 from training.interrupt import leave_signals_to_main
@@ -33,6 +34,7 @@ class StageData:
     val: DataLoader[Any]
     scorer: Scorer
     references: dict[str, list[str]]  # captions of the training images
+    processes: Processes = ALONE
     missing: set[str] = field(default_factory=set)  # training images that have become unreadable since the stage began
 
     @property
@@ -43,16 +45,34 @@ class StageData:
     def train_batches(self, epoch: int, first_step: int) -> Iterator[Batch]:
         """The batches of ``epoch`` (0, 1, ... over the whole run) from ``first_step`` on."""
         self.sampler.set_position(epoch, first_step)
-        return self._report_missing(self.train)
+        return self._together(self.train)
 
     def val_batches(self) -> Iterator[Batch]:
-        """The batches of validation."""
-        return self._report_missing(self.val)
+        """This process's batches of validation, then empty ones while another process has more."""
+        return self._together(self.val)
 
-    def _report_missing(self, batches: DataLoader[Any]) -> Iterator[Batch]:
-        for batch in batches:
-            self.skip(batch.missing)
-            yield batch
+    def _together(self, loader: DataLoader[Any]) -> Iterator[Batch]:
+        """Read batches at the same time as the other processes, with which images that are missing are counted.
+
+        Raises:
+            RuntimeError: in each process, where the workers of one have died.
+            UserError: too many images are missing, see ``skip``.
+        """
+        batches, failure = iter(loader), None
+        while True:
+            try:
+                batch = next(batches, None)
+            except RuntimeError as error:
+                batch, failure = None, error
+            missing = batch.missing if batch else {}
+            failed, more, skipped = self.processes.any(failure is not None, batch is not None, bool(missing))
+            if failed:
+                raise failure or RuntimeError("another process can read no more batches")
+            if skipped:
+                self.skip({name: why for each in self.processes.gather(missing) for name, why in each.items()})
+            if not more:
+                return
+            yield batch or collate([])
 
     def skip(self, missing: dict[str, str]) -> None:
         """Print and count the images missing from a batch: a few unreadable images must not abort a long run.
@@ -88,7 +108,9 @@ def some_captions(references: dict[str, list[str]], count: int) -> dict[str, lis
     return chosen
 
 
-def prepare_data(captioner: Captioner, table: pd.DataFrame, stage: StageConfig) -> StageData:
+def prepare_data(
+    captioner: Captioner, table: pd.DataFrame, stage: StageConfig, processes: Processes = ALONE
+) -> StageData:
     """Cached features where the encoder is frozen and images are not augmented, else images, without the unreadable.
 
     Validation uses the features that captioning uses: with ``generate.mirror``, those of the mirror image too.
@@ -118,7 +140,9 @@ def prepare_data(captioner: Captioner, table: pd.DataFrame, stage: StageConfig) 
     references = {split: drop_bad_images(captions, image_dir, bad) for split, captions in references.items()}
     captions = {**references, "val": some_captions(references["val"], LOSS_CAPTIONS)}
     shards = shard_lengths(captions["train"]) if "train" in decoded else []  # cached features are read from one file
-    sampler = EpochSampler(len(captions["train"]), config.train.batch_size, config.train.seed, shards=shards)
+    sampler = EpochSampler(len(captions["train"]), config.train.batch_size, config.train.seed, shards, processes)
+    order = range(len(captions["val"]))
+    val_batches = [order[first : first + VALIDATION_BATCH] for first in order[::VALIDATION_BATCH]]
 
     def loader(split: str, **batching: Any) -> DataLoader[Any]:
         dataset = Flickr8kDataset(captions[split], load[split], captioner.vocabulary)
@@ -127,9 +151,10 @@ def prepare_data(captioner: Captioner, table: pd.DataFrame, stage: StageConfig) 
     return StageData(
         loader("train", batch_sampler=sampler),
         sampler,
-        loader("val", batch_size=VALIDATION_BATCH),
+        loader("val", batch_sampler=processes.share(val_batches)),
         Scorer(references["val"], captioner.vocabulary.tokenizer),
         references["train"],
+        processes,
     )
 
 

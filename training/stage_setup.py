@@ -8,6 +8,7 @@ import torch
 
 from cli import UserError
 from config import StageConfig
+from distributed import ALONE, Processes
 from models.captioner import Captioner
 from models.checkpoint_schema import check_tensors, misfits
 from training.objectives import Objective, teacher_forcing
@@ -28,6 +29,7 @@ class Stage:
     objective: Objective
     optimizer: torch.optim.Optimizer
     scaler: torch.amp.GradScaler  # does nothing unless training in fp16
+    processes: Processes = ALONE
 
     @property
     def averaged(self) -> Captioner:
@@ -35,7 +37,7 @@ class Stage:
         return self.captioner if self.ema is None else self.ema.captioner
 
 
-def set_up_stage(captioner: Captioner, table: pd.DataFrame, stage: StageConfig) -> Stage:
+def set_up_stage(captioner: Captioner, table: pd.DataFrame, stage: StageConfig, processes: Processes = ALONE) -> Stage:
     """Prepare ``captioner`` and the data for the first step of ``stage``; draws no random numbers.
 
     Raises:
@@ -46,22 +48,25 @@ def set_up_stage(captioner: Captioner, table: pd.DataFrame, stage: StageConfig) 
     optimizer = build_optimizer(captioner, stage, config.train.weight_decay)
     captioner.set_dropout(config.decoder.dropout if stage.dropout is None else stage.dropout)
     ema = EMA(captioner, config.train.ema) if config.train.ema > 0 else None
-    data = prepare_data(captioner, table, stage)
+    with processes.first_of_machine_first():  # it fills the cache of features
+        data = prepare_data(captioner, table, stage, processes)
     if stage.samples:
         objective = self_critical(data.references, captioner.vocabulary.tokenizer, stage.samples, dtype)
     else:
         objective = teacher_forcing(stage, dtype)
     scaler = torch.amp.GradScaler(captioner.device.type, enabled=dtype == torch.float16)
-    return Stage(stage, captioner, ema, data, objective, optimizer, scaler)
+    return Stage(stage, captioner, ema, data, objective, optimizer, scaler, processes)
 
 
 def training_state(stage: Stage) -> dict[str, Any]:
-    """What ``restore`` needs besides the averaged weights, which are the checkpoint's model."""
+    """What ``restore`` needs besides the averaged weights, which are the checkpoint's model; all processes call it."""
+    rng, *others = stage.processes.gather(random_state(stage.captioner.device))
     return {
         "model": stage.captioner.state_dict(),  # tensors shared with the EMA are stored once
         "optimizer": stage.optimizer.state_dict(),
         "scaler": stage.scaler.state_dict(),
-        "rng": random_state(stage.captioner.device),
+        "rng": rng,
+        **({"rng_of_others": others} if others else {}),
         "threads": torch.get_num_threads(),
     }
 
@@ -82,7 +87,7 @@ def restore(stage: Stage, state: dict[str, Any]) -> None:
             _load_optimizer(stage, state["optimizer"])
             if state["scaler"]:  # {} where it was disabled
                 stage.scaler.load_state_dict(state["scaler"])
-        _restore_random_state(state, stage.captioner.device)
+        _restore_random_state(stage, state)
     except (AttributeError, IndexError, KeyError, TypeError) as error:
         raise UserError(
             f"--resume: the state of training in the checkpoint is damaged ({type(error).__name__}). Begin a new run "
@@ -90,9 +95,14 @@ def restore(stage: Stage, state: dict[str, Any]) -> None:
         ) from error
 
 
-def _restore_random_state(state: dict[str, Any], device: torch.device) -> None:
+def _restore_random_state(stage: Stage, state: dict[str, Any]) -> None:
+    device, rank, others = stage.captioner.device, stage.processes.rank, state.get("rng_of_others", [])
     try:
-        set_random_state(saved_random_state(state, device), device)
+        if 0 < rank <= len(others):
+            set_random_state(others[rank - 1], device)
+        else:
+            set_random_state(saved_random_state(state, device), device)
+            stage.processes.own_random_numbers(torch.initial_seed())  # more processes than before
     except RuntimeError as error:
         raise TypeError("not the state of a random generator") from error
 

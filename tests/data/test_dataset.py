@@ -14,16 +14,20 @@ from data.dataset import Batch, EpochSampler, Flickr8kDataset, ImageLoader, coll
 from data.images import ImageError
 from data.transforms import Augment, Transform
 from data.vocab import END_ID, PAD_ID, START_ID, Vocabulary
+from distributed import Processes
 from tests.support.helpers import draw
 
 
 def test_collate_stacks_images_and_packs_captions() -> None:
     items = [
-        (torch.ones(3, 4, 4), [[START_ID, 4, END_ID], [START_ID, 4, 5, 6, END_ID]], "a.jpg"),
-        (torch.zeros(3, 4, 4), [[START_ID, END_ID]], "b.jpg"),
+        (torch.ones(3, 4, 4), [[START_ID, 4, END_ID], [START_ID, 4, 5, 6, END_ID]], "a.jpg", 7),
+        (torch.zeros(3, 4, 4), [[START_ID, END_ID]], "b.jpg", 8),
     ]
     batch = collate(items)
-    assert isinstance(batch, Batch) and batch.names == ["a.jpg", "b.jpg"]
+    assert isinstance(batch, Batch) and batch.names == ["a.jpg", "b.jpg"] and batch.seeds == [7, 8]
+    first, second = batch.split(2)
+    assert (first.names, second.names, second.seeds) == (["a.jpg"], ["b.jpg"], [8]) and not second.visual.any()
+    assert first.captions.targets.tolist() == [4, END_ID, 4, 5, 6, END_ID] and second.captions.count == 1
     assert batch.visual.shape == (2, 3, 4, 4) and batch.visual[0].min() == 1 and batch.visual[1].max() == 0
     assert batch.captions.tokens.tolist() == [
         [START_ID, 4, PAD_ID, PAD_ID],
@@ -50,7 +54,7 @@ def test_dataset_returns_each_image_with_all_its_captions(tiny_data: Path) -> No
     vocabulary = Vocabulary.build([caption for captions in references.values() for caption in captions], 1)
     dataset = Flickr8kDataset(references, ImageLoader(tiny_data / "images", Transform(32)), vocabulary)
     assert len(dataset) == 8
-    image, tokens, name = dataset[1]
+    image, tokens, name, _ = dataset[1]
     assert image.shape == (3, 32, 32) and image.dtype == torch.float32
     assert [vocabulary.decode(ids) for ids in tokens] == ["a red square", "there is a red square", "one square red"]
     assert name == "shape_01.jpg"
@@ -84,6 +88,25 @@ def test_each_epoch_and_seed_has_its_own_order() -> None:
             sampler.set_position(epoch, 0)
             orders.add(tuple(next(iter(sampler))))
     assert len(orders) == 6
+
+
+@settings(max_examples=50)
+@given(st.integers(2, 60), st.integers(5, 20), st.integers(2, 5))
+def test_the_shares_of_all_processes_are_the_batch(length: int, batch_size: int, size: int) -> None:
+    whole = list(EpochSampler(length, batch_size, 0))
+    samplers = [EpochSampler(length, batch_size, 0, processes=Processes(rank, size)) for rank in range(size)]
+    assert all(len(sampler) == len(whole) for sampler in samplers)
+    for step, (batch, *shares) in enumerate(zip(whole, *samplers, strict=True)):
+        if samplers[0].copies(step) == 1:
+            assert [item for share in shares for item in share] == batch
+            assert max(map(len, shares)) - min(map(len, shares)) <= 1 and min(map(len, shares)) > 0
+        else:
+            assert len(batch) < samplers[0].copies(step) == size and shares == [batch] * size
+
+
+def test_a_batch_that_cannot_be_shared_is_refused() -> None:
+    with pytest.raises(UserError, match=r"--train\.batch_size 2: the 3 processes share each batch"):
+        EpochSampler(50, 2, 0, processes=Processes(0, 3))
 
 
 def test_one_image_is_too_few_to_train_on() -> None:

@@ -36,6 +36,18 @@ def test_each_sequence_belongs_to_its_image_and_few_are_empty(batch: list[list[l
     assert len(packed.tokens) <= 2 * sum(map(len, batch)) + 2 * len(batch)
 
 
+@given(batches.filter(lambda batch: len(batch) > 1))
+def test_a_part_of_the_images_has_their_tokens_and_no_others(batch: list[list[list[int]]]) -> None:
+    middle = len(batch) // 2
+    for first, end in ((0, middle), (middle, len(batch))):
+        part, expected = pack(batch).of_images(first, end), pack(batch[first:end])
+        assert torch.equal(part.targets, expected.targets)
+        read = [tokens.rows(tokens.tokens[..., None])[:, 0].tolist() for tokens in (part, expected)]
+        assert read[0] == read[1]
+        owners = [tokens.sequence_images[tokens.lengths > 0].tolist() for tokens in (part, expected)]
+        assert owners[0] == owners[1]
+
+
 def test_equally_many_captions_leave_no_empty_sequence() -> None:
     packed = pack([[[START_ID, 4, END_ID]] * 5] * 3)
     assert packed.per_group == 5 and packed.images.tolist() == [0, 1, 2] and len(packed.tokens) == 15

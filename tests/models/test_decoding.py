@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from data.vocab import END_ID, PAD_ID, START_ID, UNK_ID
 from models.attention import Memory
-from models.decoding import Hypothesis, attention_per_word, generate, sample
+from models.decoding import Hypothesis, attention_per_word, generate, random_numbers, sample
 from models.interfaces import WordDecoder
 from tests.support.decoders import padded_logits, small_decoder
 from tests.support.helpers import DECODERS
@@ -236,22 +236,24 @@ def test_blocking_gives_the_best_sequence_without_repetition() -> None:
 # --------------------------------------------------------------------------------------------------- sampling
 
 
-def seeded(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
+def numbers(images: int, count: int, longest: int, seed: int = 0) -> torch.Tensor:
+    return random_numbers(range(seed, seed + images), count, longest)
 
 
 @pytest.mark.parametrize("name", DECODERS)
 def test_samples_have_the_models_probabilities_and_are_repeatable_with_the_seed(name: str) -> None:
     decoder, features = random_decoder(9, 3, name), torch.randn(4, P, D)
-    found = sample(decoder, features, 5, seeded(), 6, temperature=1.3)
+    found = sample(decoder, features, numbers(4, 5, 6), temperature=1.3)
     for image, hypotheses in zip(features, found, strict=True):
         assert len(hypotheses) == 5
         for h in hypotheses:
             assert len(h.tokens) <= 6 and not {*NEVER, END_ID} & set(h.tokens)
             assert h.log_prob == pytest.approx(teacher_forced(decoder, image, h.tokens), abs=1e-3)
         assert [h.log_prob for h in hypotheses] == sorted((h.log_prob for h in hypotheses), reverse=True)
-    assert found == sample(decoder, features, 5, seeded(), 6, temperature=1.3)
-    assert found != sample(decoder, features, 5, seeded(1), 6, temperature=1.3)
+    assert found == sample(decoder, features, numbers(4, 5, 6), temperature=1.3)
+    assert found != sample(decoder, features, numbers(4, 5, 6, seed=1), temperature=1.3)
+    (alone,) = sample(decoder, features[2:3], numbers(4, 5, 6)[2:3], temperature=1.3)
+    assert [h.tokens for h in alone] == [h.tokens for h in found[2]]
 
 
 @pytest.mark.parametrize(
@@ -264,7 +266,7 @@ def test_samples_have_the_models_probabilities_and_are_repeatable_with_the_seed(
 def test_tokens_are_sampled_with_their_probabilities(options: dict[str, float], expected: list[float]) -> None:
     never, probabilities = [5.0, 5.0, -30.0, 5.0], [0.5, 0.3, 0.15, 0.05]
     decoder = FixedDecoder([*never, *torch.tensor(probabilities).log().tolist()])
-    (found,) = sample(decoder, torch.zeros(1, P, D), 4000, seeded(), 1, **options)
+    (found,) = sample(decoder, torch.zeros(1, P, D), numbers(1, 4000, 1), **options)
     counts = torch.bincount(torch.tensor([h.tokens[0] for h in found]) - 4, minlength=4) / len(found)
     torch.testing.assert_close(counts, torch.tensor(expected) / sum(expected), atol=0.03, rtol=0)
 
@@ -272,7 +274,7 @@ def test_tokens_are_sampled_with_their_probabilities(options: dict[str, float], 
 @pytest.mark.parametrize("temperature", [0.0, -1.0])
 def test_a_temperature_of_zero_is_refused(temperature: float) -> None:
     with pytest.raises(ValueError, match="temperature"):
-        sample(FixedDecoder([0.0] * 6), torch.zeros(1, P, D), 2, seeded(), temperature=temperature)
+        sample(FixedDecoder([0.0] * 6), torch.zeros(1, P, D), numbers(1, 2, 3), temperature=temperature)
 
 
 # --------------------------------------------------------------------------------------------------- attention

@@ -302,14 +302,6 @@ def test_the_best_epoch_is_found_again_if_its_checkpoint_was_removed(
     assert load_checkpoint(folder / "checkpoints.pth")["scores"]["epoch"] == 2
 
 
-def test_torchrun_is_refused_before_anything_is_written(
-    refused: Refused, folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    assert "start it with python instead of torchrun" in refused()
-    assert not folder.exists()
-
-
 def test_precision_of_matrix_products_is_set_for_the_run(learn: Learn, monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
     monkeypatch.setattr("training.run.train", lambda *_: seen.append(torch.get_float32_matmul_precision()))

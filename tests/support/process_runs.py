@@ -13,9 +13,10 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pandas as pd
@@ -54,10 +55,13 @@ class At:
     after: bool = False
 
 
-def run_process(argv: list[str], output: str, at: At | None) -> None:
+def run_process(
+    argv: list[str], output: str, at: At | None, environment: Mapping[str, str] = MappingProxyType({})
+) -> None:
     """The body of a run's process: ``python train.py OPTIONS ...``, if these are the words of ``argv``."""
+    os.environ |= environment
     os.setsid()  # a process group of its own, as a command in a terminal has
-    file = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    file = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND)
     os.dup2(file, 1)
     os.dup2(file, 2)
     # tests that run in the background have inherited a SIGINT that is ignored
@@ -158,8 +162,12 @@ class ProcessRun:
         ]
         self.output = path.with_suffix(".txt")
 
-    def start(self, at: At | None = None, *options: str) -> multiprocessing.Process:
-        process = self.forkserver.Process(target=run_process, args=([*self.args, *options], str(self.output), at))
+    def start(
+        self, at: At | None = None, *options: str, environment: Mapping[str, str] = MappingProxyType({})
+    ) -> multiprocessing.Process:
+        """``environment``: variables that this process has in addition, as torchrun sets them."""
+        arguments = ([*self.args, *options], str(self.output), at, dict(environment))
+        process = self.forkserver.Process(target=run_process, args=arguments)
         process.start()
         return process
 

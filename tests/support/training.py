@@ -17,7 +17,7 @@ from cli import run_script
 from models.checkpoint import load_checkpoint
 from models.resnet import ResNet50
 from tests.support.helpers import draw, write_csv
-from training import engine, objectives
+from training import objectives, validation
 
 FILES = {"checkpoints.pth", "checkpoints_last.pth", "loss_log.txt", "resolved_config.yaml"}
 COLUMNS = [
@@ -117,7 +117,7 @@ def interrupted(learn: Learn, monkeypatch: pytest.MonkeyPatch) -> Interrupted:
             return loss(*args)
 
         with monkeypatch.context() as patch, pytest.raises(SystemExit) as end:
-            for module in (objectives, engine):
+            for module in (objectives, validation):
                 patch.setattr(module, "caption_loss", loss_or_ctrl_c)
             learn(*options)
         status = end.value.code

@@ -1,6 +1,7 @@
 """Self-critical training makes captions with higher rewards more probable, and no others."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
@@ -12,7 +13,7 @@ from data.tokenizer import WORDS
 from data.vocab import END_ID, Vocabulary
 from evaluation.cider import CiderReward
 from models.captioner import Captioner
-from models.decoding import sample
+from models.decoding import random_numbers, sample
 from tests.support.helpers import DECODERS, tiny_decoder
 from tests.support.stages import make_stage
 from training.engine import train_one_epoch
@@ -34,7 +35,7 @@ def make(tiny_config: Callable[..., Config], name: str) -> tuple[Captioner, Batc
     captioner = Captioner(config, vocabulary)
     captioner.set_dropout(0.0)
     features = torch.randn(3, 4, captioner.encoder.features_size)
-    return captioner, Batch(features, pack([[]]), list(CAPTIONS))  # the references are not read
+    return captioner, Batch(features, pack([[]]), list(CAPTIONS), seeds=[0, 1, 2])  # the references are not read
 
 
 def stage_of(captioner: Captioner, batch: Batch, config: StageConfig, steps: int = 1) -> Stage:
@@ -44,7 +45,7 @@ def stage_of(captioner: Captioner, batch: Batch, config: StageConfig, steps: int
 
 def mean_reward(captioner: Captioner, batch: Batch) -> float:
     reward, words = CiderReward(CAPTIONS), captioner.vocabulary.words
-    sampled = sample(captioner.eval().decoder, batch.visual, 200, torch.Generator().manual_seed(7), 6)
+    sampled = sample(captioner.eval().decoder, batch.visual, random_numbers([7, 8, 9], 200, 6))
     values = [
         reward(name, [words[token] for token in s.tokens])
         for name, hypotheses in zip(batch.names, sampled, strict=True)
@@ -58,7 +59,8 @@ def test_reward_rises(tiny_config: Callable[..., Config], name: str) -> None:
     captioner, batch = make(tiny_config, name)
     before = mean_reward(captioner, batch)
     stage = StageConfig(epochs=1, lr=1e-2, samples=20)
-    numbers = train_one_epoch(stage_of(captioner, batch, stage, steps=60), [batch] * 60, Progress(stage="scst"))
+    batches = [replace(batch, seeds=[step, 100 + step, 200 + step]) for step in range(60)]
+    numbers = train_one_epoch(stage_of(captioner, batch, stage, steps=60), batches, Progress(stage="scst"))
     assert captioner.decoder.training
     after = mean_reward(captioner, batch)
     assert after > 2 * before

@@ -1,0 +1,99 @@
+"""train.py in several processes: the same steps as one, which all stop, save and fail together."""
+
+import shutil
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from tests.support.helpers import DECODERS, assert_same, tiny_decoder
+from tests.support.process_runs import TWO_STAGES, At, ProcessRun
+from tests.support.ranks import join_ranks, start_ranks
+from tests.support.training import read_log
+
+# 8 images in batches of 3, 3 and 2: no batch can be divided by two, and the last not between three processes.
+BATCH = "--train.batch_size=3"
+# 21 steps each. The rates are low: AdamW makes steps of the rate's size of gradients that are 0 but for rounding.
+SELF_CRITICAL = '{"name": "reward", "epochs": 7, "lr": 1e-4, "samples": 3}'
+TEACHER_FORCING = '{"name": "words", "epochs": 7, "lr": 1e-3}'
+FINE_TUNING = '{"name": "encoder", "epochs": 7, "lr": 1e-4, "encoder_lr": 1e-4, "encoder_from": 3, "flip": true}'
+STAGES = f"[{SELF_CRITICAL}, {TEACHER_FORCING}, {FINE_TUNING}]"
+CLOCK = ["seconds", "images_per_second"]
+
+
+def log_of(run: ProcessRun) -> pd.DataFrame:
+    return read_log(run.path).drop(columns=["stage", *CLOCK])
+
+
+@pytest.mark.parametrize("decoder", DECODERS)
+def test_two_and_three_processes_make_the_steps_of_one(
+    forkserver: Any, tiny_args: list[str], tmp_path: Path, decoder: str
+) -> None:
+    logs = {}
+    for size in (1, 2, 3):
+        options = (BATCH, tiny_decoder(decoder, dropout=0.0), "--train.precision=fp32", "--data.image_size=64")
+        run = ProcessRun(forkserver, tiny_args, tmp_path / f"run{size}", STAGES, *options)
+        assert join_ranks(run, start_ranks(run, size)) == [0] * size, run.text()
+        logs[size] = log_of(run)
+    for size in (2, 3):
+        difference = (logs[1] - logs[size]).abs().max()
+        assert difference["epoch"] == difference["step"] == difference["lr"] == 0
+        assert max(difference[["train_loss", "reward"]]) <= 1e-4, difference
+        assert difference["val_loss"] <= 1e-3, difference  # with running statistics, of biases with such gradients too
+
+
+def test_a_batch_in_pieces_is_the_same_step(forkserver: Any, tiny_args: list[str], tmp_path: Path) -> None:
+    """Without batch normalization, whose statistics are those of a piece."""
+    logs = []
+    for pieces in (1, 3):
+        options = (tiny_decoder("transformer", dropout=0.0), "--train.batch_size=8", f"--train.accumulate={pieces}")
+        stages = f"[{SELF_CRITICAL}, {TEACHER_FORCING}]"
+        run = ProcessRun(forkserver, tiny_args, tmp_path / f"run{pieces}", stages, *options)
+        assert run.run() == 0, run.text()
+        logs.append(log_of(run))
+    assert (logs[0] - logs[1]).abs().max().max() <= 1e-4
+
+
+MakeRun = Callable[..., ProcessRun]
+WITH_DROPOUT = ("--train.batch_size=4", tiny_decoder("lstm", dropout=0.5))
+
+
+@pytest.fixture
+def make_run(forkserver: Any, tiny_args: list[str], tmp_path: Path) -> MakeRun:
+    """``make_run("name")``: two stages with dropout, of 2 steps an epoch, in the folder of that name."""
+    return lambda name: ProcessRun(forkserver, tiny_args, tmp_path / name, TWO_STAGES, *WITH_DROPOUT)
+
+
+def test_a_stopped_run_goes_on_as_if_it_had_not_been_stopped_and_on_any_number_of_processes(make_run: MakeRun) -> None:
+    whole, stopped = make_run("whole"), make_run("stopped")
+    assert join_ranks(whole, start_ranks(whole, 2)) == [0, 0], whole.text()
+    signal_of_one = {1: At("training.objectives.caption_loss", 5, "SIGTERM")}
+    assert join_ranks(stopped, start_ranks(stopped, 2, at=signal_of_one)) == [130, 130], stopped.text()
+    assert stopped.text().count("stopped. Continue with:") == 1
+    other = make_run("other")
+    shutil.copytree(stopped.path, other.path)
+    assert join_ranks(stopped, start_ranks(stopped, 2, "--resume=auto")) == [0, 0], stopped.text()
+    assert_same(stopped.result(), whole.result())
+    assert join_ranks(other, start_ranks(other, 1, "--resume=auto")) == [0], other.text()
+    assert list(read_log(other.path)["epoch"]) == [1, 2, 3, 4, 5]
+
+
+def test_no_process_waits_for_one_that_was_killed(make_run: MakeRun) -> None:
+    run = make_run("killed")
+    killed = {1: At("training.objectives.caption_loss", 5)}
+    assert join_ranks(run, start_ranks(run, 3, at=killed), timeout=30) == [2, -signal.SIGKILL, 2]
+    assert run.text().count("error: ") == 1 and "another process was lost" in run.text()
+    assert join_ranks(run, start_ranks(run, 2, "--resume=auto")) == [0, 0], run.text()
+
+
+def test_an_error_is_reported_once(make_run: MakeRun) -> None:
+    run = make_run("failing")
+    assert join_ranks(run, start_ranks(run, 3, "--captions_file=none.csv")) == [2, 2, 2]
+    assert run.text().count("none.csv") == run.text().count("error: ") == 1
+    assert join_ranks(run, start_ranks(run, 3, "--train.batch_size=2")) == [2, 2, 2]
+    assert "the 3 processes share each batch" in run.text()
+    assert join_ranks(run, start_ranks(run, 2, "--train.stages.lr=1e30")) == [2, 2]
+    assert run.text().count("error: ") == 1 and "Try a lower lr" in run.text()
