@@ -90,9 +90,11 @@ def _check(options: Namespace) -> None:
 def main(argv: list[str]) -> None:
     """Score as the command line asks; print the tables."""
     options = read_options(argv)
-    from evaluation.run import run_evaluation  # torch takes seconds to import
+    from distributed import joined  # torch takes seconds to import
+    from evaluation.run import run_evaluation
 
-    say(*run_evaluation(options).rstrip().split("\n"))
+    with joined() as processes:
+        say(*run_evaluation(options, processes).rstrip().split("\n"))
 
 
 if __name__ == "__main__":

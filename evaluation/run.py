@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from cli import UserError
+from distributed import ALONE, Processes
 from evaluation import bootstrap
 from evaluation.metrics import METRICS, Scorer, Scores, caption_statistics
 from evaluation.predictions import write_predictions
@@ -17,19 +18,22 @@ from evaluation.systems import Checkpoints, PredictionFiles, System, Task
 from files import atomic_open, make_folder, write_json
 
 
-def run_evaluation(options: Namespace) -> str:
+def run_evaluation(options: Namespace, processes: Processes = ALONE) -> str:
     """Get the captions from checkpoints or files, score them, write all files; return the tables as Markdown.
 
     Args:
         options: evaluate.py's.
+        processes: those that share the images. The first one scores and writes; the others return nothing.
 
     Raises:
         UserError: a file cannot be read, or would be overwritten by a result.
     """
-    source = PredictionFiles(options) if options.predictions else Checkpoints(options)
+    source = PredictionFiles(options) if options.predictions else Checkpoints(options, processes)
     systems = source.systems
     files = place_files(options, systems)  # before captioning, which may take hours
     task, captions = source.captions()
+    if not processes.is_first:
+        return ""
     for system, its_captions, its_files in zip(systems, captions, files, strict=True):
         if not system.predictions:
             write_predictions(its_files["predictions"], its_captions)

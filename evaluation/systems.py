@@ -12,6 +12,7 @@ from tqdm import tqdm
 from cli import UserError, note
 from data.features import FeatureCache
 from data.tokenizer import TOKENIZERS, WORDS, Tokenizer, find_unseparated, tokenizer_of
+from distributed import ALONE, Processes
 from evaluation.nearest import nearest_captions, pooled_features
 from evaluation.options import cache_folder
 from evaluation.predictions import read_predictions
@@ -90,13 +91,15 @@ class Checkpoints:
 
     Args:
         options: evaluate.py's.
+        processes: those that share the images.
 
     Raises:
         UserError: a checkpoint cannot be read, or the checkpoints have different splits or tokenizers.
     """
 
-    def __init__(self, options: Namespace) -> None:
-        device = use_device(options.device, options.precision)
+    def __init__(self, options: Namespace, processes: Processes = ALONE) -> None:
+        self.processes = processes
+        device = use_device(processes.device_name(options.device), options.precision)
         found = [find_checkpoint(path, photos=False) for path in options.checkpoint or [None]]
         paths = [path for path, _ in found]
         captioners = [
@@ -127,10 +130,11 @@ class Checkpoints:
                 "generates words: the scores will be about 0. Train with --data.tokenizer characters"
             )
         caches = list(dict.fromkeys(run.cache for run in self.runs))  # each once: runs with the same encoder share one
-        references = usable_images(chosen, self.split.image_dir, caches)
+        with self.processes.first_of_machine_first():
+            references = usable_images(chosen, self.split.image_dir, caches)
         images = {name: self.split.image_dir / name for name in references}
-        captions = caption_images(images, self.runs)
-        if len(self.systems) > len(self.runs):
+        captions = caption_images(images, self.runs, self.processes)
+        if len(self.systems) > len(self.runs) and self.processes.is_first:
             captions.append(self._borrow(images))
         skipped = len(chosen) - len(references)
         training = self.split.training_captions()
@@ -189,14 +193,17 @@ def _plan_runs(
     return runs
 
 
-def caption_images(images: Mapping[str, Path], runs: Sequence[CheckpointRun]) -> list[dict[str, str]]:
+def caption_images(
+    images: Mapping[str, Path], runs: Sequence[CheckpointRun], processes: Processes = ALONE
+) -> list[dict[str, str]]:
     """For each run, image name -> best caption. Runs with the same encoder share the features of an image.
 
     Args:
         images: image name -> file; the cache of each run has been built with these files.
+        processes: those that share the images; each gets all captions.
     """
     captions: list[dict[str, str]] = [{} for _ in runs]
-    names = list(images)
+    names = processes.share(list(images))
     with tqdm(total=len(names) * len(runs), desc="captioning", unit="img", disable=None) as bar:
         for first in range(0, len(names), DECODE_BATCH):
             batch = names[first : first + DECODE_BATCH]
@@ -208,7 +215,10 @@ def caption_images(images: Mapping[str, Path], runs: Sequence[CheckpointRun]) ->
                 candidates = run.captioner.generate(features[folder], run.beam_size)
                 its_captions |= {name: ranked[0].caption for name, ranked in zip(batch, candidates, strict=True)}
                 bar.update(len(batch))
-    return captions
+    return [
+        {name: caption for its_captions in shares for name, caption in its_captions.items()}
+        for shares in zip(*processes.gather(captions), strict=True)
+    ]
 
 
 def short_names(paths: Sequence[Path]) -> list[str]:

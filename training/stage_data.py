@@ -141,8 +141,8 @@ def prepare_data(
     captions = {**references, "val": some_captions(references["val"], LOSS_CAPTIONS)}
     shards = shard_lengths(captions["train"]) if "train" in decoded else []  # cached features are read from one file
     sampler = EpochSampler(len(captions["train"]), config.train.batch_size, config.train.seed, shards, processes)
-    order = range(len(captions["val"]))
-    val_batches = [order[first : first + VALIDATION_BATCH] for first in order[::VALIDATION_BATCH]]
+    order = processes.share(range(len(captions["val"])))
+    val_batches = [order[first : first + VALIDATION_BATCH] for first in range(0, len(order), VALIDATION_BATCH)]
 
     def loader(split: str, **batching: Any) -> DataLoader[Any]:
         dataset = Flickr8kDataset(captions[split], load[split], captioner.vocabulary)
@@ -151,7 +151,7 @@ def prepare_data(
     return StageData(
         loader("train", batch_sampler=sampler),
         sampler,
-        loader("val", batch_sampler=processes.share(val_batches)),
+        loader("val", batch_sampler=val_batches),
         Scorer(references["val"], captioner.vocabulary.tokenizer),
         references["train"],
         processes,

@@ -1,5 +1,6 @@
 """train.py in several processes: the same steps as one, which all stop, save and fail together."""
 
+import json
 import shutil
 import signal
 from collections.abc import Callable
@@ -10,7 +11,7 @@ import pandas as pd
 import pytest
 
 from tests.support.helpers import DECODERS, assert_same, tiny_decoder
-from tests.support.process_runs import TWO_STAGES, At, ProcessRun
+from tests.support.process_runs import ONE_STAGE, TWO_STAGES, At, ProcessRun
 from tests.support.ranks import join_ranks, start_ranks
 from tests.support.training import read_log
 
@@ -97,3 +98,16 @@ def test_an_error_is_reported_once(make_run: MakeRun) -> None:
     assert "the 3 processes share each batch" in run.text()
     assert join_ranks(run, start_ranks(run, 2, "--train.stages.lr=1e30")) == [2, 2]
     assert run.text().count("error: ") == 1 and "Try a lower lr" in run.text()
+
+
+def test_seven_images_are_scored_once_each_by_two_processes(
+    forkserver: Any, tiny_args: list[str], tmp_path: Path
+) -> None:
+    run, results = ProcessRun(forkserver, tiny_args, tmp_path / "run", ONE_STAGE), []
+    assert run.run() == 0, run.text()
+    for size in (1, 2):
+        output = tmp_path / str(size) / "metrics.json"
+        run.args = ["evaluate.py", f"--checkpoint={run.path}", "--split=all", "--limit=7", f"--output={output}"]
+        assert join_ranks(run, start_ranks(run, size)) == [0] * size, run.text()
+        results.append(json.loads((tmp_path / str(size) / "predictions.json").read_text()))
+    assert results[0] == results[1] and len(results[0]) == 7
