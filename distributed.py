@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 from torch import nn
+from torch._C._distributed_c10d import PrefixStore
 from torch.distributed.rendezvous import rendezvous
 
 from cli import UserError
@@ -168,6 +169,7 @@ def joined() -> Iterator[Processes]:
         return
     _share_cores()
     store, rank, size = next(rendezvous("env://"))
+    store = PrefixStore(f"attempt {_restarts()}", store)  # that of the attempt before is still there
     local_rank = int(os.environ["LOCAL_RANK"])
     if torch.cuda.is_available():
         torch.cuda.set_device(local_rank % torch.cuda.device_count())
@@ -193,7 +195,11 @@ def joined() -> Iterator[Processes]:
 
 def restarted() -> bool:
     """Whether torchrun has started this process again, after one of the processes had failed (--max-restarts)."""
-    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0
+    return _restarts() > 0
+
+
+def _restarts() -> int:
+    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"))
 
 
 def _is_first_to_fail(store: Any) -> bool:
@@ -209,7 +215,7 @@ def _exchange() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        raise ProcessLost(f"the connection to another process was lost ({error})") from error
+        raise ProcessLost("another process has ended. If it has printed no error, it was killed") from error
 
 
 def _share_cores() -> None:

@@ -1,11 +1,14 @@
 """Command lines to copy: what the user typed, with other options."""
 
+import os
 import shlex
 from collections.abc import Collection, Mapping, Sequence
 
 
 def with_options(argv: Sequence[str], options: Mapping[str, object], without: Collection[str] = ()) -> str:
     """The command line ``python train.py`` with the words ``argv``, but these values of ``options``.
+
+    Of torchrun's own options the script knows nothing: "..." stands for them.
 
     Args:
         options: option name without dashes -> value.
@@ -19,4 +22,5 @@ def with_options(argv: Sequence[str], options: Mapping[str, object], without: Co
         if keep:
             words.append(word)
     added = [word for name, value in options.items() for word in (f"--{name}", str(value))]
-    return shlex.join(["python", "train.py", *words, *added])
+    start = "torchrun ..." if "TORCHELASTIC_RUN_ID" in os.environ else "python"
+    return f"{start} {shlex.join(['train.py', *words, *added])}"

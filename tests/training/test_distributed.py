@@ -86,7 +86,7 @@ def test_no_process_waits_for_one_that_was_killed(make_run: MakeRun) -> None:
     run = make_run("killed")
     killed = {1: At("training.objectives.caption_loss", 5)}
     assert join_ranks(run, start_ranks(run, 3, at=killed), timeout=30) == [2, -signal.SIGKILL, 2]
-    assert run.text().count("error: ") == 1 and "another process was lost" in run.text()
+    assert run.text().count("error: ") == 1 and "another process has ended" in run.text()
     assert join_ranks(run, start_ranks(run, 2, "--resume=auto")) == [0, 0], run.text()
 
 
