@@ -57,7 +57,8 @@ def run_training(config: Config, resume: str | None, argv: Sequence[str], proces
     device = use_device(processes.device_name(config.device), config.train.precision)
     for warning in absurd_rates(config.train.stages):
         note(f"warning: {warning}")
-    TOKENIZERS[config.data.tokenizer].keep(table["caption"].tolist(), Path(config.data.feature_cache))
+    with processes.first_of_machine_first():
+        TOKENIZERS[config.data.tokenizer].keep(table["caption"].tolist(), Path(config.data.feature_cache))
     if source is None:
         stage, progress = start_run(config, table, learned_from, device, processes)
     else:
