@@ -98,7 +98,7 @@ def test_a_missing_package_is_named_with_what_to_do(tmp_path: Path) -> None:
     python = tmp_path / "venv" / ("Scripts" if sys.platform == "win32" else "bin") / "python"
     command = [python, ROOT / "evaluate.py"]
     result = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
-    assert_refused(result, f"numpy is not installed in {python}. ")
+    assert_refused(result, f"torch is not installed in {python}. ")
     assert "activate" in result.stderr if (ROOT / ".venv").is_dir() else "pip install -r" in result.stderr
 
 
