@@ -10,6 +10,7 @@ import torch
 from config import StageConfig
 from data.dataset import Flickr8kDataset, collate
 from models.captioner import Captioner
+from tests.support.helpers import tiny_decoder
 from tests.support.process_runs import ONE_STAGE, ProcessRun
 from tests.support.ranks import join_ranks, start_ranks
 from tests.support.stages import CAPTIONS, make_stage
@@ -44,7 +45,7 @@ def test_captions_of_a_gpu_are_those_of_the_cpu(captioner: Captioner, dataset: F
 
 @needs_two
 def test_two_gpus_make_the_steps_of_one(forkserver: Any, tiny_args: list[str], tmp_path: Path) -> None:
-    logs, options = [], ("--device=cuda", "--train.precision=fp32")
+    logs, options = [], ("--device=cuda", "--train.precision=fp32", tiny_decoder("lstm", dropout=0.0))
     for size in (1, 2):
         run = ProcessRun(forkserver, tiny_args, tmp_path / str(size), ONE_STAGE, *options)
         assert join_ranks(run, start_ranks(run, size)) == [0] * size, run.text()
