@@ -8,6 +8,7 @@ without torchrun is one process, ``ALONE``, which has nobody to tell.
 
 import contextlib
 import os
+import signal
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -190,6 +191,7 @@ def joined() -> Iterator[Processes]:
                 error.args = (f"rank {rank}: {error}",) if isinstance(error, UserError) else error.args
             raise
         finally:
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)  # torchrun's, as soon as one has ended; this one ends too
             dist.destroy_process_group()
 
 
