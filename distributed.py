@@ -7,25 +7,27 @@ without torchrun is one process, ``ALONE``, which has nobody to tell.
 """
 
 import contextlib
+import json
 import os
 import signal
 import sys
+import time
+import uuid
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import nn
-from torch._C._distributed_c10d import PrefixStore
-from torch.distributed.rendezvous import rendezvous
 
-from cli import UserError
+from cli import UserError, describe
 
-PATIENCE = timedelta(
-    hours=24
-)  # for which the others wait while one fills the cache of features; a dead one shows at once
+# For which the others wait while one fills the cache of features, which may take hours. A dead process shows at once.
+PATIENCE = timedelta(hours=24)
+MEETING = timedelta(minutes=10)  # for all processes to start; on a slow shared disk, importing torch takes minutes
+TOLD = ("RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")  # by torchrun, besides WORLD_SIZE
 CPU_BACKEND, GPU_BACKEND = "gloo", "cpu:gloo,cuda:nccl"
 SEED_STEP = 1_000_003  # between the seeds of two processes; a prime, so that those of runs with near seeds differ
 Value = TypeVar("Value")
@@ -42,6 +44,7 @@ class Processes:
     rank: int = 0  # 0, 1, ... on all machines
     size: int = 1
     local_rank: int = 0  # 0, 1, ... on this machine
+    job: Any = field(default=None, repr=False)  # torchrun's store, which stays when it starts the processes again
 
     @property
     def is_first(self) -> bool:
@@ -101,6 +104,24 @@ class Processes:
         with _exchange():
             dist.broadcast_object_list(values, src=0)
         return values[0]
+
+    def check_equal(self, value: object, what: str) -> None:
+        """Check that all processes have the same value, such as the hash of a file.
+
+        Raises:
+            UserError: they have not; in each process.
+        """
+        if len(set(self.gather(str(value)))) > 1:
+            raise UserError(f"{what} not the same on all machines. Use one shared disk, or copy what differs")
+
+    def remember(self, what: str) -> None:
+        """Leave a note for those that torchrun starts after a failure of these."""
+        if self.job is not None and self.is_first:
+            self.job.set(what, "yes")
+
+    def remembers(self, what: str) -> bool:
+        """Whether the processes before a restart have called ``remember`` with it."""
+        return self.broadcast(self.job is not None and self.is_first and bool(self.job.check([what])))
 
     @contextlib.contextmanager
     def first_of_machine_first(self) -> Iterator[None]:
@@ -168,9 +189,15 @@ def joined() -> Iterator[Processes]:
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         yield ALONE
         return
+    if missing := [name for name in TOLD if name not in os.environ]:
+        raise UserError(f"WORLD_SIZE is set, but {missing[0]} is not. Start several processes with torchrun")
+    # Not at the top: torch is sometimes built without them.
+    from torch._C._distributed_c10d import PrefixStore
+    from torch.distributed.rendezvous import rendezvous
+
     _share_cores()
-    store, rank, size = next(rendezvous("env://"))
-    store = PrefixStore(f"attempt {_restarts()}", store)  # that of the attempt before is still there
+    job, rank, size = next(rendezvous("env://"))
+    store = PrefixStore(_meet(job, rank, size), job)
     local_rank = int(os.environ["LOCAL_RANK"])
     if torch.cuda.is_available():
         torch.cuda.set_device(local_rank % torch.cuda.device_count())
@@ -181,27 +208,51 @@ def joined() -> Iterator[Processes]:
             stack.enter_context(contextlib.redirect_stdout(nowhere))
             stack.enter_context(contextlib.redirect_stderr(nowhere))
         try:
-            processes = Processes(rank, size, local_rank)
+            processes = Processes(rank, size, local_rank, job)
             yield processes
             processes.wait()  # the first one may hold what connects the others
         except (UserError, OSError) as error:
             if not _is_first_to_fail(store):
                 sys.exit(2)
-            if rank > 0:
-                error.args = (f"rank {rank}: {error}",) if isinstance(error, UserError) else error.args
-            raise
+            if rank == 0:
+                raise
+            shown = UserError(f"rank {rank}: {describe(error) if isinstance(error, OSError) else error}")
+            shown.command = error.command if isinstance(error, UserError) else None
+            raise shown from error
         finally:
             signal.signal(signal.SIGTERM, signal.SIG_IGN)  # torchrun's, as soon as one has ended; this one ends too
             dist.destroy_process_group()
 
 
-def restarted() -> bool:
-    """Whether torchrun has started this process again, after one of the processes had failed (--max-restarts)."""
-    return _restarts() > 0
+def _meet(job: Any, rank: int, size: int) -> str:
+    """Agree with the other processes of this start on a name for what they exchange.
 
+    torchrun starts all again after a failure (--max-restarts), or when a machine joins, and tells none of them how
+    often; but the store of the job still holds what those before have written. So the first process chooses a name, and
+    the others take it only if it has seen them.
 
-def _restarts() -> int:
-    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"))
+    Raises:
+        UserError: not all have come within MEETING.
+    """
+    own, end = uuid.uuid4().hex, time.monotonic() + MEETING.total_seconds()
+    job.set_timeout(MEETING)
+    try:
+        if rank == 0:
+            job.set("start", own)
+            seen = {str(other): job.get(f"{own}/{other}").decode() for other in range(1, size)}
+            job.set(f"{own}/seen", json.dumps(seen))
+            return own
+        while time.monotonic() < end:
+            name: str = job.get("start").decode()
+            job.set(f"{name}/{rank}", own)
+            with contextlib.suppress(RuntimeError):  # nothing yet: is it still the name?
+                job.wait([f"{name}/seen"], timedelta(seconds=1))
+                if json.loads(job.get(f"{name}/seen"))[str(rank)] == own:
+                    return name
+            time.sleep(0.1)
+    except RuntimeError as error:
+        raise UserError(f"rank {rank}: not all of the {size} processes have started ({str(error)[:80]})") from error
+    raise UserError(f"rank {rank}: not all of the {size} processes have started")
 
 
 def _is_first_to_fail(store: Any) -> bool:
@@ -216,8 +267,11 @@ def _exchange() -> Iterator[None]:
     """Report a lost connection as what it means."""
     try:
         yield
+    except torch.OutOfMemoryError:
+        raise
     except RuntimeError as error:
-        raise ProcessLost("another process has ended. If it has printed no error, it was killed") from error
+        why = str(error).split("\n")[0].rpartition("] ")[2][:60]
+        raise ProcessLost(f"another process has ended ({why}). If it has printed no error, it was killed") from error
 
 
 def _share_cores() -> None:

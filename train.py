@@ -9,7 +9,6 @@ python train.py --init_from pretrained/flickr8k.pth --captions_file my.csv --ima
 torchrun --standalone --nproc_per_node gpu train.py --config configs/flickr8k_best.yaml            # on all GPUs here
 """
 
-from contextlib import nullcontext
 from pathlib import Path
 
 from cli import run_script
@@ -28,14 +27,12 @@ def main(argv: list[str]) -> None:
         "or the path of such a file, or of its folder",
     )
     config, options = read_config(parser, argv)
-    from distributed import joined, restarted  # torch takes seconds to import
+    from distributed import joined  # torch takes seconds to import
     from training.run import run_training
-    from training.run_folder import LAST, claim
+    from training.run_folder import claim
 
-    folder = Path(config.output_dir)
-    with joined() as processes, claim(folder) if processes.is_first else nullcontext():
-        resume = "auto" if restarted() and (folder / LAST).is_file() else options.resume
-        run_training(config, resume, argv, processes)
+    with joined() as processes, claim(Path(config.output_dir), processes):
+        run_training(config, options.resume, argv, processes)
 
 
 if __name__ == "__main__":

@@ -30,6 +30,8 @@ class _Sum(torch.autograd.Function):
 class SharedBatchNorm(nn.modules.batchnorm._BatchNorm):
     """In train mode, mean and variance are those of the batch of all processes, which all call it at the same time."""
 
+    copies = 1  # how many processes compute the whole batch, instead of their share of it
+
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """x (B, C) or (B, C, H, W) -> the same shape."""
         if not self.training:
@@ -41,7 +43,8 @@ class SharedBatchNorm(nn.modules.batchnorm._BatchNorm):
         mean, count = total[:-1] / total[-1], total[-1].detach()
         centred = values - mean.view(shape)
         variance = _Sum.apply(centred.square().sum(dims)) / count
-        self._count(mean.detach(), variance.detach() * count / (count - 1))
+        values_of_one = count / self.copies
+        self._count(mean.detach(), variance.detach() * values_of_one / (values_of_one - 1))
         normalized = centred * (variance + self.eps).rsqrt().view(shape)
         scaled: torch.Tensor = normalized * self.weight.view(shape) + self.bias.view(shape)
         return scaled.to(x.dtype)
@@ -80,3 +83,10 @@ def share_batchnorm(module: nn.Module) -> None:
             new.load_state_dict(child.state_dict())
             setattr(module, name, new.train(child.training))
         share_batchnorm(child)
+
+
+def set_copies(module: nn.Module, copies: int) -> None:
+    """Tell the batch normalizations in ``module`` how many processes compute the whole next batch."""
+    for child in module.modules():
+        if isinstance(child, SharedBatchNorm):
+            child.copies = copies

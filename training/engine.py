@@ -18,6 +18,7 @@ from tqdm import tqdm
 from cli import UserError, say
 from data.dataset import Batch
 from models.checkpoint_schema import misfits
+from training.batchnorm import set_copies
 from training.interrupt import Interrupted, StoppableBatches, StopRequest
 from training.loss_log import append_row
 from training.objectives import StepLoss
@@ -26,6 +27,8 @@ from training.progress import Progress
 from training.run_folder import LOG, Saver, load_best
 from training.stage_setup import Stage, set_up_stage
 from training.validation import check_finite, predicts_finite, validate
+
+USUAL_TOKENS = 50  # of an image's captions, about: the sum over a batch, divided by these, is about the mean
 
 
 class DivergedError(UserError):
@@ -136,14 +139,14 @@ def train_one_epoch(stage: Stage, batches: Iterable[Batch], progress: Progress) 
         if sum(images) < 2 or min(images) == 0:
             progress.step += 1
             continue
+        copies = stage.data.sampler.copies(progress.step)
         factor = lr_factor(stage.config, progress.epoch * steps + progress.step, steps, progress.lr_scale)
         try:
-            value, count, norm = train_step(stage, batch, factor, images)
+            value, count, norm = train_step(stage, batch, factor, images, copies)
         except FloatingPointError as error:
             where = f"at epoch {epoch}, step {progress.step + 1}, before the weights were changed"
             raise FloatingPointError(f"{error}; stopped {where}") from error
         now = time.perf_counter()
-        copies = stage.data.sampler.copies(progress.step)
         progress.end_step(value, count // copies, sum(images) // copies, norm, now - start)
         start = now
         if stage.ema is not None:
@@ -161,12 +164,15 @@ def train_one_epoch(stage: Stage, batches: Iterable[Batch], progress: Progress) 
     }
 
 
-def train_step(stage: Stage, batch: Batch, factor: float, images: Sequence[int]) -> tuple[float, int, float]:
+def train_step(
+    stage: Stage, batch: Batch, factor: float, images: Sequence[int], copies: int = 1
+) -> tuple[float, int, float]:
     """Update the weights once, at ``factor`` times the peak learning rates.
 
     Args:
         batch: this process's share.
         images: the number of images in every process's share.
+        copies: how many processes compute the whole batch, instead of their share of it.
 
     Returns:
         what the objective shows (a mean), the number of words or captions it is the mean of, and the gradient norm.
@@ -178,7 +184,8 @@ def train_step(stage: Stage, batch: Batch, factor: float, images: Sequence[int])
         group["lr"] = group["peak"] * factor
     parameters = [p for group in stage.optimizer.param_groups for p in group["params"]]
     # Every process computes as many pieces, and batch normalization needs two images.
-    most = min(images) // (2 if stage.processes.size == 1 else 1)
+    most = min(images) // (2 if stage.processes.size in (1, copies) else 1)
+    set_copies(stage.captioner, copies)
     step = compute_gradients(stage, batch.split(max(1, min(stage.captioner.config.train.accumulate, most))), parameters)
     stage.scaler.unscale_(stage.optimizer)
     gradient = nn.utils.clip_grad_norm_(parameters, stage.captioner.config.train.grad_clip)
@@ -200,10 +207,11 @@ def compute_gradients(stage: Stage, pieces: Sequence[Batch], parameters: Sequenc
     """
     stage.optimizer.zero_grad(set_to_none=True)
     divided = stage.processes.size > 1 or len(pieces) > 1
+    unit = stage.captioner.config.train.batch_size * USUAL_TOKENS  # keeps gradients small enough for fp16
     sums, terms, count = [], 0, 0
     for piece in pieces:
         step = stage.objective(stage.captioner, piece)
-        scaled: torch.Tensor = stage.scaler.scale(step.loss * step.terms if divided else step.loss)
+        scaled: torch.Tensor = stage.scaler.scale(step.loss * (step.terms / unit) if divided else step.loss)
         torch.autograd.backward(scaled)
         if not divided:
             return replace(step, loss=step.loss.detach())
@@ -214,7 +222,7 @@ def compute_gradients(stage: Stage, pieces: Sequence[Batch], parameters: Sequenc
     loss, shown = stage.processes.sum_gradients(parameters, torch.stack(sums).sum(dim=0))
     for parameter in parameters:
         if parameter.grad is not None:
-            parameter.grad /= terms
+            parameter.grad /= terms / unit
     return StepLoss(loss / terms, terms, shown / count, count)
 
 

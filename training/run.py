@@ -30,6 +30,7 @@ from training.stage_setup import Stage, restore, set_up_stage
 from utils import peak_memory, pick_precision, seed_everything, use_device
 
 NAMES = {"train": "for training", "val": "for validation", "test": "for tests"}  # of the splits
+STARTED = "the output folder holds this run"  # and no earlier one
 LONG_SHARE = 0.05  # of the training captions may be longer than generate.max_length
 
 
@@ -49,8 +50,10 @@ def run_training(config: Config, resume: str | None, argv: Sequence[str], proces
     table, learned_from = read_training_data(captions_source(config.data), config.train.seed)
     check_image_dir(config.data.image_dir)
     data = fingerprint(table)
-    if len(set(processes.gather(data))) > 1:
-        raise UserError(f"{config.data.captions_file} differs between the machines. Copy one of them to the others")
+    processes.check_equal(data, f"{config.data.captions_file} is")
+    processes.check_equal(config_to_dict(config), "The options, or the config file, are")
+    if processes.remembers(STARTED):  # torchrun has started it again
+        resume = "auto"
     source = processes.broadcast(find_resume(resume, folder) if processes.is_first else None)
     if resume and source is None:
         say(f"--resume auto: no {LAST} in {folder}, starting a new run")
@@ -71,6 +74,7 @@ def run_training(config: Config, resume: str | None, argv: Sequence[str], proces
         del resumed  # the checkpoint holds the model up to four times
     if processes.is_first:
         prepare_folder(folder, source, config, progress)
+        processes.remember(STARTED)
     progress = processes.broadcast(progress)  # without a best epoch where its checkpoint is gone
     command = with_options(argv, {"resume": "auto"})
     try:

@@ -32,6 +32,7 @@ import yaml
 
 from cli import say
 from config import Config, config_to_dict
+from distributed import ALONE, Processes
 from files import atomic_open, lock_folder
 from models.checkpoint import load_checkpoint, save_checkpoint
 from training.loss_log import trim_log
@@ -40,11 +41,14 @@ from training.stage_setup import Stage, training_state
 
 BEST, LAST, LOG, RESOLVED = "checkpoints.pth", "checkpoints_last.pth", "loss_log.txt", "resolved_config.yaml"
 LOCK = ".train.lock"
+LOCK_WAIT = 15.0  # seconds: the loaders of a process that was killed hold its lock until they notice, within 5 s
 
 
-def claim(folder: Path) -> contextlib.AbstractContextManager[None]:
+def claim(folder: Path, processes: Processes = ALONE) -> contextlib.AbstractContextManager[None]:
     """``files.lock_folder`` for a run: a second one would move the first one's files away while they are written."""
-    return lock_folder(folder, LOCK)
+    if not processes.is_first:
+        return contextlib.nullcontext()
+    return lock_folder(folder, LOCK, wait=LOCK_WAIT if processes.size > 1 else 0)
 
 
 def prepare_folder(folder: Path, source: Path | None, config: Config, progress: Progress) -> None:

@@ -58,9 +58,11 @@ class StageData:
             RuntimeError: in each process, where the workers of one have died.
             UserError: too many images are missing, see ``skip``.
         """
-        batches, failure = iter(loader), None
+        batches: Iterator[Batch] | None = None
+        failure = None
         while True:
             try:
+                batches = iter(loader) if batches is None else batches
                 batch = next(batches, None)
             except RuntimeError as error:
                 batch, failure = None, error

@@ -61,8 +61,8 @@ def join_ranks(run: ProcessRun, processes: list[multiprocessing.Process], timeou
 
 
 def losses_of_rank(options: list[str], stages: dict[str, str], environment: dict[str, str], output: Path) -> None:
-    """The body of a process: train every decoder in each of the ``stages`` for 21 steps of 8 images, and write the
-    losses (or rewards) and gradient norms of the steps as JSON."""
+    """The body of a process: train every decoder in each of the ``stages`` for 21 steps of 8 images, and write as JSON
+    the losses (or rewards) and gradient norms of the steps, and the statistics of batch normalization at the end."""
     os.environ |= environment
     torch.set_num_threads(1)
     models.model.ResNet50 = thin_resnet50
@@ -78,7 +78,7 @@ def losses_of_rank(options: list[str], stages: dict[str, str], environment: dict
             output.write_text(json.dumps(found))
 
 
-def _losses(options: list[str], processes: Processes) -> list[tuple[float, float]]:
+def _losses(options: list[str], processes: Processes) -> tuple[list[tuple[float, float]], list[float]]:
     config = read(*options)
     table, learned_from = read_training_data(config.data.captions_file, config.train.seed)
     seed_everything(0)
@@ -90,6 +90,8 @@ def _losses(options: list[str], processes: Processes) -> list[tuple[float, float
     for epoch in range(7):
         for batch in stage.data.train_batches(epoch, 0):
             (images,) = processes.gather_numbers(len(batch.names))
-            shown, _, norm = train_step(stage, batch, 1.0, images)
+            copies = stage.data.sampler.copies(len(steps) % stage.data.steps_per_epoch)
+            shown, _, norm = train_step(stage, batch, 1.0, images, copies)
             steps.append((shown, norm))
-    return steps
+    norms = [float(value.mean()) for name, value in captioner.state_dict().items() if "running_" in name]
+    return steps, norms

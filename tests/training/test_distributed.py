@@ -1,9 +1,14 @@
 """train.py in several processes: the same steps as one, which all stop, save and fail together."""
 
+import contextlib
 import itertools
 import json
+import os
 import shutil
 import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,7 +16,8 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from tests.support.helpers import assert_same, tiny_decoder
+import train
+from tests.support.helpers import ROOT, assert_same, tiny_decoder
 from tests.support.process_runs import ONE_STAGE, TWO_STAGES, At, ProcessRun
 from tests.support.ranks import environment_of, free_port, join_ranks, losses_of_rank, start_ranks
 from tests.support.training import read_log
@@ -43,11 +49,12 @@ def test_two_and_three_processes_make_the_steps_of_one(forkserver: Any, tiny_arg
         for process in processes:
             process.join(120)
         losses[size] = json.loads(output.read_text())
-    assert len(losses[1]) == 9 and all(len(steps) == 21 for steps in losses[1].values())
-    for size, (case, steps) in itertools.product((2, 3), losses[1].items()):
-        shared = losses[size][case]
+    assert len(losses[1]) == 9 and all(len(steps) == 21 for steps, _ in losses[1].values())
+    for size, (case, (steps, statistics)) in itertools.product((2, 3), losses[1].items()):
+        shared, its_statistics = losses[size][case]
         assert [loss for loss, _ in shared] == pytest.approx([loss for loss, _ in steps], rel=0, abs=1e-4), (size, case)
         assert [norm for _, norm in shared] == pytest.approx([norm for _, norm in steps], rel=0.05), (size, case)
+        assert its_statistics == pytest.approx(statistics, rel=0.01, abs=5e-3), (size, case)
 
 
 def test_a_batch_in_pieces_is_the_same_step(forkserver: Any, tiny_args: list[str], tmp_path: Path) -> None:
@@ -115,3 +122,33 @@ def test_seven_images_are_scored_once_each_by_two_processes(
         assert join_ranks(run, start_ranks(run, size)) == [0] * size, run.text()
         results.append(json.loads((tmp_path / str(size) / "predictions.json").read_text()))
     assert results[0] == results[1] and len(results[0]) == 7
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("rank", [0, 1])
+def test_torchrun_restarts_a_run_of_which_a_process_was_killed(tiny_args: list[str], tmp_path: Path, rank: int) -> None:
+    """The output folder holds an earlier run, which must not be continued in place of the one that was killed."""
+    logs = []
+    for name in ("whole", "killed"):
+        folder = tmp_path / name
+        options = [*tiny_args, "--train.stages.epochs=30", f"--output_dir={folder}"]
+        train.main([*options, "--train.stages.epochs=1"])
+        words = ["--standalone", "--nproc_per_node=2", "--max-restarts=2", ROOT / "train.py", *options]
+        command = [sys.executable, "-m", "torch.distributed.run", *map(str, words)]
+        run = subprocess.Popen(command, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)})
+        if name == "killed":
+            while not (folder / "previous_runs").exists() or len((folder / "loss_log.txt").read_text().split("\n")) < 4:
+                time.sleep(0.02)
+            os.kill(_process_of(rank, folder), signal.SIGKILL)
+        assert run.wait(300) == 0
+        logs.append(read_log(folder).drop(columns=CLOCK))
+    pd.testing.assert_frame_equal(*logs)
+
+
+def _process_of(rank: int, folder: Path) -> int:
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            words, variables = (process / "cmdline").read_bytes(), (process / "environ").read_bytes()
+            if str(folder).encode() in words and f"\0RANK={rank}\0".encode() in variables:
+                return int(process.name)
+    raise AssertionError("no such process")
