@@ -131,13 +131,16 @@ def test_torchrun_restarts_a_run_of_which_a_process_was_killed(tiny_args: list[s
     logs = []
     for name in ("whole", "killed"):
         folder = tmp_path / name
-        options = [*tiny_args, "--train.stages.epochs=30", f"--output_dir={folder}"]
+        options = [*tiny_args, "--train.stages.patience=30", f"--output_dir={folder}"]
         train.main([*options, "--train.stages.epochs=1"])
+        options.append("--train.stages.epochs=30")
         words = ["--standalone", "--nproc_per_node=2", "--max-restarts=2", ROOT / "train.py", *options]
         command = [sys.executable, "-m", "torch.distributed.run", *map(str, words)]
         run = subprocess.Popen(command, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)})
         if name == "killed":
-            while not (folder / "previous_runs").exists() or len((folder / "loss_log.txt").read_text().split("\n")) < 4:
+            log = folder / "loss_log.txt"
+            while not ((folder / "previous_runs").exists() and log.exists() and log.read_text().count("\n") > 2):
+                assert run.poll() is None
                 time.sleep(0.02)
             os.kill(_process_of(rank, folder), signal.SIGKILL)
         assert run.wait(300) == 0
