@@ -270,7 +270,7 @@ def _exchange() -> Iterator[None]:
     except torch.OutOfMemoryError:
         raise
     except RuntimeError as error:
-        why = str(error).split("\n")[0].rpartition("] ")[2][:60]
+        why = str(error).rpartition("] ")[2].partition(". ")[0][:60]
         raise ProcessLost(f"another process has ended ({why}). If it has printed no error, it was killed") from error
 
 

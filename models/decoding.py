@@ -15,6 +15,8 @@ from data.vocab import END_ID, PAD_ID, START_ID, UNK_ID
 from models.interfaces import WordDecoder
 
 NEVER = [PAD_ID, START_ID, UNK_ID]  # never generated
+WORDS_BETWEEN = {"cpu": 1}  # words after which it is asked which images are done; a GPU stands still for an answer
+ELSEWHERE = 4
 
 
 class NotFiniteError(UserError, FloatingPointError):
@@ -82,13 +84,19 @@ def generate(
         ends, row = word == END_ID, torch.arange(len(images), device=device)[:, None]
         finished.add(images, words[row, beam], best.masked_fill(~ends, -torch.inf)[:, :s], length, length_penalty)
         log_prob, kept = best.masked_fill(ends, -torch.inf).topk(s)  # (A, S)
-        open_images = (~finished.certain(images, log_prob[:, 0], max_length, length_penalty)).nonzero()[:, 0]
-        if length > max_length or len(open_images) == 0:
+        if length > max_length:
             break
-        images, row, log_prob, beam, last = (
-            values.index_select(0, open_images)
-            for values in (images, row, log_prob, beam.gather(1, kept), word.gather(1, kept))
-        )
+        certain = finished.certain(images, log_prob[:, 0], max_length, length_penalty)
+        beam, last = beam.gather(1, kept), word.gather(1, kept)
+        if length % WORDS_BETWEEN.get(device.type, ELSEWHERE):
+            log_prob = log_prob.masked_fill(certain[:, None], -torch.inf)  # nothing that ends later counts
+        else:
+            open_images = (~certain).nonzero()[:, 0]
+            if len(open_images) == 0:
+                break
+            images, row, log_prob, beam, last = (
+                values.index_select(0, open_images) for values in (images, row, log_prob, beam, last)
+            )
         words = words[row, beam]
         words[..., length - 1] = last
         state = state.select((row * step.shape[1] + beam.clamp(max=step.shape[1] - 1)).flatten(), s)
@@ -137,10 +145,10 @@ def sample(
     words = torch.full((n, max_length + 1), PAD_ID, device=device)
     log_prob = torch.zeros(n, device=device)
     still_open = torch.ones(n, dtype=torch.bool, device=device)
+    finite = torch.ones((), dtype=torch.bool, device=device)
     for position in range(max_length + 1):
         logits, state, _ = decoder.step(last, state)
-        if not logits.isfinite().all():
-            raise NotFiniteError
+        finite = finite & logits.isfinite().all()
         own = logits.float().log_softmax(dim=-1)  # (N, V)
         own[:, NEVER] = -torch.inf
         if position == max_length:
@@ -153,8 +161,10 @@ def sample(
         log_prob += own.gather(1, last[:, None])[:, 0].masked_fill(~still_open, 0.0)
         words[:, position] = last
         still_open = still_open & (last != END_ID)
-        if not still_open.any():
+        if position % WORDS_BETWEEN.get(device.type, ELSEWHERE) == 0 and not (still_open.any() & finite):
             break
+    if not finite:
+        raise NotFiniteError
     found = [
         Hypothesis([word for word in caption if word not in (PAD_ID, END_ID)], total, total)
         for caption, total in zip(words.tolist(), log_prob.tolist(), strict=True)

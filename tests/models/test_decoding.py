@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data.vocab import END_ID, PAD_ID, START_ID, UNK_ID
+from models import decoding
 from models.attention import Memory
 from models.decoding import Hypothesis, attention_per_word, generate, random_numbers, sample
 from models.interfaces import WordDecoder
@@ -322,3 +323,20 @@ def test_captions_of_an_image_in_several_groups_read_copies_of_its_memory() -> N
     keys = torch.arange(2)[:, None, None].float()
     memory = Memory(keys, keys).select(torch.tensor([0, 0, 0, 0, 1, 1]), 2)
     assert memory.keys.flatten().tolist() == [0, 0, 1] and memory.per_group == 2
+
+
+@pytest.mark.parametrize("beam", [1, 3, 5])
+@pytest.mark.parametrize("name", DECODERS)
+def test_asking_less_often_which_images_are_done_changes_no_caption(
+    name: str, beam: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lengths = set()
+    for seed, penalty in enumerate((0.0, 0.7, 0.7, 1.0)):
+        decoder, features = random_decoder(20, seed, name, end_bias=1.0), 3 * torch.randn(8, P, D)
+        found = []
+        for words in ({"cpu": 1}, {}):
+            monkeypatch.setattr(decoding, "WORDS_BETWEEN", words)
+            found.append(generate(decoder, features, beam, 13, penalty) + sample(decoder, features, numbers(8, 3, 13)))
+        assert [[h.tokens for h in image] for image in found[0]] == [[h.tokens for h in image] for image in found[1]]
+        lengths |= {len(image[0].tokens) for image in found[0][:8]}
+    assert len(lengths) > 2  # the searches end at different words
