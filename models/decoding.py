@@ -72,11 +72,7 @@ def generate(
     for length in range(1, max_length + 2):  # of a hypothesis that ends in this step, <end> included
         logits, state, _ = decoder.step(last, state)
         step = logits.float().log_softmax(dim=-1).view(len(images), -1, logits.shape[-1])  # (A, S, V), first (A, 1, V)
-        step[..., NEVER] = -torch.inf
-        if 0 < no_repeat_ngram < length:
-            step.masked_fill_(_would_repeat(words[..., : length - 1], no_repeat_ngram, step.shape[-1]), -torch.inf)
-        if length > max_length:
-            step[..., :END_ID] = step[..., END_ID + 1 :] = -torch.inf
+        _forbid(step, words[..., : length - 1], no_repeat_ngram, must_end=length > max_length)
         total = (log_prob[..., None] + step).flatten(1)  # (A, S*V)
         # Twice as many candidates as beams: even if S of them end here, S others go on
         best, index = total.topk(min(2 * s, total.shape[1]))  # (A, C), best first
@@ -102,6 +98,15 @@ def generate(
         state = state.select((row * step.shape[1] + beam.clamp(max=step.shape[1] - 1)).flatten(), s)
         last = last.flatten()
     return finished.hypotheses()
+
+
+def _forbid(step: torch.Tensor, words: torch.Tensor, no_repeat_ngram: int, *, must_end: bool) -> None:
+    """Give what may not follow the words so far (A, S, T) no probability: step (A, S, V) is changed."""
+    step[..., NEVER] = -torch.inf
+    if 0 < no_repeat_ngram <= words.shape[-1]:
+        step.masked_fill_(_would_repeat(words, no_repeat_ngram, step.shape[-1]), -torch.inf)
+    if must_end:
+        step[..., :END_ID] = step[..., END_ID + 1 :] = -torch.inf
 
 
 def _would_repeat(words: torch.Tensor, n: int, vocab_size: int) -> torch.Tensor:
