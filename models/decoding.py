@@ -90,9 +90,7 @@ def generate(
             open_images = (~certain).nonzero()[:, 0]
             if len(open_images) == 0:
                 break
-            images, row, log_prob, beam, last = (
-                values.index_select(0, open_images) for values in (images, row, log_prob, beam, last)
-            )
+            images, row, log_prob, beam, last = (part[open_images] for part in (images, row, log_prob, beam, last))
         words = words[row, beam]
         words[..., length - 1] = last
         state = state.select((row * step.shape[1] + beam.clamp(max=step.shape[1] - 1)).flatten(), s)
