@@ -115,8 +115,6 @@ def prune(folder: Path, hashes: set[str]) -> bool:
     Returns:
         False if a run is computing features in it.
     """
-    from data.features import trim_shard
-
     with locked(folder) as own:
         if not own:
             return False
@@ -130,8 +128,23 @@ def prune(folder: Path, hashes: set[str]) -> bool:
             with atomic_open(folder / "index.json") as file:  # before the rows are gone that it declares valid
                 json.dump(index, file)
             for number, count in enumerate(needed):
-                trim_shard(folder / f"features-{number}.npy", count)
+                _shorten(folder / f"features-{number}.npy", count)
     return True if any(needed) else delete(folder)
+
+
+def _shorten(path: Path, rows: int) -> None:
+    """Replace a shard by a file of its first ``rows``; of one if there are none, because no empty file can be mapped.
+
+    The old file is not truncated: a training that has it mapped would be killed when it reads a row that is gone.
+    """
+    import numpy as np
+
+    with contextlib.suppress(OSError):  # a full disk, or Windows, which does not replace a file that is mapped
+        shard = np.load(path, mmap_mode="r")
+        if len(shard) > max(rows, 1):
+            with atomic_open(path, "wb") as file:
+                np.save(file, shard[: max(rows, 1)])
+                del shard  # Windows would not replace it either
 
 
 def main(argv: list[str]) -> None:
