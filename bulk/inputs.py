@@ -123,11 +123,17 @@ def _read_list(path: Path) -> list[str]:
 
 
 def _read_parquet(path: Path) -> list[str]:
-    from pyarrow import ArrowException, parquet  # of requirements-parquet.txt
+    from pyarrow import ArrowException, parquet, types  # of requirements-parquet.txt
 
     try:
         with parquet.ParquetFile(path) as file:
             column = _column(path, file.schema_arrow.names)
+            kind = file.schema_arrow.field(column).type
+            if not (types.is_string(kind) or types.is_large_string(kind)):
+                raise UserError(
+                    f"{path}: its column '{column}' holds {str(kind)[:40]}, not paths. Write the images to files, and "
+                    "name these in a column of text"
+                )
             return [str(name) for name in file.read(columns=[column])[column].to_pylist() if name is not None]
     except (ArrowException, OSError) as error:
         raise UserError(f"{path}: not a readable Parquet file ({error}). Copy it again") from error

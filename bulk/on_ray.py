@@ -92,11 +92,11 @@ def captioners(nodes: Sequence[dict[str, float]]) -> tuple[int, dict[str, Any]]:
     Raises:
         UserError: too few CPUs.
     """
-    cpus = [int(node.get("CPU", 0)) for node in nodes]
+    cpus = [int(node["CPU"]) for node in nodes if node.get("CPU")]
     gpus = int(sum(node.get("GPU", 0) for node in nodes))
     if sum(cpus) < 2:
         raise UserError(f"the Ray cluster has {sum(cpus)} CPU: it needs 2, one to read images and one to caption them")
     if gpus:
         return gpus, {"num_gpus": 1}
-    most = sum(cpus) - max(cpus) - 1 if len(nodes) > 1 else sum(cpus)
+    most = sum(cpus) - max(cpus) - 1 if len(cpus) > 1 else sum(cpus)
     return max(1, min(most, sum(cpus) * 3 // 4)), {"num_cpus": 1}

@@ -50,7 +50,7 @@ class Parts:
             UserError: there are parts that were written with other settings.
         """
         file, wanted = self.folder / SETTINGS, {**settings, "format": self.kind}
-        if not any(self._finished()):
+        if not any(self.folder.glob("part-*")):  # of any format: one folder with both would hold images twice
             write_json(file, wanted)
             return
         known = structured.read_json(file)

@@ -30,6 +30,7 @@ COUNT = 2000
         ([{"CPU": 2}] * 3, (3, {"num_cpus": 1})),  # without one machine, a CPU of four is left to read
         ([{"CPU": 1}] * 2, (1, {"num_cpus": 1})),
         ([{"CPU": 64}] * 10, (480, {"num_cpus": 1})),
+        ([{"CPU": 64}, {}, {"CPU": 0}], (48, {"num_cpus": 1})),  # one is gone, and one takes no work
         ([{"CPU": 8, "GPU": 2}, {"CPU": 4}], (2, {"num_gpus": 1})),
     ],
 )

@@ -115,6 +115,8 @@ def test_a_folder_holds_the_captions_of_one_model(caption: Callable[..., list[Ro
         caption("photos", "--mirror=off", "--beam_size=3")
     with pytest.raises(UserError, match="mirror False, not True"):
         caption("photos", "--mirror=on", "--beam_size=2")
+    with pytest.raises(UserError, match="holds captions with format jsonl, not parquet"):
+        caption("photos", "--mirror=off", "--beam_size=2", "--format=parquet")
 
 
 def test_parquet_parts_hold_the_same_rows(caption: Callable[..., list[Row]], tmp_path: Path) -> None:
@@ -156,6 +158,7 @@ def test_a_reader_that_is_killed_ends_the_run_with_one_line(
         (["notes.txt"], r"notes.txt: neither an image nor a tar"),
         (["table.csv"], r"table.csv: no column of images \(id, text\)"),
         (["torn.parquet"], r"torn.parquet: not a readable Parquet file"),
+        (["bytes.parquet"], r"bytes.parquet: its column 'image' holds struct<bytes.*, not paths"),
         (["photos", "--part_size=0"], r"--part_size: must be a whole number of 1 or more"),
     ],
 )
@@ -166,6 +169,7 @@ def test_mistakes_are_refused(
     (tmp_path / "notes.txt").write_text("hello")
     (tmp_path / "table.csv").write_text("id,text\n1,2\n")
     (tmp_path / "torn.parquet").write_bytes(b"PAR1")
+    pd.DataFrame({"image": [{"bytes": b"JPEG", "path": "a.jpg"}]}).to_parquet(tmp_path / "bytes.parquet")
     with pytest.raises((UserError, OSError), match=message):
         caption(*words)
 
