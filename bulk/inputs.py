@@ -129,6 +129,7 @@ def _read_parquet(path: Path) -> list[str]:
         with parquet.ParquetFile(path) as file:
             column = _column(path, file.schema_arrow.names)
             kind = file.schema_arrow.field(column).type
+            kind = kind.value_type if types.is_dictionary(kind) else kind  # what pandas calls categories
             if not (types.is_string(kind) or types.is_large_string(kind)):
                 raise UserError(
                     f"{path}: its column '{column}' holds {str(kind)[:40]}, not paths. Write the images to files, and "

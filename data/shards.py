@@ -66,10 +66,20 @@ def find_shards(path: Path) -> list[Path]:
 def open_shards(tars: Sequence[Path]) -> Iterator[tuple[Path, Shard]]:
     """The index of each tar. A bar shows the progress, which matters where they are read for the first time.
 
-    What cannot be used is left out and named on stderr.
+    What cannot be used is left out and named on stderr, be it a member or one tar of several.
+
+    Raises:
+        UserError: the only tar holds no members.
+        OSError: it cannot be read.
     """
     for tar in tqdm(tars, desc="indexing shards", unit="tar", leave=False, disable=None):
-        shard = open_shard(tar)
+        try:
+            shard = open_shard(tar)
+        except UserError as error:
+            if len(tars) == 1:
+                raise
+            note(f"left out: {error}")
+            continue
         if shard.problems:
             note(f"{tar}: left out: {listed(shard.problems)}")
         yield tar, shard

@@ -140,3 +140,12 @@ def test_a_header_that_asks_for_gigabytes_is_damaged() -> None:
     content[header + 148 : header + 156] = b"%06o\0 " % sum(content[header : header + 512])
     tar.write_bytes(content)
     assert "a.jpg" in fresh(tar).images
+
+
+def test_one_hopeless_tar_of_several_is_named_and_left_out(capfd: pytest.CaptureFixture[str]) -> None:
+    tars = [write_tar(Path("a.tar"), {"1.jpg": jpeg()}), Path("b.tar"), write_tar(Path("c.tar"), {"1.jpg": jpeg()})]
+    tars[1].touch()
+    assert [tar.name for tar, _ in open_shards(tars)] == ["a.tar", "c.tar"]
+    assert "b.tar: not a tar with images" in capfd.readouterr().err
+    with pytest.raises(UserError, match=r"b\.tar"):
+        list(open_shards(tars[1:2]))

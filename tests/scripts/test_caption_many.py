@@ -83,7 +83,7 @@ def test_tars_lists_and_files_give_the_captions_of_folders(caption: Callable[...
     write_tar(tmp_path / "shards" / "0.tar", {f"k/{file.name}": file.read_bytes() for file in files})
     with (tmp_path / "list.csv").open("w") as file:
         csv.writer(file).writerows([["id", "path"], ["1", "photos/000.jpg"], ["2", "photos/gone.jpg"]])
-    pd.DataFrame({"image": ["photos/001.jpg"]}).to_parquet(tmp_path / "list.parquet")
+    pd.DataFrame({"image": ["photos/001.jpg"]}, dtype="category").to_parquet(tmp_path / "list.parquet")
     (tmp_path / "bare.csv").write_text("photos/002.jpg\nphotos/002.jpg\n")
     rows = caption("shards", "list.csv", "list.parquet", "bare.csv", "photos/003.jpg")
     found = {row["image"]: row["caption"] for row in rows}
