@@ -7,7 +7,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from bulk.captioning import Images, Reader, Settings, caption
 from bulk.parts import Batch, Row
-from cli import UserError
+from data.decode_ahead import next_of
 from models.captioner import Captioner
 from training.interrupt import leave_signals_to_main
 
@@ -45,23 +45,8 @@ def caption_here(
         worker_init_fn=leave_signals_to_main,
     )
     decoded = iter(loader)
-    while (images := _next(decoded)) is not None:
+    while (images := next_of(decoded, "--workers")) is not None:
         yield images.part, images.first, caption(captioner, images, settings)
-
-
-def _next(decoded: Iterator[Images]) -> Images | None:
-    """The next batch; None after the last one.
-
-    Raises:
-        UserError: a reader was killed.
-    """
-    try:
-        return next(decoded, None)
-    except RuntimeError as error:
-        raise UserError(
-            f"a reader process has died ({str(error).splitlines()[0]}). If memory or /dev/shm is short, lower "
-            "--workers; then run the same command again"
-        ) from error
 
 
 def _as_it_is(images: Any) -> Any:

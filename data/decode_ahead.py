@@ -6,15 +6,17 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from cli import UserError
 from data.images import ImageError, load_image
 from data.transforms import Transform
 
 MAX_THREADS = 2  # as fast as so many processes (1,140 and 970 images a second); more wait for each other
+Value = TypeVar("Value")
 PROCESSES_FROM = 1000  # images: to start the processes takes as long as to decode some hundreds
 
 
@@ -71,9 +73,29 @@ def _in_processes(images: Images, workers: int, batch: int) -> Iterator[torch.Te
         worker_init_fn=_leave_interrupts_to_main,
         generator=torch.Generator(),  # the global one is that of training
     )
-    for stacked, errors in batches:
+    decoded = iter(batches)
+    while (batch_read := next_of(decoded, "--data.workers")) is not None:
+        stacked, errors = batch_read
         readable = iter(stacked)
         yield from (next(readable) if error is None else error for error in errors)
+
+
+def next_of(batches: Iterator[Value], option: str) -> Value | None:
+    """The next of the batches of a DataLoader, None after the last one.
+
+    Args:
+        option: the script's option for the number of its processes.
+
+    Raises:
+        UserError: one of them was killed.
+    """
+    try:
+        return next(batches, None)
+    except RuntimeError as error:
+        raise UserError(
+            f"a reader process has died ({str(error).splitlines()[0]}). If memory or /dev/shm is short, lower "
+            f"{option}; then run the same command again"
+        ) from error
 
 
 def _stack(images: Sequence[torch.Tensor | ImageError]) -> tuple[torch.Tensor, list[ImageError | None]]:

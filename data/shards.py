@@ -43,6 +43,7 @@ class _Reader(io.BufferedReader):
     """A file that is read in pieces of a limited size."""
 
     def read(self, size: int | None = -1, /) -> bytes:
+        """At most MAX_READ bytes."""
         return super().read(min(MAX_READ if size is None or size < 0 else size, MAX_READ))
 
 

@@ -1,6 +1,5 @@
 """The systems that evaluate.py scores: checkpoints with their beam sizes, a baseline, or files of captions."""
 
-import hashlib
 from argparse import Namespace
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -133,7 +132,7 @@ class Checkpoints:
         caches = list(dict.fromkeys(run.cache for run in self.runs))  # each once: runs with the same encoder share one
         with self.processes.first_of_machine_first():
             references = usable_images(chosen, self.split.image_dir, caches)
-        self.processes.check_equal(hashlib.sha256(repr([*references]).encode()).hexdigest(), "The usable images are")
+        self.processes.check_equal([*references], "The usable images are")
         images = {name: self.split.image_dir / name for name in references}
         captions = caption_images(images, self.runs, self.processes)
         if len(self.systems) > len(self.runs) and self.processes.is_first:

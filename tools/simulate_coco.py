@@ -28,6 +28,7 @@ if not __package__:  # started as `python tools/simulate_coco.py` instead of `py
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from cli import OptionParser, UserError, positive_int, run_script, say
+from files import atomic_open, write_json
 
 IMAGES, CAPTIONS = 118_000, 590_000  # of COCO's training split
 VALIDATION = 24  # training images for each one of validation: COCO has 5,000
@@ -90,7 +91,6 @@ def simulate(folder: Path, captions_file: Path, image_dir: Path, images: int, ca
         UserError: there is something in the folder already, or the captions file cannot be read.
     """
     from data.captions import read_captions, references_of
-    from files import write_json
 
     if folder.exists() and any(folder.iterdir()):
         raise UserError(f"{folder}: not empty. Name a new folder")
@@ -108,10 +108,12 @@ def simulate(folder: Path, captions_file: Path, image_dir: Path, images: int, ca
         ]
         write_json(folder / "annotations" / f"captions_{split}.json", {"images": entries, "annotations": annotations})
         say(f"{split}: {len(entries):,} images, {len(annotations):,} captions")
-    data: dict[str, object] = {"captions_file": folder / "annotations" / "all_captions.csv", "image_dir": folder}
-    data |= {"image_size": 32, "feature_cache": folder / "features"}
-    lines = ["data:", *(f"  {name}: {value}" for name, value in data.items()), f"output_dir: {folder / 'run'}"]
-    (folder / "simulated.yaml").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    import yaml  # after the options are read, as every package
+
+    places = {"captions_file": "annotations/all_captions.csv", "image_dir": ".", "feature_cache": "features"}
+    data = {name: str(folder / place) for name, place in places.items()} | {"image_size": 32}
+    with atomic_open(folder / "simulated.yaml") as file:
+        yaml.safe_dump({"data": data, "output_dir": str(folder / "run")}, file, sort_keys=False)
 
 
 def main(argv: list[str]) -> None:

@@ -16,12 +16,14 @@ class _Sum(torch.autograd.Function):
 
     @staticmethod
     def forward(_: Any, value: torch.Tensor) -> torch.Tensor:
+        """The sum of a tensor of any shape."""
         total = value.clone()
         add_up(total)
         return total
 
     @staticmethod
     def backward(_: Any, *gradients: torch.Tensor) -> torch.Tensor:
+        """The sum of the gradients with respect to it."""
         total = gradients[0].contiguous().clone()
         add_up(total)
         return total

@@ -185,7 +185,8 @@ def train_step(
     parameters = [p for group in stage.optimizer.param_groups for p in group["params"]]
     # Every process computes as many pieces, and batch normalization needs two images.
     most = min(images) // (2 if stage.processes.size in (1, copies) else 1)
-    set_copies(stage.captioner, copies)
+    if stage.processes.size > 1:
+        set_copies(stage.captioner, copies)
     step = compute_gradients(stage, batch.split(max(1, min(stage.captioner.config.train.accumulate, most))), parameters)
     stage.scaler.unscale_(stage.optimizer)
     gradient = nn.utils.clip_grad_norm_(parameters, stage.captioner.config.train.grad_clip)

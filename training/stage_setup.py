@@ -1,6 +1,5 @@
 """A stage of training as one value: data, objective, optimizer and EMA; and its state as a checkpoint holds it."""
 
-import hashlib
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,8 +50,7 @@ def set_up_stage(captioner: Captioner, table: pd.DataFrame, stage: StageConfig, 
     ema = EMA(captioner, config.train.ema) if config.train.ema > 0 else None
     with processes.first_of_machine_first():  # it fills the cache of features
         data = prepare_data(captioner, table, stage, processes)
-    readable = [*data.references, *data.scorer.references]
-    processes.check_equal(hashlib.sha256(repr(readable).encode()).hexdigest(), "The images that can be read are")
+    processes.check_equal([*data.references, *data.scorer.references], "The images that can be read are")
     if stage.samples:
         objective = self_critical(data.references, captioner.vocabulary.tokenizer, stage.samples, dtype)
     else:

@@ -1,6 +1,7 @@
 """data/decode_ahead.py, as the feature cache uses it: in threads or in processes, the same images in the same order."""
 
 import os
+import signal
 import threading
 import time
 from collections.abc import Callable
@@ -10,6 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
+from cli import UserError
 from data.features import FeatureCache
 from data.transforms import Transform
 from tests.support.features import MANY, CountingEncoder, assert_right
@@ -63,6 +65,24 @@ def test_many_images_are_decoded_in_several_processes_and_the_features_are_the_s
     made.build(paths)
     seen = {made[path].item() for path in paths if path not in bad}
     assert len(seen) == 2 and os.getpid() % 1000 not in seen
+
+
+@pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="more processes than cores are not started")
+def test_a_reader_that_is_killed_is_reported_with_what_to_do(
+    cache: Callable[..., FeatureCache], many_images: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    main = os.getpid()
+
+    class Fatal(Transform):
+        def __call__(self, image: Image.Image) -> torch.Tensor:
+            if os.getpid() != main:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return super().__call__(image)
+
+    monkeypatch.setattr("data.decode_ahead.PROCESSES_FROM", 100)
+    monkeypatch.setattr("data.decode_ahead.MAX_THREADS", 1)
+    with pytest.raises(UserError, match=r"a reader process has died .* lower --data\.workers"):
+        cache(CountingEncoder(), "weights", Fatal(32), workers=2).build(many_images[:100])
 
 
 def test_few_images_are_decoded_ahead_of_the_encoder(

@@ -6,6 +6,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
+import yaml
 
 from cli import UserError
 from data import prepare
@@ -28,8 +29,9 @@ device: cpu
 def simulated(tiny_data: Path, tmp_path: Path) -> Path:
     """The configs of a run on a data set of 40 images and 120 captions."""
     source = ["--captions_file", str(tiny_data / "captions.csv"), "--image_dir", str(tiny_data / "images")]
-    simulate([str(tmp_path / "coco"), "--images", "40", "--captions", "120", *source])
-    return tmp_path / "coco"
+    folder = tmp_path / "like: coco #1"  # a name that YAML needs quoted
+    simulate([str(folder), "--images", "40", "--captions", "120", *source])
+    return folder
 
 
 def test_the_simulated_data_set_is_like_coco(simulated: Path, tiny_data: Path) -> None:
@@ -48,6 +50,9 @@ def test_the_simulated_data_set_is_like_coco(simulated: Path, tiny_data: Path) -
     plain = [words for words in captions if not any(word.startswith("qu") for word in words)]  # none is invented
     assert all(pair in pairs for words in plain for pair in pairwise(words))
     assert 80 < len(plain) < 130 and len(json.loads(files[0].read_text())["annotations"]) == 120
+    data = yaml.safe_load((simulated / "simulated.yaml").read_text())["data"]
+    assert Path(data["captions_file"]) == simulated / "annotations" / "all_captions.csv"
+    assert Path(data["image_dir"]) == simulated
     with pytest.raises(UserError, match="not empty"):
         simulate([str(simulated)])
 
