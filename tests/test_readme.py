@@ -12,7 +12,10 @@ import pytest
 from tests.support.helpers import ROOT
 from training.options import build_parser, read_config
 
-NAMES = ("README.md", "CONTRIBUTING.md", "MODEL_CARD.md", "pretrained/README.md", "data/sample/README.md")
+NAMES = (
+    *("README.md", "CONTRIBUTING.md", "MODEL_CARD.md"),
+    *("pretrained/README.md", "data/sample/README.md", "demo/examples/README.md"),
+)
 DOCUMENTS = [*(ROOT / name for name in NAMES), *sorted((ROOT / "docs").glob("*.md"))]
 
 
