@@ -12,8 +12,8 @@ import torch
 from tqdm import tqdm
 
 from data.features import FeatureCache
+from data.ngrams import MAX_ORDER, TfIdf
 from data.tokenizer import WORDS, Tokenizer
-from evaluation.cider import MAX_ORDER, TfIdf
 
 NEIGHBOURS = 60
 IMAGES_AT_ONCE = 1024  # whose similarities to all M training images are held in memory

@@ -1,9 +1,7 @@
 """The reward equals pycocoevalcap's CIDEr-D of the same images to 1e-6; the end of a caption counts as a word."""
 
-import math
 import time
 import tracemalloc
-from collections.abc import Sequence
 
 import numpy as np
 import pytest
@@ -12,9 +10,8 @@ from hypothesis import strategies as st
 from pycocoevalcap.cider.cider import Cider
 
 from data.captions import read_captions, references_of
-from data.tokenized import TokenizedCaptions
 from data.tokenizer import WORDS
-from evaluation.cider import CiderReward, TfIdf
+from evaluation.cider import CiderReward
 from tests.support.helpers import ROOT
 
 TOKENS = st.sampled_from(["a", "dog", "cat", "man", "red", "runs", "on", "grass", "ball", "the", "beach", "two", "of"])
@@ -73,22 +70,6 @@ def test_scores_of_many_captions_are_those_of_each() -> None:
     each = [reward(n, c.split(), ended=e) for n, c, e in zip(names, captions, ended, strict=True)]
     assert reward.scores(names, [caption.split() for caption in captions], ended).tolist() == each
     assert each[0] > each[4] > 0 == each[1] == each[2]
-
-
-def test_vectors_are_tf_idf(monkeypatch: pytest.MonkeyPatch) -> None:
-    images = [[["a", "dog", "a", "dog"], ["a"]], [["a", "cat"]]]
-    captions: Sequence[Sequence[str]] = [caption for image in images for caption in image]
-    tfidf = TfIdf(TokenizedCaptions.of(captions), [2, 1])
-    assert tfidf.ngrams.norms.shape == (3, 4)
-    assert tfidf.ngrams.starts.tolist() == [0, 2, 4, 6, 7, 8, 8, 8, 8, 10, 11, 11, 11]
-    assert tfidf.ngrams.counts.tolist() == [2, 2, 2, 1, 1, 1, 1, 1, 1, 1, 1]  # a dog, "a dog" "dog a", ...
-    dog, pair = 2 * math.log(2), math.hypot(2 * math.log(2), math.log(2))  # "a" is about both images and weighs 0
-    assert tfidf.ngrams.norms[0] == pytest.approx([dog, pair, math.hypot(math.log(2), math.log(2)), math.log(2)])
-    monkeypatch.setattr("evaluation.cider.AT_ONCE", 1)  # the images one by one
-    for same in (tfidf.transform(captions), TfIdf(TokenizedCaptions.of(captions), [2, 1]).ngrams):
-        for name in ("ids", "counts", "starts", "norms"):
-            assert np.array_equal(getattr(same, name), getattr(tfidf.ngrams, name))
-    assert -1 in tfidf.transform([["a", "cow"]]).ids and -1 not in tfidf.ngrams.ids
 
 
 def test_a_caption_of_a_single_word_many_times() -> None:
