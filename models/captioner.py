@@ -23,7 +23,8 @@ from data.packing import PackedTokens
 from data.transforms import Transform
 from data.vocab import Vocabulary
 from models.checkpoint_schema import misfits, read_parts
-from models.decoding import Hypothesis, attention_per_word, generate, random_numbers, sample
+from models.choices import Choice, piece_choices, token_choices
+from models.decoding import Hypothesis, generate, random_numbers, read_again, sample
 from models.interfaces import Encoder, WordDecoder
 from models.pretrained import find_checkpoint
 from models.unset import without_values
@@ -40,6 +41,8 @@ class Candidate:
     caption: str
     log_prob: float
     attention: torch.Tensor | None = None  # (pieces of the caption, h, w); only of the best, and only if asked for
+    choices: tuple[Choice, ...] = ()  # of the pieces of the caption; only of the best, and only with ``attention``
+    score: float = 0.0  # what candidates are ranked by, see ``Hypothesis``
 
 
 def build_decoder(config: DecoderConfig, vocab_size: int, features_size: int) -> WordDecoder:
@@ -164,7 +167,7 @@ class Captioner(nn.Module):
 
         Args:
             beam_size: None: ``generate.beam_size`` of the config.
-            attention: also compute the attention of each best candidate.
+            attention: also compute the attention and the word choices of each best candidate.
 
         Raises:
             RuntimeError: in train mode; call ``eval()`` first.
@@ -238,21 +241,34 @@ class Captioner(nn.Module):
     def _candidates(
         self, found: list[list[Hypothesis]], features: torch.Tensor, attention: bool
     ) -> list[list[Candidate]]:
-        """Token ids -> captions, with ``attention`` also that of each image's first."""
-        candidates = [[Candidate(self.vocabulary.decode(h.tokens), h.log_prob) for h in beams] for beams in found]
+        """Token ids -> captions, with ``attention`` also that and the word choices of each image's first."""
+        candidates = [
+            [Candidate(self.vocabulary.decode(h.tokens), h.log_prob, score=h.score) for h in beams] for beams in found
+        ]
         if not attention:
             return candidates
-        attended = attention_per_word(self.decoder, features, [beams[0].tokens for beams in found])
-        for its_candidates, beams, weights in zip(candidates, found, attended or [], strict=attended is not None):
-            best = its_candidates[0]
-            its_candidates[0] = replace(best, attention=self._word_attention(best.caption, beams[0].tokens, weights))
+        best = [beams[0].tokens for beams in found]
+        for its_candidates, tokens, (logits, weights) in zip(
+            candidates, best, read_again(self.decoder, features, best), strict=True
+        ):
+            its_candidates[0] = self._explain(its_candidates[0], tokens, logits, weights)
         return candidates
 
-    def _word_attention(self, caption: str, tokens: Sequence[int], weights: torch.Tensor) -> torch.Tensor:
+    def _explain(
+        self, candidate: Candidate, tokens: Sequence[int], logits: torch.Tensor, weights: torch.Tensor | None
+    ) -> Candidate:
+        """The candidate with its word choices, and its attention if the decoder attends."""
+        words = [self.vocabulary.words[token] for token in tokens]
+        places = self.vocabulary.tokenizer.piece_of_token(words, candidate.caption)
+        return replace(
+            candidate,
+            choices=piece_choices(token_choices(logits, tokens, self.vocabulary), places),
+            attention=None if weights is None else self._word_attention(candidate.caption, places, weights),
+        )
+
+    def _word_attention(self, caption: str, places: Sequence[int], weights: torch.Tensor) -> torch.Tensor:
         """Attention per token (tokens, P) -> per piece of the caption (pieces, h, w), on the CPU."""
-        tokenizer = self.vocabulary.tokenizer
-        places = tokenizer.piece_of_token([self.vocabulary.words[token] for token in tokens], caption)
-        pieces = torch.arange(len(tokenizer.pieces(caption)))
+        pieces = torch.arange(len(self.vocabulary.tokenizer.pieces(caption)))
         inside = (pieces[:, None] == torch.tensor(places)).float()  # (pieces, tokens)
         mean = inside / inside.sum(dim=1, keepdim=True)  # "man's" is two tokens: the mean of both
         per_word = mean @ weights.cpu()

@@ -182,26 +182,41 @@ def random_numbers(seeds: Sequence[int], count: int, max_length: int) -> torch.T
 
 
 @torch.no_grad()
-def attention_per_word(
+def read_again(
     decoder: WordDecoder, features: torch.Tensor, captions: Sequence[Sequence[int]]
-) -> list[torch.Tensor] | None:
-    """What the decoder attends to when it generates each word; None for a decoder that does not attend.
+) -> list[tuple[torch.Tensor, torch.Tensor | None]]:
+    """What the decoder computed for each word of finished captions.
 
-    The caption is read once more, in one pass; keeping the weights of every hypothesis would cost memory at each step.
+    They are read once more, in one pass; keeping this of every hypothesis would cost memory at each step.
 
     Args:
         features: (B, P, D).
         captions: one for each image, without <start> and <end>.
 
     Returns:
-        B tensors (words, P), whose rows sum to 1.
+        for each of the B captions the logits of its words and of its end (words + 1, V), and what was attended to
+        (words, P), in rows that sum to 1; None for a decoder that does not attend.
     """
-    if not decoder.attends:
-        return None
     read = pack([[[START_ID, *caption, END_ID]] for caption in captions]).to(features.device)
-    _, _, weights = decoder.read(read, decoder.start(features), attention=True)
-    assert weights is not None
-    return [its_weights[: len(caption)] for its_weights, caption in zip(weights, captions, strict=True)]
+    logits, _, weights = decoder.read(read, decoder.start(features), attention=decoder.attends)
+    its_logits = torch.split(logits, [len(caption) + 1 for caption in captions])
+    if weights is None:
+        return [(rows, None) for rows in its_logits]
+    return [
+        (rows, its_weights[: len(caption)])
+        for rows, its_weights, caption in zip(its_logits, weights, captions, strict=True)
+    ]
+
+
+def attention_per_word(
+    decoder: WordDecoder, features: torch.Tensor, captions: Sequence[Sequence[int]]
+) -> list[torch.Tensor] | None:
+    """What the decoder attends to when it generates each word, see ``read_again``: B tensors (words, P).
+
+    None for a decoder that does not attend.
+    """
+    found = [weights for _, weights in read_again(decoder, features, captions) if weights is not None]
+    return found if decoder.attends else None
 
 
 class FinishedBeams:

@@ -215,7 +215,10 @@ def test_attention_is_returned_for_each_word_of_the_caption(
     features = 3 * torch.randn(3, 4, captioner.encoder.features_size)
     best = [candidates[0] for candidates in captioner.eval().generate(features, attention=True)]
     assert [candidate.caption for candidate in best] == ["a man's hat", "", "a hat"]
-    assert all(candidates[0].attention is None for candidates in captioner.generate(features))  # not asked for
+    assert [len(candidate.choices) for candidate in best] == [3, 0, 2]
+    plain = [candidates[0] for candidates in captioner.generate(features)]  # neither is asked for
+    assert all(candidate.attention is None and candidate.choices == () for candidate in plain)
+    assert [candidate.score for candidate in plain] == [-1.0] * 3
     if name == "lstm":
         assert all(candidate.attention is None for candidate in best)
         return
