@@ -5,7 +5,7 @@ python visualize_loss.py --log runs/a                                        # t
 python visualize_loss.py --log runs/lstm runs/attention --output compare.svg # compare runs
 
 Losses and scores have different ranges: CIDEr reaches 100 and more, BLEU-4 stays below, a loss starts near ln(V). Each
-has its own panel over the same epochs. The colours are Okabe and Ito's palette, which is safe for colour-blind readers.
+has its own panel over the same epochs.
 """
 
 from __future__ import annotations
@@ -19,17 +19,16 @@ from typing import TYPE_CHECKING, Any
 from cli import OptionParser, UserError, in_run_folder, run_script, say
 from files import atomic_open
 from training.loss_log import LossLog, read_log
+from training.plot_style import BLACK, BLUE, GREEN, MUTED, ORANGE, PLOT_STYLE, PURPLE, SKY, VERMILLION
 
 if TYPE_CHECKING:  # matplotlib takes a second to import: only the functions that draw do, so that --help is fast
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 DEFAULT_LOG = Path("loss_log.txt")
-BLUE, SKY, VERMILLION = "#0072B2", "#56B4E9", "#D55E00"
-GREEN, PURPLE, ORANGE, BLACK = "#009E73", "#CC79A7", "#E69F00", "#000000"
 # Compared logs differ in colour and marker: the markers survive printing in grey.
 LOG_STYLES = list(zip([BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY, BLACK], "osD^vPX", strict=True))
-TEXT, MUTED, GRID, BAND = "#222222", "#5c6066", "#e4e6e9", "#f1f3f5"
+BAND = "#f1f3f5"
 # The curves of a single log. Training is pale and dashed, so that validation stands out.
 CURVE_COLOURS = {"train_loss": SKY, "val_loss": BLUE, "val_cider": VERMILLION, "val_bleu4": GREEN, "reward": ORANGE}
 TRAINING_DASH: Any = (0, (3, 1.2))
@@ -37,28 +36,6 @@ TRAINING_CURVES = ("train_loss", "reward")
 SCORES = ("val_cider", "val_bleu4", "reward")
 MAX_STAGES = 40  # with more, their bands would be a blur
 MAX_MARKERS = 40  # with more epochs the markers would merge into a thick line
-PLOT_STYLE: Any = {
-    "figure.facecolor": "white",  # not transparent: the page may be white or black
-    "font.size": 10,
-    "text.color": TEXT,
-    "axes.labelcolor": MUTED,
-    "axes.edgecolor": "#b8bcc2",
-    "axes.titlesize": 11,
-    "axes.titleweight": "bold",
-    "axes.titlelocation": "left",
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.axisbelow": True,
-    "axes.grid": True,
-    "grid.color": GRID,
-    "xtick.color": MUTED,
-    "ytick.color": MUTED,
-    "legend.frameon": False,
-    "lines.linewidth": 2.0,
-    "lines.markersize": 4.0,
-    "text.parse_math": False,  # a "$" in the name of a stage or folder is a dollar sign
-    "svg.hashsalt": "loss_curve",  # the same log gives the same file, byte for byte
-}
 METADATA = {"svg": {"Date": None, "Title": "Loss and validation scores"}, "pdf": {"CreationDate": None}}
 
 
