@@ -54,7 +54,7 @@ ONLY_IN = {
 }
 # The options that probably belong before a file of this kind, in scripts that have them.
 BY_SUFFIX = {suffix: ["--captions_file"] for suffix in (".csv", ".tsv", ".jsonl")}
-BY_SUFFIX |= {".pth": ["--checkpoint", "--resume"], ".json": ["--predictions"]}
+BY_SUFFIX |= {".pth": ["--checkpoint", "--resume"], ".safetensors": ["--checkpoint"], ".json": ["--predictions"]}
 LISTED = 3  # names in a message; the others are counted
 GARBAGE_THRESHOLD = 5_000  # new objects until Python looks for garbage; at its 700, importing torch takes 0.1 s longer
 

@@ -273,8 +273,8 @@ class Config:
     train: TrainConfig = section(TrainConfig)
     init_from: str | None = option(
         None,
-        "begin with the weights, words and architecture of this checkpoint (a .pth file, or the folder of a run) in "
-        "place of encoder.weights; without --config, configs/finetune.yaml gives the other values",
+        "begin with the weights, words and architecture of this checkpoint (a file, the folder of a run, or "
+        "hf://OWNER/NAME) in place of encoder.weights; without --config, configs/finetune.yaml gives the other values",
     )
     output_dir: str = option(".", "folder of the checkpoints, loss_log.txt and resolved_config.yaml")
     device: str = option("auto", "auto (CUDA, else MPS, else CPU), or cpu, cuda, cuda:1, mps")

@@ -9,7 +9,7 @@ import platform
 import re
 import zlib
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import IO, TYPE_CHECKING, Any
 
 from cli import UserError, note
@@ -166,6 +166,18 @@ def lock_folder(folder: Path, lock_name: str, *, wait: float = 0.0) -> Iterator[
         with contextlib.suppress(OSError):
             for path in created:
                 path.rmdir()
+
+
+def without_folders(value: Any) -> Any:
+    """A nested value in which only the last parts of absolute paths are left: for what is published."""
+    if isinstance(value, dict):
+        return {key: without_folders(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [without_folders(inner) for inner in value]
+    for kind in (PurePosixPath, PureWindowsPath):
+        if isinstance(value, str) and kind(value).is_absolute():
+            return kind(value).name
+    return value
 
 
 def encodable(text: str) -> str:

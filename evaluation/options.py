@@ -33,10 +33,10 @@ def add_captioner_options(parser: OptionParser, *, several: bool) -> None:
     compared = ", or several to compare" if several else ""
     parser.add_argument(
         "--checkpoint",
-        type=Path,  # ``find_checkpoint`` looks into a folder
+        type=Path,  # ``find_checkpoint`` looks into a folder, and on the Hub
         metavar="FILE",
-        help=f"trained model{compared}: a file, or the folder of its run (default: {DEFAULT_CHECKPOINT}, or the "
-        "pretrained captioner)",
+        help=f"trained model{compared}: a .pth or .safetensors file, the folder of its run, or hf://OWNER/NAME"
+        f"[@REVISION][/FILE] on the Hugging Face Hub (default: {DEFAULT_CHECKPOINT}, or the pretrained captioner)",
         **listed,
     )
     parser.add_argument(

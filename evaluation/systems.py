@@ -224,7 +224,8 @@ def caption_images(
 
 def short_names(paths: Sequence[Path]) -> list[str]:
     """Names of files in a table: without suffix, and only with the folders in which they differ."""
-    stems = [path.resolve().with_suffix("") for path in paths]
+    # Of the path itself, only its folder: a file of the Hub's cache is a link to one whose name is a hash
+    stems = [(path.parent.resolve() / path.name).with_suffix("") for path in paths]
     levels = zip(*(stem.parent.parts for stem in stems), strict=False)
     shared = len(list(takewhile(lambda folders: len(set(folders)) == 1, levels)))
     return ["/".join(stem.parts[shared:]) for stem in stems]

@@ -8,19 +8,26 @@ import torch
 from cli import UserError, did_you_mean, similar_files
 from files import atomic_open
 from models.checkpoint_schema import check_types
+from models.safetensors_file import is_safetensors, read_safetensors, save_safetensors
 from models.torch_file import is_finite, read_torch
 
 FORMAT_VERSION = 1
+SAFETENSORS = ".safetensors"
 GROUP = 32  # quantized weights that share a scale; one scale per row costs 0.6 CIDEr points, this 0.2
 
 
 def save_checkpoint(path: str | Path, checkpoint: dict[str, Any]) -> None:
     """Write a dict of plain values (state_dicts, lists, numbers) atomically; for its keys see ``load_checkpoint``.
 
+    Args:
+        path: ends in .safetensors, or else the file is one of ``torch.save``.
+
     Raises:
         UserError: see ``save_torch``.
+        OSError, ModuleNotFoundError: see ``save_safetensors``.
     """
-    save_torch(path, {"format_version": FORMAT_VERSION, **checkpoint})
+    save = save_safetensors if Path(path).suffix == SAFETENSORS else save_torch
+    save(path, {"format_version": FORMAT_VERSION, **checkpoint})
 
 
 def save_torch(path: str | Path, content: dict[str, Any]) -> None:
@@ -58,6 +65,12 @@ def dequantize(checkpoint: dict[str, Any], path: str | Path = "checkpoint") -> d
     return {**{key: value for key, value in checkpoint.items() if key != "scales"}, "model": model}
 
 
+def read_weights(path: Path, name: str, kind: str) -> Any:
+    """The content of a file of ``torch.save`` or in the safetensors format; see ``read_torch``."""
+    read = read_safetensors if is_safetensors(path) else read_torch
+    return read(path, name, kind)
+
+
 def load_checkpoint(path: str | Path, *, keep_quantized: bool = False) -> dict[str, Any]:
     """Read a checkpoint, which a stranger may have made, onto the CPU: plain values, and tensors of finite numbers.
 
@@ -80,9 +93,10 @@ def load_checkpoint(path: str | Path, *, keep_quantized: bool = False) -> dict[s
         )
         raise UserError(f"{path}: {what}. {near[0].upper()}{near[1:]}")
     with path.open("rb") as file:
-        if file.read(2) not in (b"PK", b"P", b""):  # torch writes zip files; this one may be cut off
+        # torch writes zip files; this one may be cut off
+        if file.read(2) not in (b"PK", b"P", b"") and not is_safetensors(path):
             raise UserError(f"{path}: not a checkpoint, which is a file that train.py has written. Name another one")
-    checkpoint = read_torch(path, str(path), "checkpoint")
+    checkpoint = read_weights(path, str(path), "checkpoint")
     version = checkpoint.get("format_version") if isinstance(checkpoint, dict) else None
     if type(version) is not int or version < 1:
         raise UserError(

@@ -4,11 +4,21 @@ from pathlib import Path
 from typing import Any
 
 from cli import ROOT, in_run_folder, note
+from models.hub import download, is_on_hub
 
 DEFAULT_CHECKPOINT = Path("checkpoints.pth")  # the best epoch of the default run of train.py, in the current folder
 FOLDER = ROOT / "pretrained"
 PRETRAINED = FOLDER / "flickr8k.pth"  # the captioner of MODEL_CARD.md
 IMAGENET = FOLDER / "resnet50_imagenet.pth"  # the encoder of all recipes; see pretrained/README.md
+
+
+def checkpoint_path(named: str | Path) -> Path:
+    """The file of a checkpoint: ``named`` itself, the best one of the run's folder, or one on the Hub, downloaded.
+
+    Raises:
+        UserError, OSError, ModuleNotFoundError: see ``models.hub.download``.
+    """
+    return download(named) if is_on_hub(named) else in_run_folder(Path(named), DEFAULT_CHECKPOINT.name)
 
 
 def find_checkpoint(named: str | Path | None, *, photos: bool) -> tuple[Path, dict[str, Any]]:
@@ -18,18 +28,18 @@ def find_checkpoint(named: str | Path | None, *, photos: bool) -> tuple[Path, di
     photographs (``learned_from``); else PRETRAINED. A line on stderr says which and why where that is not plain.
 
     Args:
-        named: a file, or the folder of a run.
+        named: see ``checkpoint_path``.
         photos: it shall caption the user's own photos, not a split of its data set.
 
     Raises:
-        UserError: it cannot be read; see ``models.checkpoint.load_checkpoint``.
+        UserError: it cannot be read; see ``models.checkpoint.load_checkpoint`` and ``checkpoint_path``.
     """
     from models.checkpoint import (
         load_checkpoint,  # torch takes seconds to import, and scripts need the constants for --help
     )
 
     if named is not None:
-        path = in_run_folder(Path(named), DEFAULT_CHECKPOINT.name)
+        path = checkpoint_path(named)
         checkpoint = load_checkpoint(path)
         if photos and checkpoint.get("learned_from") == "drawings":
             advice = "If you name none, the pretrained captioner is used"

@@ -55,12 +55,9 @@ def read_torch(path: Path, name: str, kind: str) -> Any:
     Raises:
         UserError: the file is damaged, too large, or holds something else than a checkpoint or a state_dict does.
     """
-    try:
+    with refusing(name, kind):
         size = path.stat().st_size
-        if not size:
-            raise _Refused("it is empty")
-        if size > MAX_FILE:
-            raise _Refused(f"{size / 2**30:.0f} GB, at most {MAX_FILE / 2**30:.0f}")
+        check_index(0, size)
         with path.open("rb") as file:
             zipped = file.read(2) == b"PK"
         if zipped:
@@ -68,20 +65,55 @@ def read_torch(path: Path, name: str, kind: str) -> Any:
         else:
             _check_legacy(path)
         # The warnings are about kinds of tensors that are refused afterwards
-        with warnings.catch_warnings(action="ignore"), _utf8_path(path) as place:
+        with warnings.catch_warnings(action="ignore"), utf8_path(path) as place:
             # Mapped, because torch then never reads beyond the file, whatever it claims; and it is a third faster
             content = torch.load(place, map_location="cpu", weights_only=True, mmap=zipped)
-        return _Copy(size).of(content)
-    except Exception as error:  # torch and zipfile raise many types here (zip, pickle, EOF): all mean "cannot be read"
+        return plain_copy(content, size)
+
+
+@contextlib.contextmanager
+def refusing(name: str, kind: str) -> Iterator[None]:
+    """Report whatever goes wrong with a file as an error of the user, with why it is not read.
+
+    Args:
+        name, kind: of the file, for the message.
+
+    Raises:
+        UserError: something went wrong.
+    """
+    try:
+        yield
+    except (UserError, ModuleNotFoundError):
+        raise
+    except Exception as error:  # the readers raise many types (zip, pickle, EOF): all mean "cannot be read"
         reason = str(error) if isinstance(error, _Refused) else f"{type(error).__name__}, perhaps truncated"
         if "Unsupported global" in str(error):  # torch's words for a class that only its unsafe reader would make
             reason = "it holds Python objects, not only tensors: save a state_dict"
         raise UserError(f"{name}: not a readable {kind} ({reason}). Copy it again, or name another file") from error
 
 
+def check_index(index: int, size: int) -> None:
+    """Refuse an empty or huge file, or one with a huge index; for use in ``refusing``.
+
+    Args:
+        index, size: bytes of all that is no tensor, and of the file.
+    """
+    if not size:
+        raise _Refused("it is empty")
+    if size > MAX_FILE:
+        raise _Refused(f"{size / 2**30:.0f} GB, at most {MAX_FILE / 2**30:.0f}")
+    if index > MAX_INDEX:
+        raise _Refused(f"more than {MAX_INDEX / 2**20:.0f} MB besides the tensors")
+
+
+def plain_copy(content: Any, size: int) -> Any:
+    """A copy of what a reader has built from a file of ``size`` bytes, in plain types; for use in ``refusing``."""
+    return _Copy(size).of(content)
+
+
 @contextlib.contextmanager
-def _utf8_path(path: Path) -> Iterator[str]:
-    """The path for torch, which maps no file whose name is not UTF-8: that one goes by its number."""
+def utf8_path(path: Path) -> Iterator[str]:
+    """The path for readers that open no file whose name is not UTF-8: that one goes by its number."""
     if str(path).encode("utf-8", "ignore").decode() == str(path):
         yield str(path)
     else:
@@ -115,8 +147,7 @@ def _check_members(members: list[zipfile.ZipInfo], size: int) -> None:
         raise _Refused("it is compressed or encrypted, and torch.save does neither")
     if sum(member.file_size for member in members) > size:
         raise _Refused("its parts overlap")
-    if sum(member.file_size for member in members if "/data/" not in member.filename) > MAX_INDEX:
-        raise _Refused(f"more than {MAX_INDEX / 2**20:.0f} MB besides the tensors")
+    check_index(sum(member.file_size for member in members if "/data/" not in member.filename), size)
 
 
 def _directory_size(path: Path, size: int) -> int:

@@ -13,11 +13,10 @@ import torch
 
 from cli import UserError, did_you_mean, note, similar, similar_files
 from config import ResNet50Config, config_from_dict
-from models.checkpoint import dequantize, load_checkpoint
+from models.checkpoint import dequantize, load_checkpoint, read_weights
 from models.checkpoint_schema import check_tensors, misfits
 from models.pretrained import IMAGENET, PRETRAINED
 from models.resnet import ResNet50
-from models.torch_file import read_torch
 
 # torchvision's names of its weights, and their files; the digits are the first of the file's SHA-256
 TORCHVISION_FILES = {"IMAGENET1K_V1": "resnet50-0676ba61.pth", "IMAGENET1K_V2": "resnet50-11ad3fa6.pth"}
@@ -102,7 +101,7 @@ def _file_state(path: Path, name: str) -> tuple[dict[str, torch.Tensor], str | N
         near = did_you_mean(similar(name, known) or similar_files(path))
         near = f": {near}" if near else ""
         raise UserError(f"encoder.weights {name}: no such file, and not one of {', '.join(known)}{near}")
-    content = read_torch(path, f"encoder.weights {path}", "state_dict")
+    content = read_weights(path, f"encoder.weights {path}", "state_dict")
     if not isinstance(content, dict):
         content = {"": content}  # refused below
     if "vocab" in content:

@@ -21,6 +21,8 @@ ROOT_FILES = {
         "requirements-demo.txt",
         "requirements-dev.txt",
         "requirements-heic.txt",
+        "requirements-hub.txt",
+        "requirements-loggers.txt",
         "requirements-parquet.txt",
         "requirements-ray.txt",
         "structured.py",

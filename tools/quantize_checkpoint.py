@@ -12,7 +12,7 @@ if not __package__:  # started as `python tools/quantize_checkpoint.py` instead 
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from cli import OptionParser, UserError, run_script, say
-from evaluation.options import checkpoint_file
+from models.pretrained import checkpoint_path
 
 
 def quantized_checkpoint(path: Path) -> dict[str, Any]:
@@ -41,12 +41,12 @@ def quantized_weights(path: Path, layout: str) -> dict[str, Any]:
     """
     import torch
 
+    from models.checkpoint import read_weights
     from models.quantize import quantize_state
-    from models.torch_file import read_torch
 
     if not path.is_file():
         raise UserError(f"{path}: no such file")
-    state = read_torch(path, str(path), "state_dict")
+    state = read_weights(path, str(path), "state_dict")
     if not isinstance(state, dict) or not all(isinstance(tensor, torch.Tensor) for tensor in state.values()):
         raise UserError(f"{path}: not a state_dict (names -> tensors)")
     state = {name: tensor for name, tensor in state.items() if not name.startswith("fc.")}
@@ -58,18 +58,18 @@ def main(argv: list[str]) -> None:
     parser = OptionParser("python -m tools.quantize_checkpoint", __doc__)
     parser.add_argument(
         "source",
-        type=checkpoint_file,
+        type=Path,
         help="checkpoints.pth of a finished run, or the run's folder; with --layout a state_dict",
     )
-    parser.add_argument("output", type=Path, help="the quantized file, ending in .pth")
+    parser.add_argument("output", type=Path, help="the quantized file, ending in .pth or .safetensors")
     parser.add_argument(
         "--layout",
         choices=("torchvision", "original"),
         help="source is a bare ResNet-50 state_dict, trained in this layout (encoder.layout)",
     )
     arguments = parser.parse_args(argv)
-    source, output = arguments.source, arguments.output
-    if output.suffix != ".pth":
+    source, output = checkpoint_path(arguments.source), arguments.output
+    if output.suffix not in (".pth", ".safetensors"):
         raise UserError(f"{output}: not a .pth file. Name another output file, such as {output.with_suffix('.pth')}")
     if output.resolve() == source.resolve():
         raise UserError(f"{output}: would overwrite the source. Name another output file")

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from cli import ROOT, UserError, in_run_folder, note, say
+from cli import ROOT, UserError, note, say
 from config import Config, config_from_dict, config_to_dict
 from config_parser import merge
 from data.images import LearnedFrom
@@ -15,24 +15,23 @@ from data.tokenizer import CHARACTERS, TOKENIZERS, WORDS, tokenizer_of
 from data.vocab import SPECIAL, Vocabulary
 from models.captioner import Captioner
 from models.checkpoint import load_checkpoint
+from models.pretrained import checkpoint_path
 from training.resume import differences, find_resume
-from training.run_folder import BEST
 
 FIXED = ("encoder.", "decoder.", "data.tokenizer")  # options that the weights and words of a checkpoint determine ...
 FREE = ("decoder.dropout",)  # ... but for these
 
 
 def initial_checkpoint(init_from: str) -> Path:
-    """The file that ``init_from`` names; in the folder of a run, its best checkpoint.
+    """The file that ``init_from`` names; see ``models.pretrained.checkpoint_path``.
 
     Raises:
         UserError: there is none.
     """
-    path = Path(init_from)
-    file = in_run_folder(path, BEST)
+    path, file = Path(init_from), checkpoint_path(init_from)
     if not file.is_file():
         there = f"There is one in the repository: --init_from {ROOT / path}. " if (ROOT / path).is_file() else ""
-        raise UserError(f"--init_from {path}: no such checkpoint. {there}Name a .pth file, or the folder of a run")
+        raise UserError(f"--init_from {path}: no such checkpoint. {there}Name a checkpoint, or the folder of a run")
     return file
 
 

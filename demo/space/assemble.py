@@ -8,16 +8,14 @@ hf upload NAME/SPACE FOLDER . --repo-type space            # upload it
 import shutil
 import sys
 from pathlib import Path
-from typing import Any
 
 if not __package__:  # started as `python demo/space/assemble.py` instead of `python -m ...`
     sys.path[0] = str(Path(__file__).resolve().parents[2])
 
 from cli import ROOT, OptionParser, UserError, run_script, say
 from demo import DRAWINGS_DIR
-from evaluation.options import checkpoint_file
-from files import atomic_open
-from models.pretrained import PRETRAINED
+from files import atomic_open, without_folders
+from models.pretrained import PRETRAINED, checkpoint_path
 
 NEEDED = [  # patterns below ROOT; of a folder that the demo imports, all modules
     *("app.py", "cli.py", "config.py", "config_parser.py", "files.py", "structured.py", "utils.py"),
@@ -47,7 +45,8 @@ def assemble(folder: Path, checkpoint: Path = PRETRAINED) -> list[Path]:
     if checkpoint == PRETRAINED:
         paths += [PRETRAINED, ROOT / "MODEL_CARD.md"]
     else:
-        own = without_paths(load_checkpoint(checkpoint, keep_quantized=True))
+        own = load_checkpoint(checkpoint, keep_quantized=True)
+        own["config"] = without_folders(own["config"])  # a Space is public
     sources = {path.relative_to(ROOT): path for path in paths}
     sources |= {Path(name): ROOT / "demo" / "space" / name for name in ("Dockerfile", "README.md")}
     for name, source in sources.items():
@@ -60,30 +59,19 @@ def assemble(folder: Path, checkpoint: Path = PRETRAINED) -> list[Path]:
     return [path for path in folder.rglob("*") if path.is_file()]
 
 
-def without_paths(checkpoint: dict[str, Any]) -> dict[str, Any]:
-    """The checkpoint with absolute paths in its config reduced to their last part: a Space is public."""
-
-    def last_part(value: Any) -> Any:
-        if isinstance(value, dict):
-            return {key: last_part(inner) for key, inner in value.items()}
-        return Path(value).name if isinstance(value, str) and Path(value).is_absolute() else value
-
-    return {**checkpoint, "config": last_part(checkpoint["config"])}
-
-
 def main(argv: list[str]) -> None:
     """Build the folder, and print the command that uploads it."""
     parser = OptionParser("python -m demo.space.assemble", __doc__)
     parser.add_argument("folder", type=Path, help="folder to create; it may exist if it is empty")
     parser.add_argument(
         "--checkpoint",
-        type=checkpoint_file,
+        type=Path,
         default=PRETRAINED,
         metavar="FILE",
-        help="the model: a file, or the folder of its run (default: the pretrained model)",
+        help="the model: a file, the folder of its run, or hf://OWNER/NAME on the Hub (default: the pretrained model)",
     )
     arguments = parser.parse_args(argv)
-    files = assemble(arguments.folder, arguments.checkpoint)
+    files = assemble(arguments.folder, checkpoint_path(arguments.checkpoint))
     size = sum(path.stat().st_size for path in files) / 1e6
     upload = f"hf upload NAME/SPACE {arguments.folder} . --repo-type space"
     say(f"wrote {len(files)} files, {size:.0f} MB: upload them with `{upload}`")

@@ -124,7 +124,7 @@ def test_what_is_no_checkpoint_is_refused(
     refused: Refused, name: str, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)  # the repository may hold a checkpoints.pth
-    assert f"--init_from {name}: no such checkpoint. Name a .pth file, or the folder" in refused(f"--init_from={name}")
+    assert f"--init_from {name}: no such checkpoint. Name a checkpoint, or the folder" in refused(f"--init_from={name}")
     assert not folder.exists()
 
 
