@@ -9,10 +9,13 @@ python train.py --init_from pretrained/flickr8k.pth --captions_file my.csv --ima
 torchrun --standalone --nproc_per_node gpu train.py --config configs/flickr8k_best.yaml            # on all GPUs here
 """
 
+from importlib.util import find_spec
 from pathlib import Path
 
-from cli import run_script
+from cli import UserError, run_script
 from training.options import build_parser, read_config
+
+LOGGERS = ("tensorboard", "wandb", "trackio")
 
 
 def main(argv: list[str]) -> None:
@@ -26,13 +29,22 @@ def main(argv: list[str]) -> None:
         help="auto, or no FILE: continue from checkpoints_last.pth in output_dir if it exists, else start a new run; "
         "or the path of such a file, or of its folder",
     )
+    parser.add_argument(
+        "--log_to",
+        choices=LOGGERS,
+        help="also send the numbers of loss_log.txt there, after each epoch (tensorboard: to the folder curves/ in "
+        "output_dir)",
+    )
     config, options = read_config(parser, argv)
+    if options.log_to and find_spec(options.log_to) is None:
+        needed = "-r requirements-loggers.txt" if options.log_to == "tensorboard" else options.log_to
+        raise UserError(f"--log_to {options.log_to}: it is not installed. Install it: pip install {needed}")
     from distributed import joined  # torch takes seconds to import
     from training.run import run_training
     from training.run_folder import claim
 
     with joined() as processes, claim(Path(config.output_dir), processes):
-        run_training(config, options.resume, argv, processes)
+        run_training(config, options.resume, argv, processes, options.log_to)
 
 
 if __name__ == "__main__":

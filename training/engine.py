@@ -6,7 +6,7 @@ of is in stage_setup.py, the rules that end it in progress.py, the order in whic
 
 import math
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -43,8 +43,10 @@ class DivergedError(UserError):
         self.stage = stage
 
 
-def train(stage: Stage, progress: Progress, table: pd.DataFrame, saver: Saver) -> Progress:
-    """Train ``stage``, which is already set up, and all stages after it.
+def train(
+    stage: Stage, progress: Progress, table: pd.DataFrame, saver: Saver, after_epoch: Callable[[], None] = lambda: None
+) -> Progress:
+    """Train ``stage``, which is already set up, and all stages after it; call ``after_epoch`` when an epoch is saved.
 
     Returns:
         the progress of the finished run.
@@ -58,6 +60,7 @@ def train(stage: Stage, progress: Progress, table: pd.DataFrame, saver: Saver) -
         with StopRequest(stage.processes) as stop:
             while not progress.stage_finished(stage.config):
                 train_and_validate(stage, progress, saver, stop)
+                after_epoch()
         if progress.stopped_early(stage.config):
             say(f"stage {progress.stage}: no better validation CIDEr for {stage.config.patience} epochs, stopped early")
         following = progress.next_stage(stages)

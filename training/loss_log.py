@@ -14,6 +14,7 @@ COLUMNS = [
     "stage", "epoch", "step", "train_loss", "val_loss", "val_bleu4", "val_cider", "distinct", "lr", "seconds",
     "images_per_second", "reward", "grad_norm",
 ]  # fmt: skip
+PLOTTED = COLUMNS[3:]  # numbers over epochs
 REQUIRED = ("stage", "epoch", "train_loss", "val_loss", "val_bleu4", "val_cider")  # in the logs of every version
 MAX_DIGITS = 9  # of an epoch; runs have tens, and a plot counts in floating point
 NO_NUMBER = ("", "nan", "none", "n/a", "inf", "-inf")  # cells without a value to draw
@@ -102,6 +103,21 @@ def read_log(path: Path) -> LossLog:
             )
         rows[int(row[header.index("epoch")])] = row
     return LossLog(header, [rows[epoch] for epoch in sorted(rows)])
+
+
+def numbers_after(path: Path, epoch: int) -> list[tuple[int, dict[str, float]]]:
+    """The later epochs of a log, each with its numbers by column, as far as it has them; none if there is no log yet.
+
+    Raises:
+        UserError: see ``read_log``.
+    """
+    log = read_log(path) if path.exists() else LossLog([], [])
+    columns = {name: log.numbers(name) for name in log.header if name in PLOTTED}
+    return [
+        (number, {name: cells[row] for name, cells in columns.items() if math.isfinite(cells[row])})
+        for row, number in enumerate(log.epochs)
+        if number > epoch
+    ]
 
 
 def _problem(header: list[str], row: list[str]) -> str | None:

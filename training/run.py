@@ -1,7 +1,8 @@
 """A training run from its options to its last file: read, set up or resume, train (engine.py), report."""
 
 import sys
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from training.command import with_options
 from training.engine import DivergedError, train
 from training.initial import initial_captioner
 from training.interrupt import Interrupted
+from training.loggers import curves
 from training.optim import absurd_rates, lr_factor
 from training.progress import Progress
 from training.resume import Resumed, find_resume, fingerprint, how_to_continue, load_resume
@@ -34,13 +36,16 @@ STARTED = "the output folder holds this run"  # and no earlier one
 LONG_SHARE = 0.05  # of the training captions may be longer than generate.max_length
 
 
-def run_training(config: Config, resume: str | None, argv: Sequence[str], processes: Processes = ALONE) -> None:
+def run_training(
+    config: Config, resume: str | None, argv: Sequence[str], processes: Processes = ALONE, logger: str | None = None
+) -> None:
     """Train as ``config`` defines, in ``config.output_dir``, which the caller has claimed.
 
     Args:
         resume: the value of ``--resume``.
         argv: the command line, for the commands that messages suggest.
         processes: those that train together; the first one writes the files.
+        logger: the value of ``--log_to``.
 
     Raises:
         UserError: something is wrong with options or input; before training starts, no file is changed.
@@ -76,9 +81,23 @@ def run_training(config: Config, resume: str | None, argv: Sequence[str], proces
         prepare_folder(folder, source, config, progress)
         processes.remember(STARTED)
     progress = processes.broadcast(progress)  # without a best epoch where its checkpoint is gone
+    logger = logger if processes.is_first else None
+    with telling_how_to_continue(config, argv), curves(logger, folder, config_to_dict(config)) as update:
+        progress = train(stage, progress, table, Saver(folder, data, config.train.save_every), update)
+    best = f"best: epoch {progress.best_epoch}, validation CIDEr {100 * progress.best_cider:.1f}"
+    say(f"{best}, in {folder / BEST}{peak_memory()}")
+
+
+@contextmanager
+def telling_how_to_continue(config: Config, argv: Sequence[str]) -> Iterator[None]:
+    """Note the command that continues the run if it is stopped or fails.
+
+    Raises:
+        SystemExit: status 130 after Ctrl-C or SIGTERM.
+    """
     command = with_options(argv, {"resume": "auto"})
     try:
-        progress = train(stage, progress, table, Saver(folder, data, config.train.save_every))
+        yield
     except Interrupted:
         note(f"stopped. Continue with: {command}")
         sys.exit(130)
@@ -89,8 +108,6 @@ def run_training(config: Config, resume: str | None, argv: Sequence[str], proces
         else:  # not in the error's line, whose length is limited: the command must stay whole
             note(f"stopped by the error below. When it is mended, continue with: {command}")
         raise
-    best = f"best: epoch {progress.best_epoch}, validation CIDEr {100 * progress.best_cider:.1f}"
-    say(f"{best}, in {folder / BEST}{peak_memory()}")
 
 
 def start_run(

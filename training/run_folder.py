@@ -40,6 +40,7 @@ from training.progress import Progress
 from training.stage_setup import Stage, training_state
 
 BEST, LAST, LOG, RESOLVED = "checkpoints.pth", "checkpoints_last.pth", "loss_log.txt", "resolved_config.yaml"
+CURVES = "curves"  # folder of what --log_to writes; see training/loggers.py
 LOCK = ".train.lock"
 LOCK_WAIT = 15.0  # seconds: the loaders of a process that was killed hold its lock until they notice, within 5 s
 
@@ -66,7 +67,7 @@ def prepare_folder(folder: Path, source: Path | None, config: Config, progress: 
 
 def keep_previous(folder: Path) -> Path | None:
     """Move the files of an earlier run to a new folder below previous_runs/, and return it; None if there are none."""
-    old = [folder / name for name in (BEST, LAST, LOG, RESOLVED) if (folder / name).exists()]
+    old = [folder / name for name in (BEST, LAST, LOG, RESOLVED, CURVES) if (folder / name).exists()]
     if all(path.name == RESOLVED for path in old):
         return None
     target = folder / "previous_runs" / datetime.now().strftime("%Y%m%d-%H%M%S-%f")
