@@ -4,6 +4,7 @@ python inference_visualize.py --images holiday/ dog.jpg "*.webp"   # your own ph
 python inference_visualize.py --images holiday/ --print all        # print every caption, not only the first 20
 python inference_visualize.py --images holiday/ --format csv,xmp --in_place   # a table, and XMP beside the photos
 python inference_visualize.py                                      # the test split of the checkpoint's captions file
+python inference_visualize.py --checkpoint runs/a --compare runs/b # captions of two models side by side
 python inference_visualize.py --attention_strips                   # also a JPG of the attention maps of each caption
 
 To continue a run that was stopped, run the same command again.
@@ -13,6 +14,7 @@ import shlex
 import sys
 from argparse import ArgumentTypeError, Namespace
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
     from config import Config
     from gallery.page import Entry
     from gallery.photos import Photo
-    from gallery.writing import Report
+    from gallery.writing import Report, Target
 
 FORMATS = ("json", "csv", "txt", "xmp")
 PRINTED = 20  # captions, unless --print asks for more
@@ -59,6 +61,12 @@ def read_options(argv: list[str]) -> Namespace:
         metavar="N",
         default=PRINTED,
         help="captions to print: a number, all or none (default: the first %(default)s)",
+    )
+    add(
+        "--compare",
+        type=Path,
+        metavar="FILE",
+        help="a second model: the page shows its captions beside those of --checkpoint",
     )
     add("--attention_strips", action="store_true", help="also write attention maps for slides to attention/NAME.jpg")
     options = parser.parse_args(argv)
@@ -159,6 +167,38 @@ def report_on(report: "Report", photos: int, options: Namespace, page: Path, arg
         note(command)
 
 
+def with_second(target: "Target", checkpoint: Path, options: Namespace) -> "Target":
+    """The target with the model of --compare.
+
+    Raises:
+        UserError: it cannot be read, or it is that of --checkpoint.
+    """
+    from gallery.page import System
+    from gallery.records import captioner_identity
+    from gallery.writing import Compared
+    from models.captioner import Captioner
+    from models.pretrained import find_checkpoint
+    from utils import use_device
+
+    path, content = find_checkpoint(options.compare, photos=False)
+    device = use_device(options.device, options.precision)
+    model = Captioner.from_checkpoint(content, path, options.precision).to(device).eval()
+    beam_size = options.beam_size or model.config.generate.beam_size
+    identity = captioner_identity(path, beam_size, model.precision)
+    if identity == target.captioner:
+        raise UserError(f"--compare {options.compare}: the same model as --checkpoint {checkpoint}. Name another one")
+    first, second = distinct_names(checkpoint, path)
+    return replace(target, checkpoint=first, compared=Compared(model, System(second, beam_size), identity))
+
+
+def distinct_names(first: Path, second: Path) -> tuple[str, str]:
+    """File names of two checkpoints, with their folders if they are equal: every run has a checkpoints.pth."""
+    if first.name != second.name:
+        return first.name, second.name
+    one, other = (f"{path.absolute().parent.name}/{path.name}" for path in (first, second))
+    return one, other
+
+
 def main(argv: list[str]) -> None:
     """Choose the images, load the model, write the gallery."""
     options = read_options(argv)
@@ -194,6 +234,8 @@ def main(argv: list[str]) -> None:
         captioner=captioner_identity(checkpoint, beam_size, captioner.precision),
         beam_size=beam_size,
     )
+    if options.compare:
+        target = with_second(target, checkpoint, options)
     report = write_gallery(captioner, photos, target, caption_printer(options.print))
     report_on(report, len(photos), options, options.output_dir / PAGE, argv)
     if report.interrupted:

@@ -32,13 +32,20 @@ def captions_json(entries: Iterable[Entry]) -> str:
 
 
 def captions_csv(entries: Iterable[Entry]) -> str:
-    """Columns image, caption, log_prob; one row per image, with the byte order mark that Excel needs for UTF-8."""
-    file = io.StringIO()
+    """Columns image, caption, log_prob; one row per image, with the byte order mark that Excel needs for UTF-8.
+
+    With a second captioner also compared_caption and compared_log_prob.
+    """
+    file, entries = io.StringIO(), list(entries)
     # Where the separator is a semicolon, a semicolon in an unquoted name would begin a new cell.
     writer = csv.writer(file, quoting=csv.QUOTE_ALL)
-    writer.writerow(["image", "caption", "log_prob"])
+    compared = any(entry.other for entry in entries)
+    writer.writerow(["image", "caption", "log_prob", *["compared_caption", "compared_log_prob"] * compared])
     for entry in entries:
-        writer.writerow([safe_cell(entry.name), safe_cell(entry.caption), f"{entry.log_prob:.4f}"])
+        row = [safe_cell(entry.name)]
+        for said in filter(None, (entry, entry.other)):
+            row += [safe_cell(said.caption), f"{said.log_prob:.4f}"]
+        writer.writerow(row)
     return "\ufeff" + encodable(file.getvalue())
 
 

@@ -20,6 +20,7 @@ const tellMissing = () => { document.querySelector("#missing").hidden = false; }
 async function fill(number) {
   const contents = await load(files[1 + Math.floor(number / size)]);
   const { card } = empty[number];
+  if (card.firstChild) return; // asked for twice
   card.innerHTML = contents[number % size];
   card.dispatchEvent(new Event("filled", { bubbles: true }));
 }
@@ -33,6 +34,9 @@ const observer = new IntersectionObserver((seen) => {
   }
 }, { rootMargin: "100% 0px" }); // a window's height ahead, so that scrolling and the Tab key find the cards filled
 for (const { card } of empty) observer.observe(card);
+fillCard = async (card) => {
+  if (numbers.has(card)) await fill(numbers.get(card)).catch(tellMissing);
+};
 
 let reading;
 readTexts = () => reading ??= load(files[0]).then((texts) => {

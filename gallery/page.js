@@ -8,7 +8,8 @@ const cards = [...document.querySelectorAll(".card")].map((card) => ({
 const box = document.querySelector("#search");
 const order = document.querySelector("#order");
 const total = cards.length.toLocaleString("en");
-let readTexts = async () => {}; // loading.js sets it: adds the texts of the cards that it fills
+let readTexts = async () => {}; // loading.js sets both: adds the texts of the cards that it fills,
+let fillCard = async () => {}; // and fills one
 
 async function arrange() {
   if (box.value.trim()) await readTexts();
@@ -45,3 +46,4 @@ opener.addEventListener("click", () => {
 });
 document.addEventListener("filled", ({ target }) => openDetails(target));
 document.querySelector(".tools").hidden = cards.length === 1;
+if (cards.length === 1) cards[0].card.querySelectorAll("details").forEach((details) => { details.open = true; });

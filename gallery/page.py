@@ -21,9 +21,8 @@ import statistics
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from itertools import repeat
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jinja2
 import torch
@@ -34,11 +33,15 @@ from gallery import heatmap
 from gallery.agreement import MIN_IMAGES, mark_shared, mark_unmatched, score
 from models.captioner import Candidate
 
+if TYPE_CHECKING:
+    from evaluation.metrics import Scores
+
 FULL_STOPS = {"CJK": "\u3002", "HIRAGANA": "\u3002", "KATAKANA": "\u3002", "THAI": "", "LAO": ""}  # of other scripts
 FRAME_RATIOS = 0.75, 1.78  # narrowest and widest frame of an image in the page, as width / height
 # Images in one list and in one file: a list off the screen is not laid out, so the fewer, the faster a page scrolls.
 # Divisible by 1 to 6, so that the last row of a list is full. Their file has 0.2 MB, and is read in a few milliseconds.
 LIST_SIZE = 60
+FEW = 4  # images that fill the width of the page together: as many as a row has at most on a usual screen
 IN_PAGE = 5 * LIST_SIZE  # images in the page itself, at 3 to 5 KB each: about 1 MB, shown in 0.2 s
 
 
@@ -55,6 +58,7 @@ class Entry:
     attention: torch.Tensor | None = None  # (pieces of the caption, h, w), if the decoder has attention
     strip: bool = False  # whether attention/ has a JPG of it
     tokenizer: Tokenizer = WORDS  # the captioner's
+    other: "Entry | None" = None  # what a second captioner says, of which only captions and attention are used
 
     @classmethod
     def from_candidates(
@@ -82,7 +86,9 @@ class Entry:
     def record(self) -> dict[str, Any]:
         """The image's object in captions.json."""
         candidates = [{"caption": caption, "log_prob": log_prob} for caption, log_prob in self.candidates]
-        known = {"references": self.references} if self.references else {}
+        known: dict[str, Any] = {"references": self.references} if self.references else {}
+        if self.other:
+            known["compared"] = {name: self.other.record()[name] for name in ("caption", "log_prob", "candidates")}
         return {
             "image": self.name,
             "caption": self.caption,
@@ -90,6 +96,35 @@ class Entry:
             "candidates": candidates,
             **known,
         }
+
+
+@dataclass(frozen=True)
+class System:
+    """What captioned the images, as shown."""
+
+    checkpoint: str
+    beam_size: int
+
+
+@dataclass(frozen=True)
+class Summary:
+    """A system, and the scores of its captions."""
+
+    system: System
+    distinct: int  # different captions
+    scores: "Scores | None"
+
+    @classmethod
+    def of(cls, system: System, entries: Sequence[Entry], references: Sequence[Sequence[str]]) -> "Summary":
+        """Score the captions, if there are enough with references."""
+        captions = [entry.caption for entry in entries]
+        tokenizer = entries[0].tokenizer if entries else WORDS
+        return cls(system, len(set(captions)), score(captions, references, tokenizer))
+
+    @property
+    def ciders(self) -> list[float] | None:
+        """The CIDEr of each image."""
+        return None if self.scores is None else list(map(float, self.scores.images["CIDEr"]))
 
 
 class Page(NamedTuple):
@@ -121,6 +156,7 @@ def render_page(
     *,
     missing: int = 0,
     data_files: Sequence[str] = ("captions.json",),
+    compared: System | None = None,
 ) -> Page:
     """The gallery as an HTML page, with the files of the images after the first IN_PAGE.
 
@@ -129,18 +165,22 @@ def render_page(
         checkpoint: name of the model, as shown.
         missing: how many images are not captioned yet, as after Ctrl-C.
         data_files: the files to link to that have all captions.
+        compared: what captioned the ``other`` of each entry.
     """
     ratios = [entry.width / entry.height for entry in entries]
     # All frames have the median image's shape, so that rows align; other images are shown whole, with margins.
     ratio = min(max(statistics.median(ratios), FRAME_RATIOS[0]), FRAME_RATIOS[1]) if ratios else 1.0
-    captions = [entry.caption for entry in entries]
-    tokenizer = entries[0].tokenizer if entries else WORDS
-    scores = score(captions, [entry.references for entry in entries], tokenizer)
-    ciders = scores and scores.images["CIDEr"].tolist()
+    references = [entry.references for entry in entries]
+    summaries = [Summary.of(System(checkpoint, beam_size), entries, references)]
+    if compared:
+        summaries.append(Summary.of(compared, [entry.other for entry in entries if entry.other], references))
+    unknown: list[float | None] = [None] * len(entries)
+    scores = list(zip(*(summary.ciders or unknown for summary in summaries), strict=True))
     environment = _environment()
     template = environment.get_template("card.html.j2")
     cards = [
-        template.render(entry=entry, cider=cider) for entry, cider in zip(entries, ciders or repeat(None), strict=False)
+        template.render(entry=entry, ciders=ciders, systems=[summary.system for summary in summaries])
+        for entry, ciders in zip(entries, scores, strict=True)
     ]
     files = _files(entries[IN_PAGE:], cards[IN_PAGE:])
     html = environment.get_template("page.html.j2").render(
@@ -148,18 +188,16 @@ def render_page(
         cards=cards[:IN_PAGE],
         files=[file for file, _ in files],
         list_size=LIST_SIZE,
+        few=FEW,
         has_references=any(entry.references for entry in entries),
-        totals=scores and scores.totals,
-        ciders=ciders,
-        distinct=len(set(captions)),
+        summaries=summaries,
+        ciders=scores if summaries[0].scores else None,
         min_images=MIN_IMAGES,
         has_attention=any(entry.words for entry in entries),
         colours={"cold": heatmap.COLD, "hot": heatmap.HOT, "opacity": heatmap.OPACITY},
         skipped=skipped,
         missing=missing,
         data_files=data_files,
-        checkpoint=checkpoint,
-        beam_size=beam_size,
         ratio=round(ratio, 3),
     )
     return Page(encodable(html), dict(files))
@@ -167,7 +205,10 @@ def render_page(
 
 def _files(entries: Sequence[Entry], cards: Sequence[str]) -> list[tuple[str, str]]:
     """Name and content of each file for loading.js: first the texts to search for, then the cards of a list each."""
-    texts = ["\n".join([entry.caption, *entry.references, entry.name]) for entry in entries]
+    texts = [
+        "\n".join([entry.caption, *([entry.other.caption] if entry.other else []), *entry.references, entry.name])
+        for entry in entries
+    ]
     contents = [texts, *(cards[first : first + LIST_SIZE] for first in range(0, len(cards), LIST_SIZE))]
     return [_file(content) for content in contents] if entries else []
 

@@ -13,7 +13,7 @@ from data.images import ImageError, load_image
 from files import atomic_open, lock_folder
 from gallery.formats import captions_csv, captions_json, sidecar_text
 from gallery.jpegs import file_name, image_files, prepare, save_images
-from gallery.page import Entry, render_page
+from gallery.page import Entry, System, render_page
 from gallery.photos import Photo, sidecar_path, sidecar_paths
 from gallery.records import WHOLE_GALLERY, Records, photo_key
 from gallery.sidecars import write_sidecar
@@ -26,6 +26,15 @@ BATCH_PIXELS = 50_000_000  # large photos make smaller batches: 16 of 50 megapix
 
 
 @dataclass(frozen=True)
+class Compared:
+    """A second captioner, whose captions the page shows beside those of the first."""
+
+    model: Captioner
+    system: System
+    identity: str  # of the model and its beam size
+
+
+@dataclass(frozen=True)
 class Target:
     """What to write, and where.
 
@@ -35,6 +44,7 @@ class Target:
         strips: also write attention strips.
         checkpoint: name of the model, for the page.
         captioner: identity of the model and its beam size: what it has captioned is not captioned again.
+        compared: the second model, if there is one.
     """
 
     folder: Path
@@ -44,6 +54,7 @@ class Target:
     checkpoint: str
     captioner: str
     beam_size: int
+    compared: "Compared | None" = None
 
     @property
     def sidecars(self) -> list[str]:
@@ -78,6 +89,13 @@ class _Job:
     file: str  # of its JPGs
     image: Image.Image | None  # None: all its JPGs are there
     entry: Entry | None  # None: not captioned yet
+    other_key: str  # of what the second captioner says; empty without one
+    other: Entry | None
+
+    @property
+    def incomplete(self) -> bool:
+        """Whether the second captioner has not captioned it yet."""
+        return bool(self.other_key) and self.other is None
 
 
 def write_gallery(
@@ -164,11 +182,18 @@ def _caption(
         for batch in _batches(photos, target, records, report):
             new = [job.image for job in batch if job.image is not None and job.entry is None]
             found = iter(captioner.caption(new, target.beam_size, attention=True) if new else [])
+            others = iter(_caption_again(batch, target, records))
             for job in batch:
                 entry = job.entry or prepare(
                     Entry.from_candidates(job.photo.name, next(found)), job.image, job.file, strip=target.strips
                 )
-                entry = replace(entry, name=job.photo.name, references=job.photo.references, tokenizer=tokenizer)
+                entry = replace(
+                    entry,
+                    name=job.photo.name,
+                    references=job.photo.references,
+                    tokenizer=tokenizer,
+                    other=next(others) if target.compared else None,
+                )
                 _write_image(job, entry, target, records, report)
                 for kind, paths in beside.items():
                     _write_beside(paths[job.photo.path], entry.caption, kind, records.captions(job.photo.path), report)
@@ -176,6 +201,23 @@ def _caption(
                 report.recalled += job.entry is not None
                 show(entry)
             bar.update(len(report.entries) + len(report.skipped) - bar.n)
+
+
+def _caption_again(batch: Sequence[_Job], target: Target, records: Records) -> list[Entry]:
+    """What the second captioner says of each photo, if there is one; what is new is recorded."""
+    second = target.compared
+    if second is None:
+        return []
+    images = [job.image for job in batch if job.image is not None and job.incomplete]
+    found = iter(second.model.caption(images, second.system.beam_size, attention=True) if images else [])
+    entries = []
+    for job in batch:
+        entry = job.other
+        if entry is None:
+            entry = prepare(Entry.from_candidates(job.photo.name, next(found)), job.image, job.file, strip=False)
+            records.add(job.other_key, [], entry)
+        entries.append(replace(entry, tokenizer=second.model.vocabulary.tokenizer))
+    return entries
 
 
 def _batches(photos: dict[str, Photo], target: Target, records: Records, report: Report) -> Iterator[list[_Job]]:
@@ -191,7 +233,9 @@ def _batches(photos: dict[str, Photo], target: Target, records: Records, report:
             entry = records.recall(key)
             if entry is not None:
                 entry = prepare(entry, None, file, strip=target.strips)
-            complete = entry is not None and records.has(key, image_files(entry))
+            other_key = photo_key(photo.path, target.compared.identity) if target.compared else ""
+            other = records.recall(other_key) if other_key else None
+            complete = entry is not None and records.has(key, image_files(entry)) and not (other_key and other is None)
             image = None if complete else load_image(photo.path)
         except (ImageError, OSError) as error:
             reason = (error.strerror or "") if isinstance(error, OSError) else str(error)
@@ -199,7 +243,7 @@ def _batches(photos: dict[str, Photo], target: Target, records: Records, report:
             note(f"skipped: {photo.name}: {reason}")
             report.skipped.append((photo.name, reason))
             continue
-        batch.append(_Job(photo, key, file, image, entry))
+        batch.append(_Job(photo, key, file, image, entry, other_key, other))
         if image is not None:
             images, pixels = images + 1, pixels + image.width * image.height
         if images == BATCH_IMAGES or pixels > BATCH_PIXELS:
@@ -244,6 +288,7 @@ def _write_whole_gallery(report: Report, target: Target, records: Records, photo
         target.beam_size,
         missing=photos - len(report.entries) - len(report.skipped),
         data_files=target.data_files,
+        compared=target.compared.system if target.compared else None,
     )
     texts |= page.files  # before the page, which reads them
     records.add(WHOLE_GALLERY, [PAGE], texts=texts)

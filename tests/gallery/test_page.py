@@ -2,6 +2,7 @@
 
 import html
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -94,17 +95,17 @@ def test_the_page_shows_images_captions_and_candidates_and_its_links_lead_to_fil
 def test_the_page_of_a_split_has_its_totals_and_one_of_photos_has_none() -> None:
     entries = [entry(f"{number}.jpg", references=["a dog runs ."]) for number in range(MIN_IMAGES)]
     text = " ".join(HtmlPage(render(*entries)).text.split())
-    assert "BLEU-4 " in text and "CIDEr " in text and "1 different caption " in text
-    assert "different caption" not in HtmlPage(render(*entries[1:], entry())).text
+    assert re.search(r"CIDEr ?[\d.]+ BLEU-4 ?[\d.]+ different captions ?1 ", text)
+    assert "BLEU-4" not in HtmlPage(render(*entries[1:], entry())).text.split(":root")[0]
 
 
 def test_the_page_of_a_stopped_run_says_how_many_images_are_missing() -> None:
-    assert "not captioned yet" not in render(entry())
+    assert "not captioned yet" not in HtmlPage(render(entry())).text
     data_files = ["captions.json", "captions.csv"]
     page = render_page([entry()], [], "checkpoints.pth", 5, missing=1200, data_files=data_files).html
-    assert "stopped: 1,200 images not captioned yet" in page
+    assert "not captioned yet1,200" in HtmlPage(page).text
     links = [str(link["href"]) for link in HtmlPage(page).all("a")]
-    assert links[-2:] == ["captions.json", "captions.csv"]
+    assert links[-3:] == ["captions.json", "captions.csv", "#images"]
 
 
 @pytest.mark.parametrize("grid", [(3, 3), (2, 5), (5, 2), (1, 9)])
@@ -133,7 +134,7 @@ def test_the_page_has_the_weights_of_each_word_and_the_shape_of_the_grid(tmp_pat
 
 def test_a_page_without_attention_does_not_mention_it() -> None:
     text = render(entry(), attended(""))
-    for word in ("data-attention=", "canvas = ", "ttention map", "tabIndex", "aria-label="):
+    for word in ("data-attention=", "canvas = ", "ttention map", "tabIndex", "aria-describedby"):
         assert word not in text, word
     assert HtmlPage(render(entry(), attended("a", 1), attended(""))).attention() != []
 

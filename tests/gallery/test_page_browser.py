@@ -58,7 +58,7 @@ def test_the_page_of_the_script_opens_from_disk(
     visitor = visit(address)
     assert len(names(visitor)) == 16
     assert "CIDEr" not in visitor.page.locator("body").inner_text()  # there are no references
-    visitor.page.locator(".frame").first.click()  # opens the captioned JPG
+    visitor.page.locator(".frame").first.click(modifiers=["Control"])  # opens the captioned JPG in a tab
     assert_no_errors(visitor, address)
 
 
@@ -117,7 +117,18 @@ def test_few_images_have_no_cider_and_the_page_explains_why(entries: tuple[Path,
 
 def test_a_single_image_is_large_and_has_nothing_to_search(entries: tuple[Path, list[Entry]], visit: Open) -> None:
     page = visit(write_page(entries[0], entries[1][:1])).page
-    assert page.locator(".card").bounding_box()["width"] == 640 and not page.locator(".tools").is_visible()
+    assert page.locator(".frame").first.bounding_box()["width"] == 640 and not page.locator(".tools").is_visible()
+    assert page.locator(".text h2").first.bounding_box()["x"] > 640 and page.locator("table").is_visible()
+
+
+def test_three_images_fill_a_row_and_a_search_result_does_not(entries: tuple[Path, list[Entry]], visit: Open) -> None:
+    page = visit(write_page(entries[0], entries[1][:3])).page
+    boxes = [card.bounding_box() for card in page.locator(".card").all()]
+    assert len({box["y"] for box in boxes}) == 1 and boxes[2]["x"] + boxes[2]["width"] > 1390
+    page = visit(write_page(*entries)).page
+    page.get_by_label("Search").fill("zebras")
+    expect(page.locator("#count")).to_have_text("1 of 60 shown")
+    assert page.locator(".card").bounding_box()["width"] < 400
 
 
 def test_words_that_differ_are_marked_and_not_by_colour_alone(address: str, visit: Open) -> None:
@@ -255,6 +266,12 @@ def test_axe_finds_no_accessibility_violation(address: str, visit: Open, width: 
     visitor.page.locator("[data-attention] > *").first.focus()
     assert visitor.accessibility_violations() == []
     assert_no_errors(visitor, address)
+
+
+def test_the_head_of_a_phone_leaves_room_for_the_first_image(address: str, visit: Open) -> None:
+    page = visit(address, width=390, height=844).page
+    assert page.locator(".card").first.bounding_box()["y"] < 345
+    assert page.locator(".totals").inner_text().split("\n")[-1] == "1"  # skipped
 
 
 def test_hostile_texts_are_shown_as_text(tmp_path: Path, visit: Open) -> None:
