@@ -115,6 +115,7 @@ def notice_change(source: str) -> None:
     if context and source != st.session_state.setdefault("source", source):
         storage = _manager(context.uploaded_file_mgr).file_storage
         st.session_state["left"] = set(storage.get(context.session_id, {}))
+        _refusals.pop(context.session_id, None)  # there is room since
 
 
 def keep_only(shown: Collection[str], source: str) -> None:

@@ -13,15 +13,17 @@ from PIL import Image
 
 from cli import ROOT, printable
 from data.captions import read_captions, references_of
+from demo import DRAWINGS_DIR, EXAMPLES, EXAMPLES_DIR
 from demo.uploads import read_upload
 from gallery.formats import captions_csv, captions_json
-from gallery.jpegs import CAPTIONED_SIDE, thumbnail, with_caption
+from gallery.jpegs import CAPTIONED_SIDE, PAGE_SIDE, thumbnail, with_caption
 from gallery.page import Entry
 from models.captioner import Candidate, Captioner
 from utils import use_device
 
 SAMPLES = 5  # captions sampled per image; the most probable is its caption
 MAX_MODELS = 4  # kept loaded; four take less than 1 GB
+MAX_EXAMPLES = 64  # results that are kept: ten images by several models and methods; each takes up to 3 MB
 
 # Shared by all visitors. Not in Streamlit's caches, which any visitor can clear with one message to the server.
 _loading = threading.Lock()
@@ -42,7 +44,10 @@ class Result:
     """A captioned image, and what the page shows of it."""
 
     entry: Entry
+    candidates: tuple[Candidate, ...]  # of the entry: the first has the choices of its words
     image: Image.Image  # at most CAPTIONED_SIDE pixels on its longer side
+    preview: bytes  # a JPEG of at most PAGE_SIDE pixels
+    preview_size: tuple[int, int]
     seconds: float  # to decode and caption it, without waiting for other visitors
 
 
@@ -74,10 +79,12 @@ def _load(path: Path, modified: int) -> Captioner:
 
 
 @lru_cache(MAX_MODELS)
-def drawings(seed: int) -> list[str]:
-    """File names of six bundled drawings from the test split."""
+def example_images(drawings: bool, seed: int) -> tuple[Path, ...]:
+    """Images to try a model with: photographs; for a model that knows only drawings, six of its test split."""
+    if not drawings:
+        return tuple(ROOT / EXAMPLES_DIR / name for name in EXAMPLES)
     names = list(references_of(read_captions(ROOT / "captions.csv", seed), "test"))
-    return names[:: len(names) // 6][:6]
+    return tuple(ROOT / DRAWINGS_DIR / name for name in names[:: len(names) // 6][:6])
 
 
 def caption_upload(captioner: Captioner, data: bytes, name: str, method: Method) -> Result:
@@ -98,8 +105,16 @@ def caption_upload(captioner: Captioner, data: bytes, name: str, method: Method)
     unique: dict[str, Candidate] = {}  # the same caption may be sampled twice
     for candidate in found:
         unique.setdefault(candidate.caption, candidate)
-    entry = Entry.from_candidates(printable(name), list(unique.values()), tokenizer=captioner.vocabulary.tokenizer)
-    return Result(entry, image, seconds)
+    candidates = tuple(unique.values())
+    entry = Entry.from_candidates(printable(name), candidates, tokenizer=captioner.vocabulary.tokenizer)
+    preview = thumbnail(image, PAGE_SIDE)
+    return Result(entry, candidates, image, encode_jpeg(preview), preview.size, seconds)
+
+
+@lru_cache(MAX_EXAMPLES)
+def caption_example(checkpoint: Path, modified: int, image: Path, method: Method) -> Result:
+    """An image that the page offers, captioned once for all visitors by the checkpoint that ``load`` loads."""
+    return caption_upload(load(checkpoint, modified), image.read_bytes(), image.name, method)
 
 
 def as_csv(results: Sequence[Result]) -> bytes:
@@ -114,6 +129,11 @@ def as_json(results: Sequence[Result]) -> bytes:
 
 def as_jpeg(result: Result) -> bytes:
     """The image with its caption below it."""
+    return encode_jpeg(with_caption(result.image, result.entry.caption))
+
+
+def encode_jpeg(image: Image.Image) -> bytes:
+    """The image as a JPEG file."""
     file = io.BytesIO()
-    with_caption(result.image, result.entry.caption).save(file, "JPEG", quality=88)
+    image.save(file, "JPEG", quality=88)
     return file.getvalue()

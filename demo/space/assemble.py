@@ -13,13 +13,14 @@ if not __package__:  # started as `python demo/space/assemble.py` instead of `py
     sys.path[0] = str(Path(__file__).resolve().parents[2])
 
 from cli import ROOT, OptionParser, UserError, run_script, say
-from demo import DRAWINGS_DIR
+from demo import DRAWINGS_DIR, EXAMPLES_DIR
 from files import atomic_open, without_folders
 from models.pretrained import PRETRAINED, checkpoint_path
 
 NEEDED = [  # patterns below ROOT; of a folder that the demo imports, all modules
     *("app.py", "cli.py", "config.py", "config_parser.py", "files.py", "structured.py", "utils.py"),
-    *("data/*.py", "models/*.py", "evaluation/*.py", "gallery/*", "demo/*.py"),
+    *("data/*.py", "models/*.py", "evaluation/*.py", "gallery/*"),
+    *("demo/*.py", "demo/*.js", "demo/*.css", f"{EXAMPLES_DIR}/*"),
     *("config.yaml", "captions.csv", f"{DRAWINGS_DIR}/*.jpg", ".streamlit/config.toml"),
     *("requirements.txt", "requirements-demo.txt", "constraints.txt", "LICENSE"),
 ]

@@ -15,10 +15,13 @@ import streamlit as st
 import torch
 from PIL import Image
 from streamlit.testing.v1 import AppTest
+from streamlit.testing.v1.element_tree import ButtonGroup
 
 from data.images import load_image
-from demo import uploads
+from demo import EXAMPLES, EXAMPLES_DIR, uploads
 from demo.serving import Method, as_csv, as_jpeg, as_json, caption_upload, find_checkpoints
+from demo.texts import CHINESE, ENGLISH
+from gallery import heatmap
 from models.captioner import Captioner
 from tests.support.demo_folder import HOSTILE_WORDS, save_photo
 from tests.support.helpers import ROOT
@@ -45,17 +48,35 @@ def upload(app: AppTest, *files: tuple[str, bytes]) -> AppTest:
     return app
 
 
+def source(app: AppTest) -> ButtonGroup[str]:
+    return app.button_group(key="image source")
+
+
+def language(app: AppTest) -> ButtonGroup[str]:
+    return app.button_group(key="language")
+
+
 def choose(app: AppTest, model: str) -> AppTest:
     return app.selectbox[0].select(Path(model)).run()
 
 
+def views(app: AppTest, name: str = "caption_view") -> list[dict[str, Any]]:
+    """What the components of this name are given to show."""
+    protos = [element.proto for element in app.get("bidi_component")]
+    return [json.loads(proto.json) for proto in protos if proto.component_name == name]
+
+
+def words(caption: dict[str, Any]) -> str:
+    return "".join(word["text"] + word["gap"] for word in caption["words"]).strip()
+
+
 def captions(app: AppTest) -> list[str]:
-    """The generated captions: the content of each h2."""
-    return [part.split("</h2>")[0].split(">", 1)[1] for element in app.html for part in element.body.split("<h2")[1:]]
+    """The generated captions, as joined from their words."""
+    return [words(caption) for view in views(app) for caption in view["captions"]]
 
 
-def heading(caption: str) -> str:
-    return caption[:1].upper() + caption[1:]
+def log_probs(app: AppTest) -> list[str]:
+    return re.findall(r"log-probability (\u2212?[\d.]+)", " ".join(text.value for text in app.main.caption))
 
 
 def test_a_photo_gets_its_caption_its_candidates_and_an_attention_map_for_each_word(
@@ -63,31 +84,41 @@ def test_a_photo_gets_its_caption_its_candidates_and_an_attention_map_for_each_w
 ) -> None:
     path = save_photo(tmp_path / "dog.jpg")
     app = upload(page(), ("dog.jpg", path.read_bytes()))
-    wanted = Captioner.load("checkpoints.pth", torch.device("cpu")).caption([load_image(path)])[0]
-    assert captions(app) == [heading(wanted[0].caption)]
-    assert f"{wanted[0].log_prob:.2f}" in app.main.caption[0].value and " s " in app.main.caption[0].value
-    shown = "".join(element.body for element in app.html)
-    assert len(wanted) == 3
-    assert all(f"\u2068{other.caption}\u2069 ({other.log_prob:.2f})" in shown for other in wanted[1:])
-    words = app.button_group[-1]
-    assert words.options == wanted[0].caption.split() and words.value is None
-    assert app.code[0].value == wanted[0].caption.capitalize() + "."
+    captioner = Captioner.load("checkpoints.pth", torch.device("cpu"))
+    wanted = captioner.caption([load_image(path)], attention=True)[0]
+    assert captions(app) == [wanted[0].caption]
+    ((view,), (caption,)) = views(app), views(app)[0]["captions"]
+    assert view["alt"] == app.code[0].value == wanted[0].caption.capitalize() + "."
+    assert view["image"].startswith("data:image/jpeg;base64,") and (view["width"], view["height"]) == (640, 480)
+    assert [word["probability"] for word in caption["words"]] == [choice.probability for choice in wanted[0].choices]
+    assert all(len(word["others"]) == 3 for word in caption["words"])
+    assert caption["attention"] == heatmap.encode(wanted[0].attention) and caption["title"] == ""
+    assert log_probs(app) == [f"{wanted[0].log_prob:.2f}".replace("-", "\u2212")]
+    (table,) = [element.body for element in app.html if "<table" in element.body]
+    cells = [html.unescape(re.sub("<[^>]+>", "", cell)) for cell in re.findall("<td>(.*?)</td>", table)]
+    numbers = [(f"{each.score:.3f}", f"{each.log_prob:.2f}") for each in wanted]
+    assert cells == [
+        cell.replace("-", "\u2212") if cell[0] == "-" else cell
+        for each, its_numbers in zip(wanted, numbers, strict=True)
+        for cell in (each.caption or "(empty caption)", *its_numbers)
+    ]
 
 
 def test_the_decoding_method_changes_the_caption(folder: Path, tmp_path: Path) -> None:
     path = save_photo(tmp_path / "dog.jpg")
     app = upload(page(), ("dog.jpg", path.read_bytes()))
     captioner = Captioner.load("checkpoints.pth", torch.device("cpu"))
-    app.radio[0].set_value("Greedy").run()
-    assert captions(app) == [heading(captioner.describe(path, 1))] and not app.slider
-    app.radio[0].set_value("Beam search").run()
+    app.radio[0].set_value("greedy").run()
+    assert captions(app) == [captioner.describe(path, 1)] and not app.slider
+    app.radio[0].set_value("beam").run()
     app.slider[0].set_value(6).run()
-    assert captions(app) == [heading(captioner.describe(path, 6))]
-    app.radio[0].set_value("Sampling").run()
+    assert captions(app) == [captioner.describe(path, 6)]
+    app.radio[0].set_value("sampling").run()
     app.slider[0].set_value(1.5).run()
     first = [element.body for element in app.html]
     sampled = captioner.sample([load_image(path)], 5, 1.5, 0)[0]
-    assert captions(app) == [heading(sampled[0].caption) or "(empty caption)"]
+    assert captions(app) == [sampled[0].caption]
+    assert "Ranking score" not in "".join(first)  # samples are ranked by log-probability
     app.number_input[0].set_value(3).run()
     assert [element.body for element in app.html] != first
     app.number_input[0].set_value(0).run()
@@ -117,13 +148,15 @@ def test_several_images_are_shown_in_order_with_errors_in_their_places(folder: P
 def test_a_refused_upload_gets_a_fixed_message(folder: Path, data: bytes, message: str) -> None:
     app = upload(page(), ("photo.jpg", data))
     assert [error.value for error in app.error] == [message] and not captions(app) and len(app.download_button) == 0
+    language(app).set_value("zh").run()
+    (error,) = app.error
+    assert error.value == CHINESE.messages[message] != message
 
 
 def test_an_image_with_a_comment_too_long_for_a_jpeg_is_captioned(folder: Path) -> None:
     file = io.BytesIO()
     Image.new("RGB", (60, 40), "red").save(file, "GIF", comment=b"x" * 70_000)
     app = upload(page(), ("long.gif", file.getvalue()))
-    app.button_group[-1].set_value(0).run()
     assert len(captions(app)) == 1 and len(app.download_button) == 3 and not app.exception
 
 
@@ -137,23 +170,75 @@ def test_a_photo_of_an_iphone_is_captioned_if_pillow_heif_is_installed(folder: P
 
 def test_a_camera_photo_is_captioned(folder: Path, tmp_path: Path) -> None:
     app = page()
-    app.button_group[0].set_value("Camera").run()
+    source(app).set_value("camera").run()
     app.camera_input[0].upload("shot.jpg", save_photo(tmp_path / "shot.jpg").read_bytes()).run()
     assert len(captions(app)) == 1 and not app.exception
 
 
-def test_drawings_are_offered_and_are_the_default_for_a_model_trained_on_them(folder: Path) -> None:
+def test_examples_are_offered_and_the_first_is_captioned(folder: Path) -> None:
     app = page()
-    assert app.button_group[0].value == "Upload" and not app.warning
-    app.button_group[0].set_value("Drawings").run()
-    assert len(captions(app)) == 1 and any("caption drawings poorly" in text.value for text in app.caption)
+    (strip,) = views(app, "examples")
+    assert [image["name"] for image in strip["images"]] == list(EXAMPLES) and strip["chosen"] == EXAMPLES[0]
+    assert all((ROOT / EXAMPLES_DIR / name).is_file() for name in EXAMPLES)
+    assert len(captions(app)) == 1 and not app.warning
     choose(app, "runs/drawings/checkpoints.pth")
-    assert app.button_group[0].value == "Drawings" and "trained on drawings only" in app.warning[0].value
-    assert len(captions(app)) == 1 and not app.exception
-    first = next(element.body for element in app.html if "sample_" in element.body)
-    app.button_group[1].set_value(4).run()
-    assert next(element.body for element in app.html if "sample_" in element.body) != first
-    assert len(app.button_group) == 2  # its lstm decoder has no attention: there are no words to choose
+    (strip,) = views(app, "examples")
+    assert all(image["name"].startswith("sample_") for image in strip["images"]) and len(strip["images"]) == 6
+    assert len(captions(app)) == 1 and not app.warning and not app.exception
+    ((caption,),) = [view["captions"] for view in views(app)]
+    assert caption["attention"] == "" and "looked" not in caption["hint"]  # its lstm decoder does not attend
+
+
+def test_photos_for_a_model_that_knows_only_drawings_are_warned_of(folder: Path, tmp_path: Path) -> None:
+    app = choose(page(), "runs/drawings/checkpoints.pth")
+    upload(app, ("dog.jpg", save_photo(tmp_path / "dog.jpg").read_bytes()))
+    assert "trained on drawings only" in app.warning[0].value and not views(app, "examples")
+
+
+def test_two_models_or_methods_side_by_side(folder: Path, tmp_path: Path) -> None:
+    path = save_photo(tmp_path / "dog.jpg")
+    app = upload(page(), ("dog.jpg", path.read_bytes()))
+    app.toggle[0].set_value(True).run()
+    captioner = Captioner.load("checkpoints.pth", torch.device("cpu"))
+    (view,) = views(app)
+    assert captions(app) == [captioner.describe(path), captioner.describe(path, 1)]  # the second is greedy at first
+    assert [caption["title"] for caption in view["captions"]] == [
+        "checkpoints.pth · Beam search 3",
+        "checkpoints.pth · Greedy",
+    ]
+    app.selectbox[1].select(Path("runs/hostile/checkpoints.pth")).run()
+    other = Captioner.load("runs/hostile/checkpoints.pth", torch.device("cpu"))
+    assert captions(app)[1] == other.describe(path, 1) and len(log_probs(app)) == 2 and not app.exception
+
+
+def test_how_often_captions_are_right_is_told_for_the_pretrained_model_and_beam_search(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def told(app: AppTest) -> list[str]:
+        texts = [*app.main.caption, *app.warning]
+        return [text.value for text in texts if "were right for" in text.value]
+
+    assert told(page()) == []
+    monkeypatch.setattr("models.pretrained.PRETRAINED", Path("checkpoints.pth"))
+    assert len(told(page())) == 1
+    app = page()
+    app.radio[0].set_value("greedy").run()
+    assert told(app) == [] and not app.exception
+
+
+def test_the_page_in_chinese(folder: Path, tmp_path: Path) -> None:
+    app = AppTest.from_file(str(ROOT / "demo" / "page.py"), default_timeout=60)
+    app.query_params["lang"] = "zh"
+    app.run()
+    assert app.title[0].value == CHINESE.title and CHINESE.disclaimer in app.main.caption[-1].value
+    (view,) = views(app)
+    assert view["language"] == "zh" and view["texts"]["play"] == CHINESE.play
+    upload(app, ("dog.jpg", save_photo(tmp_path / "dog.jpg").read_bytes()))
+    before = captions(app)
+    language(app).set_value("en").run()
+    assert app.query_params["lang"] in ("en", ["en"])
+    assert app.title[0].value == ENGLISH.title and captions(app) == before  # nothing is lost
+    assert not app.exception
 
 
 def test_photos_are_captioned_by_the_pretrained_model_until_a_run_has_learnt_from_photographs(
@@ -165,8 +250,8 @@ def test_photos_are_captioned_by_the_pretrained_model_until_a_run_has_learnt_fro
     for content in (drawings.read_bytes(), (folder / "runs/broken/checkpoints.pth").read_bytes()):
         own.write_bytes(content)
         app = page()
-        assert app.selectbox[0].value == folder / "checkpoints.pth" and app.button_group[0].value == "Upload"
-        assert not app.warning and not app.error
+        assert app.selectbox[0].value == folder / "checkpoints.pth"
+        assert not app.error and not any("drawings only" in warning.value for warning in app.warning)
     own.write_bytes((folder / "checkpoints.pth").read_bytes())
     assert page().selectbox[0].value == Path("checkpoints.pth")
 
@@ -178,7 +263,8 @@ def test_hostile_names_and_captions_are_escaped(folder: Path, tmp_path: Path, na
     shown = "".join(element.body for element in app.html)
     assert "<script" not in shown and "<img" not in shown
     assert all(html.escape(word) in shown and word in app.code[0].value for word in HOSTILE_WORDS)
-    assert len(app.button_group[-1].options) == len(HOSTILE_WORDS) and len(app.error) == 1
+    ((caption,),) = [view["captions"] for view in views(app)]
+    assert {word["text"] for word in caption["words"]} == set(HOSTILE_WORDS) and len(app.error) == 1
 
 
 def test_a_broken_checkpoint_gets_a_fixed_message(folder: Path) -> None:
@@ -204,8 +290,10 @@ def test_a_changed_checkpoint_is_loaded_again(folder: Path, tmp_path: Path, monk
 
 def test_the_page_states_the_limits_and_shows_the_model_card(folder: Path) -> None:
     app = page()
-    assert any("cannot" in text.value and "read text" in text.value for text in app.markdown)
-    (card,) = app.expander[0].markdown
+    assert ENGLISH.disclaimer in app.main.caption[-1].value
+    limits, card_of_model = app.expander
+    assert "**cannot** read text" in limits.markdown[0].value
+    (card,) = card_of_model.markdown
     assert "## Scores" in card.value and "](docs/" not in card.value and "docs/flickr8k_best_log.txt" in card.value
     assert "![" not in card.value and card.value.startswith("## Model card")  # no image, no second h1
 
