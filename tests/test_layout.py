@@ -15,7 +15,16 @@ SOURCE = {".py", ".yaml", ".yml", ".toml", ".j2", ".css", ".js"}
 ROOT_FILES = {
     *("cli.py", "files.py", "config_parser.py", "config.py", "utils.py", "distributed.py"),
     *("train.py", "evaluate.py", "inference_visualize.py", "caption_many.py", "SECURITY.md"),
-    *("visualize_loss.py", "app.py", "README.md", "CONTRIBUTING.md", "CHANGELOG.md", "MODEL_CARD.md", "CITATION.cff"),
+    *(
+        "visualize_loss.py",
+        "app.py",
+        "README.md",
+        "README.zh-CN.md",
+        "CONTRIBUTING.md",
+        "CHANGELOG.md",
+        "MODEL_CARD.md",
+        "CITATION.cff",
+    ),
     *("LICENSE", "Makefile", "captions.csv", "config.yaml", "pyproject.toml", "constraints.txt", "requirements.txt"),
     *(
         "requirements-demo.txt",

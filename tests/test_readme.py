@@ -13,7 +13,7 @@ from tests.support.helpers import ROOT
 from training.options import build_parser, read_config
 
 NAMES = (
-    *("README.md", "CONTRIBUTING.md", "MODEL_CARD.md"),
+    *("README.md", "README.zh-CN.md", "CONTRIBUTING.md", "MODEL_CARD.md"),
     *("pretrained/README.md", "data/sample/README.md", "demo/examples/README.md"),
 )
 DOCUMENTS = [*(ROOT / name for name in NAMES), *sorted((ROOT / "docs").glob("*.md"))]
@@ -80,3 +80,34 @@ def test_make_alone_lists_the_targets_and_does_nothing() -> None:
     shown = subprocess.run(["make"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     (phony,) = re.findall(r"^\.PHONY: (.*)", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE)
     assert re.findall(r"^make ([\w-]+)  +\S", shown, re.MULTILINE) == phony.split()
+
+
+# --- README.zh-CN.md
+
+
+def code_blocks(text: str) -> list[list[str]]:
+    """The code blocks without the comments in them, which are translated, and without trailing blanks."""
+    blocks = re.findall(r"^```(?:\w*)\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    return [[re.sub(r"(^|\s+)#\s.*", "", line).rstrip() for line in block.splitlines()] for block in blocks]
+
+
+def test_the_chinese_readme_has_the_same_commands_numbers_and_links() -> None:
+    english, chinese = ((ROOT / name).read_text("utf-8") for name in ("README.md", "README.zh-CN.md"))
+    assert code_blocks(chinese) == code_blocks(english)
+    for pattern in (
+        r"^(#+) ",  # sections
+        r"^\|.*$",  # rows of tables
+        r"(?<=\]\()[^)\s]+",  # targets of links
+        r"`[^`\n]+`",  # code
+    ):
+        found = [re.findall(pattern, text, re.MULTILINE) for text in (english, chinese)]
+        if pattern.startswith(r"^\|"):
+            found = [[re.findall(r"\d+\.\d", row) for row in rows] for rows in found]
+        elif not pattern.startswith("^"):
+            found = [sorted(set(each) - {"README.md", "README.zh-CN.md"}) for each in found]
+        assert found[1] == found[0], pattern
+
+
+def test_the_readmes_link_each_other() -> None:
+    assert "](README.zh-CN.md)" in (ROOT / "README.md").read_text("utf-8")[:1000]
+    assert "](README.md)" in (ROOT / "README.zh-CN.md").read_text("utf-8")[:1000]
