@@ -9,14 +9,16 @@ import torch
 
 from cli import UserError
 from data.images import load_image
+from data.vocab import SPECIAL, Vocabulary
 from models.captioner import Captioner
 from models.checkpoint import load_checkpoint
 from models.decoding import generate
 from models.pretrained import PRETRAINED
 from tests.support.decoders import small_decoder
-from tests.support.helpers import ROOT
+from tests.support.helpers import ROOT, read
 from tools.look_inside.__main__ import IMAGE, REFERENCES, main
 from tools.look_inside.look import Look, blocks, figures, look, quoted, with_blocks
+from tools.look_inside.measure import attention_decoder
 from tools.look_inside.search import Node, levels, search
 
 TEXT = (ROOT / "docs/how_it_works.md").read_text("utf-8")
@@ -113,6 +115,9 @@ def test_the_tree_is_the_search() -> None:
             end = end.parent
 
 
-def test_another_photo_needs_references_and_an_attention_decoder(tmp_path: Path) -> None:
+def test_a_photo_needs_references_and_an_attention_decoder(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="also say what people would say"):
         main(["--image", str(tmp_path / "a.jpg")])
+    lstm = Captioner(read("--decoder.name=lstm"), Vocabulary([*SPECIAL, "dog"]), load_weights=False)
+    with pytest.raises(UserError, match=r"decoder\.name attention"):
+        attention_decoder(lstm)
