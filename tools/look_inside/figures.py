@@ -26,6 +26,7 @@ WIDTH = 9.0  # inches; at 150 dpi 1,350 pixels, sharp at the 900 px that a READM
 DPI = 150
 PANEL_COLUMNS = 6  # maps of attention in a row
 SIDE = 320  # pixels of a panel, at least twice what is shown
+CLEAR: Any = {"facecolor": "white", "edgecolor": "none", "pad": 0.6}  # behind a text, so that no line runs through it
 SHOWN_TOKENS = 14  # columns of the tree: more would be unreadable
 
 
@@ -105,7 +106,7 @@ def draw_scale(axes: "Axes") -> None:
     axes.set(xlim=(0, 1), ylim=(0, 1))
     axes.text(0.1, 0.6, "attention", fontsize=9, color=MUTED)
     axes.text(0.1, 0.4, "none", fontsize=8, color=MUTED)
-    axes.text(0.9, 0.4, "the word's most", fontsize=8, color=MUTED, ha="right")
+    axes.text(0.9, 0.4, "most", fontsize=8, color=MUTED, ha="right")
 
 
 def show(axes: "Axes", image: Image.Image, title: str) -> None:
@@ -154,8 +155,7 @@ def draw_word(
     box = {"facecolor": "white", "edgecolor": BLUE if strong else GRID, "boxstyle": "round,pad=0.25"}
     weight = "bold" if strong else "normal"
     axes.text(x, y, word, ha="center", va="center", fontsize=8, color=colour, bbox=box, zorder=3, weight=weight)
-    below: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": 6.5, "zorder": 3}
-    below["bbox"] = {"facecolor": "white", "edgecolor": "none", "pad": 0.6}
+    below: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": 6.5, "zorder": 3, "bbox": CLEAR}
     axes.text(x, y - 0.28, f"{log_prob:.2f}", color=MUTED, **below)
     if score is not None:
         axes.text(x, y - 0.45, f"ends: {score:.2f}", color=BLUE if strong else ORANGE, weight="bold", **below)
@@ -170,7 +170,7 @@ def draw_losses(steps: Sequence[Step], samples: Sequence[Sampled]) -> Figure:
         mean = sum(costs) / len(costs)
         left.bar(range(len(steps)), costs, color=SKY)
         left.axhline(mean, color=VERMILLION, linewidth=1.5)
-        left.text(len(steps) - 0.5, mean + 0.08, f"mean {mean:.2f}", color=VERMILLION, ha="right")
+        left.text(len(steps) - 0.5, mean + 0.08, f"mean {mean:.2f}", color=VERMILLION, ha="right", bbox=CLEAR)
         left.set_xticks(range(len(steps)), [step.word for step in steps], rotation=45, ha="right", fontsize=8)
         left.set_title("Cross-entropy of each token")
         left.grid(axis="x", visible=False)
