@@ -42,7 +42,7 @@ lint: .venv/dev  ## style and types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy .
 
-screenshots: .venv/dev  ## docs/app_*.png and, after training configs/sample_attention.yaml, docs/gallery_*.png
+screenshots: .venv/dev  ## docs/app_*.png and docs/gallery_*.png
 	$(BIN)/python -m tools.screenshots
 
 .venv/runtime: requirements.txt constraints.txt

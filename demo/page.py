@@ -122,7 +122,7 @@ def show(results: Sequence[Result], choices: Sequence[Choice], language: str, te
         st.html(as_html(name if len(name) <= 80 else name[:79] + "…"))
         for place, (result, choice) in enumerate(zip(results, choices, strict=True)):
             if several:
-                st.html(as_html(choice.title))
+                st.html(as_html(choice.title, "strong"))
             show_details(result, choice, texts, f"{key} {place}")
 
 

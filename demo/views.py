@@ -52,7 +52,10 @@ def show_captions(results: Sequence[Result], titles: Sequence[str], language: st
         "height": first.preview_size[1],
         "alt": alt_text(first.entry.caption) or texts.empty,
         "colours": COLOURS,
-        "captions": [_caption(result, title, texts) for result, title in zip(results, titles, strict=True)],
+        "captions": [
+            _caption(result, title, "" if place else _hint(result, texts))  # once is enough
+            for place, (result, title) in enumerate(zip(results, titles, strict=True))
+        ],
         "texts": {
             name: getattr(texts, name) for name in ("play", "stop", "instead", "end", "places", "spread", "empty")
         },
@@ -61,14 +64,20 @@ def show_captions(results: Sequence[Result], titles: Sequence[str], language: st
     _caption_view(key=key, data=data | {"id": identity})
 
 
-def _caption(result: Result, title: str, texts: Texts) -> dict[str, Any]:
+def _hint(result: Result, texts: Texts) -> str:
+    """What words can be chosen for."""
+    choose = texts.choose_word if result.entry.attention is None else texts.choose_attention
+    return f"{choose} {texts.about_bars}"
+
+
+def _caption(result: Result, title: str, hint: str) -> dict[str, Any]:
     """What caption_view.js needs of one caption."""
     attention = result.entry.attention
     rows, columns = (0, 0) if attention is None else attention.shape[1:]
     pieces = result.entry.tokenizer.pieces(result.entry.caption)
     return {
         "title": title,
-        "hint": f"{texts.choose_word if attention is None else texts.choose_attention} {texts.about_bars}",
+        "hint": hint,
         "attention": "" if attention is None else heatmap.encode(attention),
         "rows": rows,
         "columns": columns,

@@ -202,10 +202,9 @@ def test_two_models_or_methods_side_by_side(folder: Path, tmp_path: Path) -> Non
     captioner = Captioner.load("checkpoints.pth", torch.device("cpu"))
     (view,) = views(app)
     assert captions(app) == [captioner.describe(path), captioner.describe(path, 1)]  # the second is greedy at first
-    assert [caption["title"] for caption in view["captions"]] == [
-        "checkpoints.pth · Beam search 3",
-        "checkpoints.pth · Greedy",
-    ]
+    titles = [caption["title"] for caption in view["captions"]]
+    assert titles == ["checkpoints.pth · Beam search 3", "checkpoints.pth · Greedy"]
+    assert [bool(caption["hint"]) for caption in view["captions"]] == [True, False]
     app.selectbox[1].select(Path("runs/hostile/checkpoints.pth")).run()
     other = Captioner.load("runs/hostile/checkpoints.pth", torch.device("cpu"))
     assert captions(app)[1] == other.describe(path, 1) and len(log_probs(app)) == 2 and not app.exception
