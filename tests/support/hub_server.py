@@ -61,7 +61,7 @@ class Hub:
         self.requests.append(f"{request.command} {request.path}")
         body = b""
         if request.path.startswith("/bytes/"):
-            (data,) = (each for each in self.files.values() if request.path.endswith(hashlib.sha256(each).hexdigest()))
+            data = next(each for each in self.files.values() if request.path.endswith(hashlib.sha256(each).hexdigest()))
             request.send_response(200)
             body = data[: len(data) - len(self.damage)] + self.damage
         elif "/resolve/" not in request.path:
