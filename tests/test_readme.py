@@ -51,7 +51,8 @@ def test_a_script_accepts_the_options_that_are_shown(
     if script == "train.py":
         if "--help" not in options:
             parser = build_parser()
-            parser.add_argument("--resume", nargs="?")  # train.py adds it
+            for option in ("--resume", "--log_to"):  # train.py adds them
+                parser.add_argument(option, nargs="?")
             read_config(parser, options)
         return
     main = importlib.import_module(file.removesuffix(".py").replace("/", ".")).main

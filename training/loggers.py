@@ -29,7 +29,8 @@ def _sender(logger: str | None, folder: Path, config: dict[str, Any]) -> Generat
         if logger is not None:
             yield from _send(logger, folder, folder / CURVES / f"{logger}.json", config)
     except Exception as error:  # a full disk, no network, a wrong key: loggers raise what they like
-        note(f"--log_to {logger}: {type(error).__name__}: {error}. The run goes on; {folder / LOG} has its numbers")
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        note(f"--log_to {logger}: {reason}. The run goes on; {folder / LOG} has its numbers")
 
 
 def _send(logger: str, folder: Path, record: Path, config: dict[str, Any]) -> Generator[None, None, None]:
