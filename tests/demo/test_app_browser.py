@@ -68,6 +68,7 @@ def test_a_visitor_captions_a_photo_and_sees_its_attention_maps(
     expect(captions(page)).to_have_count(1)  # of the first example
     upload(page, save_photo(tmp_path / "dog.jpg"))
     expect(shown(page, "dog.jpg")).to_be_visible()
+    expect(captions(page)).to_have_count(1)  # the example has gone
     assert captions(page).inner_text() and page.locator(".strip").count() == 0
     box = page.locator(".play").bounding_box()
     assert box["y"] + box["height"] <= 900  # photo, caption and button are in the first screen
@@ -206,6 +207,7 @@ def test_captions_are_downloaded_and_copied(site: Server, visit: Open, tmp_path:
     page = visitor.page
     upload(page, save_photo(tmp_path / "my dog.jpg"))
     expect(shown(page, "my dog.jpg")).to_be_visible()
+    expect(captions(page)).to_have_count(1)
     found = {}
     for button in (ENGLISH.download_csv, ENGLISH.download_json, ENGLISH.download_image):
         with page.expect_download() as download:
