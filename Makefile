@@ -6,7 +6,7 @@ PARALLEL = -n $(shell $(PYTHON) -c "import os; print(1 + os.cpu_count())") --dis
 CPU_WHEELS := --index-url https://download.pytorch.org/whl/cpu
 MINUTES ?= 10
 
-.PHONY: help demo app test test-fast test-lowest campaign lint screenshots
+.PHONY: help demo app test test-fast test-lowest test-onnx campaign lint screenshots
 
 help:  ## list the targets (the default)
 	@sed -n 's/^\([a-z-]*\):.*  ## \(.*\)/make \1\t\2/p' Makefile | expand -t 20
@@ -33,6 +33,12 @@ test-lowest:  ## all tests except the slow ones, on the lowest versions that req
 	.venv-lowest/bin/uv pip install --quiet --compile-bytecode --python .venv-lowest/bin/python \
 		--resolution lowest-direct -r requirements-dev.txt
 	.venv-lowest/bin/python -m pytest $(PARALLEL)
+
+test-onnx: .venv/dev  ## tests of onnx_caption.py and serve.py in an environment without torch
+	test -x .venv-onnx/bin/python || $(PYTHON) -m venv .venv-onnx
+	.venv-onnx/bin/python -m pip install --quiet -r requirements-onnx.txt pytest -c constraints.txt
+	$(BIN)/python -m tools.export_onnx pretrained/flickr8k.pth .cache/onnx_captioner
+	.venv-onnx/bin/python -m pytest --confcutdir tests/deploy tests/deploy
 
 campaign: .venv/dev  ## kill, fill disks and attack for about MINUTES=10; SEED=N repeats the random choices
 	$(BIN)/python -m pytest $(PARALLEL) -m campaign --campaign_minutes=$(MINUTES) $(if $(SEED),--campaign_seed=$(SEED)) tests/campaign

@@ -89,7 +89,7 @@ class PackedTokens:
     @classmethod
     def one_step(cls, tokens: torch.Tensor) -> "PackedTokens":
         """One token for each of N open hypotheses, as decoding reads them: (N,); targets are unknown and left empty."""
-        n, device = len(tokens), tokens.device
+        n, device = tokens.shape[0], tokens.device  # not len(), which the ONNX export would take for a constant
         return cls(
             tokens[:, None], tokens[:0], None, torch.ones(n, dtype=torch.int64), torch.arange(n, device=device), 1
         )

@@ -1,6 +1,6 @@
-"""Decoded images of any mode -> 8-bit RGB, in bands of rows: a large image is in memory at most twice."""
+"""Decoded images of any mode -> 8-bit RGB -> what an encoder reads, in NumPy, for inference without torch too."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import numpy as np
@@ -10,7 +10,10 @@ BAND_PIXELS = 1_000_000  # converted at once: enough to be fast; the copies of a
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """A copy in RGB: transparent pixels become white, 16-bit and floating-point greys are scaled to 8 bits."""
+    """A copy in RGB: transparent pixels become white, 16-bit and floating-point greys are scaled to 8 bits.
+
+    It is converted in bands of rows, so that a large image is in memory at most twice.
+    """
     convert = _conversion(image)
     width, height = image.size
     rows = max(BAND_PIXELS // max(width, 1), 1)
@@ -20,6 +23,17 @@ def to_rgb(image: Image.Image) -> Image.Image:
     for top in range(0, height, rows):
         result.paste(convert(image.crop((0, top, width, min(top + rows, height)))), (0, top))
     return result
+
+
+def normalised(image: Image.Image, size: int, mean: Sequence[float], std: Sequence[float]) -> np.ndarray:
+    """RGB of any size -> (3, size, size) in fp32: resized to a square, each channel minus ``mean``, divided by ``std``.
+
+    In NumPy, because torch's operations start threads of their own, too many if several images are decoded at once.
+    """
+    square = image.resize((size, size), Image.Resampling.BICUBIC, reducing_gap=2.0)
+    pixels = np.asarray(square, dtype=np.float32) / np.float32(255)  # (S, S, 3)
+    normal = (pixels - np.array(mean, np.float32)) / np.array(std, np.float32)
+    return np.ascontiguousarray(normal.transpose(2, 0, 1))
 
 
 def _conversion(image: Image.Image) -> Callable[[Image.Image], Image.Image]:

@@ -20,8 +20,6 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from tqdm import tqdm
-
 import structured
 from cli import UserError, listed, note
 from files import atomic_open
@@ -73,6 +71,8 @@ def open_shards(tars: Sequence[Path]) -> Iterator[tuple[Path, Shard]]:
         UserError: the only tar holds no members.
         OSError: it cannot be read.
     """
+    from tqdm import tqdm  # reading single images, as without torch, needs no bar
+
     for tar in tqdm(tars, desc="indexing shards", unit="tar", leave=False, disable=None):
         try:
             shard = open_shard(tar)

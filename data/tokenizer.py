@@ -40,7 +40,7 @@ _SENTENCE = re.compile(r"\b(?!(?:mr|mrs|ms|dr|st|mt|ft|lt|jr|sr|vs|etc|no|co|inc
 _TYPOGRAPHY = str.maketrans(
     {"\u2018": '"', "\u2019": "'", "\u201c": '"', "\u201d": '"', "\u2013": " -- ", "\u2014": " -- ", "\u2026": " ... "}
 )
-_SPLIT_OFF = {"not", "na", "ta", "me"}  # from cannot, gonna, wanna, gotta, gimme, lemme
+SPLIT_OFF = {"not", "na", "ta", "me"}  # from cannot, gonna, wanna, gotta, gimme, lemme
 _CONTRACTED = {"cannot", "gimme", "gonna", "gotta", "lemme", "wanna"}  # what nltk splits without any sign in it
 _PLAIN = re.compile(r"[a-z0-9 ]+\.?")  # nine captions of ten; these need no more than to be split at the blanks
 _SPLIT = re.compile(r"(=|'s(?=-))")  # Stanford's PTBTokenizer splits here, nltk does not
@@ -140,7 +140,7 @@ class Words(Tokenizer):
 
     def join(self, tokens: Sequence[str]) -> str:
         """``tokenize(join(tokens)) == tokens`` for any result of ``tokenize``, unless the last token is "p."."""
-        if all(token.isalpha() and token not in _SPLIT_OFF for token in tokens):
+        if all(token.isalpha() and token not in SPLIT_OFF for token in tokens):
             return " ".join(tokens)  # nearly every caption; the detokenizer would make a beam search a fifth slower
         text: str = _treebank()[1].detokenize(tokens)
         return text if self.tokenize(text) == tokens else " ".join(tokens)

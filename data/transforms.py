@@ -3,9 +3,10 @@
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from PIL import Image, ImageOps
+
+from data.pixels import normalised
 
 
 @dataclass(frozen=True)
@@ -24,14 +25,8 @@ class Transform:
     std: tuple[float, ...] = (0.229, 0.224, 0.225)
 
     def __call__(self, image: Image.Image) -> torch.Tensor:
-        """Resize and normalise; ``image`` is RGB of any size.
-
-        In NumPy, because torch's operations start threads of their own, too many if several images are decoded at once.
-        """
-        square = image.resize((self.image_size, self.image_size), Image.Resampling.BICUBIC, reducing_gap=2.0)
-        pixels = np.asarray(square, dtype=np.float32) / np.float32(255)  # (S, S, 3)
-        normalised = (pixels - np.array(self.mean, np.float32)) / np.array(self.std, np.float32)
-        return torch.from_numpy(np.ascontiguousarray(normalised.transpose(2, 0, 1)))  # (3, S, S)
+        """Resize and normalise; ``image`` is RGB of any size."""
+        return torch.from_numpy(normalised(image, self.image_size, self.mean, self.std))
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for the checkpoint and for the key of the feature cache."""

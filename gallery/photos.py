@@ -23,7 +23,7 @@ class Photo:
     references: list[str] = field(default_factory=list)
 
 
-def find_photos(arguments: Sequence[str], output_dir: Path) -> tuple[list[Photo], Counter[str]]:
+def find_photos(arguments: Sequence[str], output_dir: Path | None) -> tuple[list[Photo], Counter[str]]:
     """The photos that files, folders (searched recursively) and patterns such as "*.jpg" select; each file once.
 
     A file named on its own is taken whatever its suffix, unless it is a sidecar of another one. A name is relative to
@@ -31,7 +31,7 @@ def find_photos(arguments: Sequence[str], output_dir: Path) -> tuple[list[Photo]
     as tell equal names apart, so that a gallery does not reveal home folders.
 
     Args:
-        output_dir: left out, with all that is in it: an earlier gallery may be there.
+        output_dir: left out, with all that is in it: an earlier gallery may be there. None: there is no such folder.
 
     Returns:
         the photos, and how many other files of each kind the folders and patterns select; without the sidecars of the
@@ -42,9 +42,9 @@ def find_photos(arguments: Sequence[str], output_dir: Path) -> tuple[list[Photo]
     """
     name_parts: dict[Path, int] = {}  # file -> how many of the last parts of its path are its name
     passed_over: Counter[str] = Counter()
-    gallery = _absolute(output_dir)
+    gallery = _absolute(output_dir) if output_dir else None
     for paths, is_pattern in map(_expand, arguments):
-        outside = [path for path in paths if not path.is_relative_to(gallery)]
+        outside = [path for path in paths if gallery is None or not path.is_relative_to(gallery)]
         passed_over["in --output_dir"] += len(paths) - len(outside)
         files = [path for path in outside if not path.is_dir()]
         for file in _photos_among(files, passed_over) if is_pattern else files:
@@ -125,7 +125,7 @@ def _expand(argument: str) -> tuple[list[Path], bool]:
     raise UserError(f"{argument}: no such file or folder{f': {near}' if near else ''}")
 
 
-def _search(folder: Path, output_dir: Path, passed_over: Counter[str]) -> list[Path]:
+def _search(folder: Path, output_dir: Path | None, passed_over: Counter[str]) -> list[Path]:
     """The photos in ``folder`` and its subfolders, sorted; other files are added to ``passed_over``."""
     found: list[Path] = []
 

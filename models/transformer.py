@@ -26,12 +26,16 @@ class TransformerState:
 
     memories: list[Memory]  # one per layer
     cache: list[KeysValues]  # one per layer
-    length: int = 0  # T, tokens read so far
+
+    @property
+    def length(self) -> int:
+        """T, tokens read so far."""
+        return self.cache[0][0].shape[2]
 
     def select(self, index: torch.Tensor, per_group: int) -> "TransformerState":
         """The state of the sequences ``index`` (N',); see ``models.interfaces.State``."""
         cache = [(keys[index], values[index]) for keys, values in self.cache]
-        return TransformerState([memory.select(index, per_group) for memory in self.memories], cache, self.length)
+        return TransformerState([memory.select(index, per_group) for memory in self.memories], cache)
 
 
 class Layer(nn.Module):
@@ -99,7 +103,7 @@ class TransformerDecoder(WordDecoder):
         """Read the image: features (B, P, D) -> state of B sequences, before any token."""
         grid = self.dropout(self.grid(features))  # (B, P, E)
         memories = [layer.remember(grid) for layer in self.layers if isinstance(layer, Layer)]
-        empty = memories[0].keys.new_zeros(len(features), self.heads, 0, self.embed.embedding_dim // self.heads)
+        empty = memories[0].keys.new_zeros(features.shape[0], self.heads, 0, self.embed.embedding_dim // self.heads)
         return TransformerState(memories, [(empty, empty)] * len(memories))
 
     def read(
@@ -115,5 +119,4 @@ class TransformerDecoder(WordDecoder):
             x, keys_values, weights = layer(x, tokens, memory, earlier)
             cache.append(keys_values)
         logits = self.output(self.dropout(self.norm(x)))  # (M, V)
-        state = TransformerState(state.memories, cache, state.length + embedded.shape[1])
-        return logits, state, mean_of_heads(weights, tokens) if attention else None
+        return logits, TransformerState(state.memories, cache), mean_of_heads(weights, tokens) if attention else None

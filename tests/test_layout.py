@@ -29,11 +29,18 @@ ROOT_FILES = {
     *(
         "requirements-demo.txt",
         "requirements-dev.txt",
+        "requirements-export.txt",
         "requirements-heic.txt",
         "requirements-hub.txt",
         "requirements-loggers.txt",
+        "requirements-onnx.txt",
         "requirements-parquet.txt",
         "requirements-ray.txt",
+        "requirements-serve.txt",
+        "onnx_caption.py",
+        "serve.py",
+        "Dockerfile",
+        ".dockerignore",
         "structured.py",
         ".gitignore",
         ".pre-commit-config.yaml",
@@ -50,7 +57,11 @@ LAYERS = [  # a module imports only modules of its own folder and of the layers 
     ("evaluation",),
     ("training", "gallery"),
     ("demo", "bulk"),
-    ("train", "evaluate", "inference_visualize", "caption_many", "visualize_loss", "app", "tools"),
+    ("deploy",),
+    (
+        *("train", "evaluate", "inference_visualize", "caption_many", "visualize_loss", "app", "tools"),
+        *("onnx_caption", "serve"),
+    ),
 ]
 
 
