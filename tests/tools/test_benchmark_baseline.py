@@ -2,17 +2,22 @@
 
 import json
 import os
+import shutil
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
 
 from cli import UserError
+from tests.support.helpers import write_csv
 from tools.benchmark.__main__ import main, read_options
 from tools.benchmark.cold_start import run_process
 from tools.benchmark.photos import PARTS, Times
 from tools.benchmark.report import amount
+from tools.benchmark.scaling import by_images
+from tools.benchmark.subject import open_subject
 from tools.benchmark.timing import Pairs, interleave, timed, typical
 
 TASKS = {
@@ -54,6 +59,36 @@ def test_every_task_is_measured_and_written(
         assert list(times["parts"]) == [*PARTS] and 0 < times["parts"]["encoder"] < times["whole"]
     assert all(len(line) <= 120 for line in out.splitlines() if not line.startswith("|"))
     assert {path.name for path in tmp_path.iterdir()} == {"a.json", "a.md"}
+
+
+def test_a_benchmark_that_is_stopped_leaves_what_it_has_measured(
+    tiny_options: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def one_row(*_: object) -> Iterator[dict[str, float]]:
+        yield {"images": 4, "epoch, s": 0.5}
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("tools.benchmark.scaling.by_images", one_row)
+    with pytest.raises(KeyboardInterrupt):
+        main(["--scaling", "--repeats=1", *tiny_options])
+    (record,) = json.loads((tmp_path / "a.json").read_text("utf-8"))["checkpoints"]
+    assert record["scaling"] == {"images": [{"images": 4, "epoch, s": 0.5}]}
+
+
+def test_an_unreadable_image_is_left_out(
+    tiny_checkpoint: Path, tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    photos = sorted((tiny_data / "images").iterdir())
+    names = [f"{number}.jpg" for number in range(24)]
+    for number, name in enumerate(names):
+        shutil.copy(photos[number % len(photos)], tmp_path / name)
+    (tmp_path / names[9]).write_text("not an image")
+    captions = write_csv(tmp_path / "captions.csv", [(name, "a red circle", "train") for name in names])
+    data = [f"--captions_file={captions}", f"--image_dir={tmp_path}", "--split=train", "--device=cpu"]
+    options = read_options(["--scaling", f"--checkpoint={tiny_checkpoint}", *data])
+    monkeypatch.setattr("tools.benchmark.scaling.FOLDERS", (24,))
+    (row,) = by_images(open_subject(tiny_checkpoint, options), tmp_path / "cache")
+    assert row["images"] == 24
 
 
 def test_growing_sizes_are_measured_and_written(

@@ -2,7 +2,9 @@
 
 import tempfile
 from argparse import Namespace
+from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -26,6 +28,8 @@ REPEATS = 3
 def run_benchmark(options: Namespace) -> str:
     """Measure each checkpoint as the options ask; write all numbers to ``options.output``, and the tables beside it.
 
+    The numbers are written as they come: a benchmark of hours that is stopped leaves those that it has.
+
     Returns:
         the tables, as Markdown.
 
@@ -35,6 +39,7 @@ def run_benchmark(options: Namespace) -> str:
     make_folder(options.output.parent)  # what cannot be written must not be found out at the end
     records: list[dict[str, Any]] = []
     repeats = options.repeats or REPEATS
+    keep = partial(write_json, options.output, {"checkpoints": records})  # what has been measured by then
     texts = [report.how_compared(repeats)] * options.baseline + [report.how_scaled(repeats)] * options.scaling
     subjects = [open_subject(named, options) for named in options.checkpoint or [None]]  # all, before hours may pass
     for subject in subjects if options.baseline else []:
@@ -42,13 +47,13 @@ def run_benchmark(options: Namespace) -> str:
     for subject in subjects:
         machine = report.machine(subject.device, subject.precision_name)
         record: dict[str, Any] = {"checkpoint": subject.path.name, "machine": machine}
+        records.append(record)
         texts.append(report.paragraph(f"`{subject.path.name}` on {report.describe(machine)}."))
         with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
             if options.baseline:
-                texts += _baseline(subject, repeats, Path(folder), record)
+                texts += _baseline(subject, repeats, Path(folder), record, keep)
             if options.scaling:
-                texts += _scaling(subject, repeats, Path(folder), record)
-        records.append(record)
+                texts += _scaling(subject, repeats, Path(folder), record, keep)
     text = "\n\n".join([*texts, f"Peak memory of the whole benchmark{peak_memory()}."]) + "\n"
     write_json(options.output, {"checkpoints": records, "peak_memory": peak_memory().strip(" ()")})
     with atomic_open(options.output.with_suffix(".md")) as file:
@@ -56,12 +61,17 @@ def run_benchmark(options: Namespace) -> str:
     return text
 
 
-def _baseline(subject: Subject, repeats: int, folder: Path, record: dict[str, Any]) -> list[str]:
-    """Compare with the plain loop; add the numbers to ``record``, return paragraphs."""
+def _baseline(
+    subject: Subject, repeats: int, folder: Path, record: dict[str, Any], keep: Callable[[], None]
+) -> list[str]:
+    """Compare with the plain loop; add the numbers to ``record`` and ``keep`` each, return paragraphs."""
     rows: list[Measurement] = []
+    record["baseline"] = []
 
     def add(row: Measurement) -> None:
         rows.append(row)
+        record["baseline"].append(row.record())
+        keep()
         project, plain, ratio = row.pairs.medians
         both = " against ".join(report.amount(seconds, row.item) for seconds in (project, plain))
         note(f"{row.task}: {both}, {ratio:.1f} times")
@@ -76,13 +86,14 @@ def _baseline(subject: Subject, repeats: int, folder: Path, record: dict[str, An
     add(measure_cold_start(subject, repeats, folder))
     times = measure_folder(subject, repeats, folder)
     add(times.whole)
-    record["baseline"] = [row.record() for row in rows]
     record["seconds_per_photo"] = {"project": asdict(times.project), "plain": asdict(times.plain)}
     return [report.comparison_table(rows), "\n".join(report.remarks(rows)), report.parts_table(times)]
 
 
-def _scaling(subject: Subject, repeats: int, folder: Path, record: dict[str, Any]) -> list[str]:
-    """Measure how times grow; add the numbers to ``record``, return tables."""
+def _scaling(
+    subject: Subject, repeats: int, folder: Path, record: dict[str, Any], keep: Callable[[], None]
+) -> list[str]:
+    """Measure how times grow; add the numbers to ``record`` and ``keep`` each, return tables."""
     tables = []
     record["scaling"] = {}
     for axis, measurements in {
@@ -95,6 +106,7 @@ def _scaling(subject: Subject, repeats: int, folder: Path, record: dict[str, Any
         rows = record["scaling"][axis] = []
         for row in measurements:
             rows.append(row)
+            keep()
             note(
                 "  ".join(f"{name}: {'n/a' if value is None else report.number(value)}" for name, value in row.items())
             )

@@ -37,7 +37,8 @@ def by_images(subject: Subject, folder: Path) -> Iterator[Row]:
         trainer = _trainer(subject, subject.captioner.vocabulary, count, cache)
         features = subject.captioner.feature_cache(cache, mirror=False)
         paths = subject.photos(count)
-        features.build(paths)
+        bad = features.build(paths)  # training has reported them
+        paths = [path for path in paths if path not in bad]
         yield {
             "images": count,
             "features, s": trainer.encoding * trainer.captions,
