@@ -36,7 +36,7 @@ test-lowest:  ## all tests except the slow ones, on the lowest versions that req
 
 test-onnx: .venv/dev  ## tests of onnx_caption.py and serve.py in an environment without torch
 	test -x .venv-onnx/bin/python || $(PYTHON) -m venv .venv-onnx
-	.venv-onnx/bin/python -m pip install --quiet -r requirements-onnx.txt pytest -c constraints.txt
+	.venv-onnx/bin/python -m pip install --quiet -r requirements-serve.txt pytest -c constraints.txt
 	$(BIN)/python -m tools.export_onnx pretrained/flickr8k.pth .cache/onnx_captioner
 	.venv-onnx/bin/python -m pytest --confcutdir tests/deploy tests/deploy
 
