@@ -87,7 +87,7 @@ def write_parts(captioner: "Captioner", sources: "list[Source]", settings: "Sett
     with settings.checkpoint.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     chosen = {"beam_size": settings.beam_size, "mirror": settings.mirror, "precision": settings.precision}
-    parts.begin({"checkpoint": digest, **chosen})
+    parts.begin({"checkpoint": digest, **chosen, "rerank": captioner.reranker is not None})
     done = parts.captioned()
     new = [source for source in sources if encodable(source.name) not in done]
     if len(new) < len(sources):
@@ -127,13 +127,15 @@ def main(argv: list[str]) -> None:
     checkpoint, content = find_checkpoint(options.checkpoint, photos=True)
     device = use_device(options.device, options.precision)
     captioner = Captioner.from_checkpoint(content, checkpoint, options.precision).to(device).eval()
+    captioner.use_reranker(options.rerank)
     generate = captioner.config.generate
     settings = Settings(
         checkpoint.absolute(),
-        options.beam_size or generate.beam_size,
+        options.beam_size or captioner.beams,
         generate.mirror if options.mirror is None else options.mirror == "on",
         options.precision,
         options.device,
+        options.rerank,
     )
     try:
         with lock_folder(options.output, LOCK, wait=LOCK_WAIT):

@@ -183,8 +183,10 @@ def with_second(target: "Target", checkpoint: Path, options: Namespace) -> "Targ
     path, content = find_checkpoint(options.compare, photos=False)
     device = use_device(options.device, options.precision)
     model = Captioner.from_checkpoint(content, path, options.precision).to(device).eval()
-    beam_size = options.beam_size or model.config.generate.beam_size
-    identity = captioner_identity(path, beam_size, model.precision)
+    if options.rerank == "off":  # "on" is for --checkpoint: the other one may not be able to
+        model.use_reranker("off")
+    beam_size = options.beam_size or model.beams
+    identity = captioner_identity(path, beam_size, model.precision, reranks=model.reranker is not None)
     if identity == target.captioner:
         raise UserError(f"--compare {options.compare}: the same model as --checkpoint {checkpoint}. Name another one")
     first, second = distinct_names(checkpoint, path)
@@ -220,18 +222,21 @@ def main(argv: list[str]) -> None:
     checkpoint, content = find_checkpoint(options.checkpoint, photos=bool(options.images))
     device = use_device(options.device, options.precision)
     captioner = Captioner.from_checkpoint(content, checkpoint, options.precision).to(device).eval()
+    captioner.use_reranker(options.rerank)
     if options.attention_strips and not captioner.decoder.attends:
         name = captioner.config.decoder.name
         raise UserError(f"--attention_strips: the {name} decoder of {checkpoint} has no attention. Omit the option")
     photos = photos or choose_photos(options, checkpoint, captioner.config)
-    beam_size = options.beam_size or captioner.config.generate.beam_size
+    beam_size = options.beam_size or captioner.beams
     target = Target(
         options.output_dir,
         options.format,
         in_place=options.in_place,
         strips=options.attention_strips,
         checkpoint=checkpoint.name,
-        captioner=captioner_identity(checkpoint, beam_size, captioner.precision),
+        captioner=captioner_identity(
+            checkpoint, beam_size, captioner.precision, reranks=captioner.reranker is not None
+        ),
         beam_size=beam_size,
     )
     if options.compare:

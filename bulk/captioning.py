@@ -24,6 +24,7 @@ class Settings:
     Args:
         mirror: whether to read the mirror image too.
         precision, device: by their names, since other machines may choose others for "auto".
+        rerank: on, off, or None: if the checkpoint can.
     """
 
     checkpoint: Path
@@ -31,12 +32,15 @@ class Settings:
     mirror: bool
     precision: str
     device: str
+    rerank: str | None = None
 
     def captioner(self) -> Captioner:
         """Load the model."""
         device = use_device(self.device, self.precision)
         content = load_checkpoint(self.checkpoint)
-        return Captioner.from_checkpoint(content, self.checkpoint, self.precision).to(device).eval()
+        captioner = Captioner.from_checkpoint(content, self.checkpoint, self.precision).to(device).eval()
+        captioner.use_reranker(self.rerank)
+        return captioner
 
 
 class Images(NamedTuple):

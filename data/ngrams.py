@@ -36,12 +36,55 @@ class NGrams:
     norms: np.ndarray
 
 
-class TfIdf:
-    """The n-grams of a collection of images and their idf (inverse document frequency), log(images / images with it).
+class Frequencies:
+    """How many images of a collection have each n-gram, and vectors of captions weighted by it.
 
-    The key of an n-gram is a 64-bit hash of its words, its id the rank of the key. A sorted array of keys takes a tenth
-    of the memory of a dict of tuples of words; the probability that any two of ten million n-grams have the same key is
-    below 1 in 100,000.
+    The key of an n-gram is a 64-bit hash of the numbers of its words. A sorted array of keys takes a tenth of the
+    memory of a dict of tuples of words; the probability that any two of ten million n-grams have the same key is below
+    1 in 100,000.
+
+    Args:
+        keys: (K,) uint64, sorted.
+        images_with: (K,) the number of images that have each n-gram.
+        images: in the collection.
+
+    Attributes:
+        idf: (K + 1,) inverse document frequency, log(images / images with it), of each n-gram; the last one, which is
+            that of the id -1, is of those outside the collection, as if one image had them.
+    """
+
+    def __init__(self, keys: np.ndarray, images_with: np.ndarray, images: int) -> None:
+        self.keys, self.images_with = keys, images_with
+        self.idf = math.log(images) - np.log(np.append(images_with, 1))
+
+    def count(self, captions: TokenizedCaptions) -> NGrams:
+        """The n-grams of captions whose tokens have the numbers that the keys were made of."""
+        keys, counts, row_sizes = _count_ngrams(captions)
+        places = np.minimum(self.keys.searchsorted(keys), len(self.keys) - 1)
+        found = np.where(self.keys[places] == keys, places, -1).astype(np.int32)
+        starts = np.concatenate([[0], row_sizes.cumsum()])
+        return NGrams(found, counts, starts, self._norms(found, counts, row_sizes))
+
+    def weights(self, ngrams: NGrams, entries: np.ndarray | slice = slice(None)) -> np.ndarray:
+        """The elements of tf-idf vectors (eq. 1) for some entries: count x inverse document frequency."""
+        weights: np.ndarray = ngrams.counts[entries] * self.idf[ngrams.ids[entries]]
+        return weights
+
+    def unit_weights(self, ngrams: NGrams) -> np.ndarray:
+        """For all entries (E,) elements of vectors, one for each caption, whose dot product is CIDEr's similarity of
+        two captions (eq. 1 to 3): the cosine of their tf-idf vectors, averaged over the orders of n-grams."""
+        lengths = np.maximum(ngrams.norms, 1e-9).ravel() * MAX_ORDER**0.5
+        unit: np.ndarray = self.weights(ngrams) / lengths.repeat(np.diff(ngrams.starts))
+        return unit
+
+    def _norms(self, ids: np.ndarray, counts: np.ndarray, row_sizes: np.ndarray) -> np.ndarray:
+        """The lengths (C, 4) of the vectors with these entries (E,), of which each row has ``row_sizes`` (4 * C,)."""
+        rows, squares = np.arange(len(row_sizes)).repeat(row_sizes), (counts * self.idf[ids]) ** 2
+        return np.sqrt(np.bincount(rows, squares, minlength=len(row_sizes))).reshape(-1, MAX_ORDER)
+
+
+class TfIdf(Frequencies):
+    """The n-grams of all captions of a collection of images, and their frequencies.
 
     Args:
         captions: those of all images, image by image.
@@ -49,34 +92,26 @@ class TfIdf:
 
     Attributes:
         ngrams: those of all these captions.
-        idf: of each n-gram; the last one, which is that of the id -1, is of those outside the collection, as if one
-            image had them.
     """
 
     def __init__(self, captions: TokenizedCaptions, sizes: Sequence[int]) -> None:
         self._number_of = {word: number for number, word in enumerate(captions.words)}
         parts = list(_parts(captions, np.array(sizes, dtype=np.int64)))
         counted = [_count_ngrams(part) for part, _ in parts]
-        self.keys = _distinct(np.concatenate([_distinct(keys) for keys, _, _ in counted]))  # (distinct n-grams,)
-        ids, images_with = list[np.ndarray](), np.zeros(len(self.keys), dtype=np.int64)
+        distinct = _distinct(np.concatenate([_distinct(keys) for keys, _, _ in counted]))
+        ids, images_with = list[np.ndarray](), np.zeros(len(distinct), dtype=np.int64)
         for (_, its_sizes), (keys, _, row_sizes) in zip(parts, counted, strict=True):
             order = keys.argsort()  # to search in order is four times as fast
             ids.append(np.empty(len(keys), dtype=np.int32))
-            ids[-1][order] = self.keys.searchsorted(keys[order])
+            ids[-1][order] = distinct.searchsorted(keys[order])
             image_of = np.arange(len(its_sizes)).repeat(MAX_ORDER * its_sizes).repeat(row_sizes)  # of each entry
             once = _distinct(ids[-1] * np.int64(len(its_sizes)) + image_of)  # an n-gram counts once per image
             np.add.at(images_with, once // len(its_sizes), 1)
-        max_idf = math.log(len(sizes))
-        self.idf = np.append(max_idf - np.log(images_with), max_idf)
+        super().__init__(distinct, images_with, len(sizes))
         norms = [self._norms(its, counts, rows) for its, (_, counts, rows) in zip(ids, counted, strict=True)]
         starts = np.concatenate([[0], *(row_sizes for _, _, row_sizes in counted)]).cumsum()
         counts = np.concatenate([counts for _, counts, _ in counted])
         self.ngrams = NGrams(np.concatenate(ids), counts, starts, np.concatenate(norms))
-
-    def weights(self, ngrams: NGrams, entries: np.ndarray | slice = slice(None)) -> np.ndarray:
-        """The elements of tf-idf vectors (eq. 1) for some entries: count x inverse document frequency."""
-        weights: np.ndarray = ngrams.counts[entries] * self.idf[ngrams.ids[entries]]
-        return weights
 
     def transform(self, captions: Sequence[Sequence[str]]) -> NGrams:
         """The n-grams of other tokenized captions."""
@@ -85,16 +120,7 @@ class TfIdf:
         words = (word for caption in captions for word in caption)
         ids = [numbers[word] if word in numbers else len(numbers) + new.setdefault(word, len(new)) for word in words]
         starts = np.concatenate([[0], lengths.cumsum()])
-        keys, counts, row_sizes = _count_ngrams(TokenizedCaptions([], np.array(ids, dtype=np.int32), starts))
-        places = np.minimum(self.keys.searchsorted(keys), len(self.keys) - 1)
-        found = np.where(self.keys[places] == keys, places, -1).astype(np.int32)
-        starts = np.concatenate([[0], row_sizes.cumsum()])
-        return NGrams(found, counts, starts, self._norms(found, counts, row_sizes))
-
-    def _norms(self, ids: np.ndarray, counts: np.ndarray, row_sizes: np.ndarray) -> np.ndarray:
-        """The lengths (C, 4) of the vectors with these entries (E,), of which each row has ``row_sizes`` (4 * C,)."""
-        rows, squares = np.arange(len(row_sizes)).repeat(row_sizes), (counts * self.idf[ids]) ** 2
-        return np.sqrt(np.bincount(rows, squares, minlength=len(row_sizes))).reshape(-1, MAX_ORDER)
+        return self.count(TokenizedCaptions([], np.array(ids, dtype=np.int32), starts))
 
 
 def _parts(captions: TokenizedCaptions, sizes: np.ndarray) -> Iterator[tuple[TokenizedCaptions, np.ndarray]]:

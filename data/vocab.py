@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from cli import UserError
+from data.tokenized import TokenizedCaptions
 from data.tokenizer import CHARACTERS, WORDS, Tokenizer, find_unseparated
 
 PAD, START, END, UNK = "<pad>", "<start>", "<end>", "<unk>"
@@ -80,10 +81,14 @@ class Vocabulary:
         Returns:
             all token ids (T,) int32, and where each caption begins in them, and at last T: (N + 1,) int64.
         """
+        encoded = self.number(captions).surround([START_ID], [END_ID])
+        return encoded.ids, encoded.starts
+
+    def number(self, captions: Sequence[str]) -> TokenizedCaptions:
+        """Captions as token ids, without <start> and <end>."""
         tokens = self.tokenizer.tokenize_all(captions)
         ids_of = np.array([self._ids.get(word, UNK_ID) for word in tokens.words], dtype=np.int32)
-        encoded = replace(tokens, words=self.words, ids=ids_of[tokens.ids]).surround([START_ID], [END_ID])
-        return encoded.ids, encoded.starts
+        return replace(tokens, words=self.words, ids=ids_of[tokens.ids])
 
     def decode(self, ids: Iterable[int]) -> str:
         """Token ids -> readable text up to the first <end>; <pad> and <start> are left out.

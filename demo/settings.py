@@ -13,7 +13,7 @@ from demo.texts import Texts
 from models import pretrained
 from models.captioner import Captioner
 
-BEAMS = 2, 10  # smallest and largest beam; larger ones are slower, and seldom better
+BEAMS = 2, 20  # smallest and largest beam; larger ones are slower, and seldom better
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ def choose(paths: Sequence[Path], texts: Texts) -> list[Choice]:
 
 def _choose(paths: Sequence[Path], texts: Texts, key: str) -> Choice:
     captioner, path, modified = _choose_model(paths, texts, key)
-    method = _choose_method(captioner.config.generate.beam_size, texts, key)
+    method = _choose_method(captioner.beams, texts, key)
     return Choice(captioner, path, modified, method, f"{model_name(path, texts)} · {_method_name(method, texts)}")
 
 

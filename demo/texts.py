@@ -141,7 +141,8 @@ ENGLISH = Texts(
     score="Ranking score",
     log_prob="Log-probability",
     about_score="The log-probability is the natural logarithm of the caption's probability. Every word lowers it, so "
-    "candidates are ranked by log-probability / length^{penalty}, where length counts the words and the end.",
+    "candidates are ranked by log-probability / length^{penalty}, where length counts the words and the end. "
+    "Some models, such as the pretrained one, add how well the captions of similar training images match.",
     order="A longer caption comes before a shorter one that is more probable: see the ranking score.",
     alt_text="Alt text (check it before you use it)",
     took="{seconds:.1f} s",
@@ -209,7 +210,7 @@ CHINESE = Texts(
     score="排序得分",
     log_prob="对数概率",
     about_score="对数概率是描述的概率的自然对数，每多一个词就会更低，因此候选按“对数概率 / 长度^{penalty}”排序，"
-    "长度包括各词和结束符。",
+    "长度包括各词和结束符。有的模型（例如预训练模型）还会加上候选与相似训练图片的描述有多吻合。",
     order="较长的描述排在了概率更大的较短描述之前：请看排序得分。",
     alt_text="替代文本（使用前请检查）",
     took="{seconds:.1f} 秒",

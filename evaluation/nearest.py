@@ -62,15 +62,12 @@ def nearest_captions(
 
 
 def _similarity_vectors(captions: Sequence[Sequence[str]], tokenizer: Tokenizer) -> list[tuple[np.ndarray, np.ndarray]]:
-    """For each caption its n-grams and their weights, whose dot product is CIDEr's similarity of two captions (Vedantam
-    et al. 2015, eq. 1 to 3): the cosine of their tf-idf vectors, averaged over the orders of n-grams."""
+    """For each caption its n-grams and their ``Frequencies.unit_weights``."""
     tokens = tokenizer.tokenize_all([caption for of_image in captions for caption in of_image])
     tfidf = TfIdf(tokens, list(map(len, captions)))
-    ngrams = tfidf.ngrams
-    lengths = np.maximum(ngrams.norms, 1e-9).ravel() * MAX_ORDER**0.5
-    weights = tfidf.weights(ngrams) / lengths.repeat(np.diff(ngrams.starts))
-    ends = ngrams.starts[MAX_ORDER::MAX_ORDER][:-1]
-    return list(zip(np.split(ngrams.ids, ends), np.split(weights, ends), strict=True))
+    ends = tfidf.ngrams.starts[MAX_ORDER::MAX_ORDER][:-1]
+    weights = tfidf.unit_weights(tfidf.ngrams)
+    return list(zip(np.split(tfidf.ngrams.ids, ends), np.split(weights, ends), strict=True))
 
 
 def _consensus(vectors: Sequence[tuple[np.ndarray, np.ndarray]]) -> int:

@@ -28,7 +28,7 @@ def beam_size(text: str) -> int:
 
 
 def add_captioner_options(parser: OptionParser, *, several: bool) -> None:
-    """Add --checkpoint and --beam_size, which have no default and with ``several`` are lists, --device, --precision."""
+    """Add --checkpoint, --beam_size (lists with ``several``) and --rerank, without defaults; --device, --precision."""
     listed: dict[str, Any] = {"nargs": "+", "action": "extend"} if several else {}
     compared = ", or several to compare" if several else ""
     parser.add_argument(
@@ -46,6 +46,12 @@ def add_captioner_options(parser: OptionParser, *, several: bool) -> None:
         metavar="K",
         help=f"hypotheses kept at each step of beam search{compared}; 1 is greedy search (default: the checkpoint's)",
         **listed,
+    )
+    parser.add_argument(
+        "--rerank",
+        choices=("on", "off"),
+        help="choose among the hypotheses of a beam by the captions of similar training images (default: on if the "
+        "checkpoint can); off takes the most probable",
     )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 or mps (default: %(default)s)")
     parser.add_argument(

@@ -105,6 +105,8 @@ class Checkpoints:
         captioners = [
             Captioner.from_checkpoint(content, path, options.precision).to(device).eval() for path, content in found
         ]
+        for captioner in captioners:
+            captioner.use_reranker(options.rerank)
         splits = [open_split(captioner.config, options) for captioner in captioners]
         self.split = splits[0]
         self.references = _common_references(paths, splits)
@@ -188,8 +190,9 @@ def _plan_runs(
     for name, path, captioner in zip(short_names(paths), paths, captioners, strict=True):
         cache = captioner.feature_cache(root, mirror=captioner.config.generate.mirror)
         cache = caches.setdefault(cache.folder, cache)
-        for beam_size in beam_sizes or [captioner.config.generate.beam_size]:
-            system = System(f"{name}, beam {beam_size}", path, beam_size)
+        for beam_size in beam_sizes or [captioner.beams]:
+            reranked = ", reranked" if captioner.reranker and beam_size > 1 else ""
+            system = System(f"{name}, beam {beam_size}{reranked}", path, beam_size)
             runs.append(CheckpointRun(system, captioner, cache, beam_size))
     return runs
 

@@ -43,10 +43,10 @@ MAX_SIDE = 65_535  # pixels of a JPG
 DIGEST_LENGTH = 32  # hexadecimal digits, 128 bits: no two of a million files are likely to share them
 
 
-def captioner_identity(checkpoint: Path, beam_size: int, precision: torch.dtype) -> str:
-    """A hash of the checkpoint file, the beam size, and the precision if it is not fp32."""
+def captioner_identity(checkpoint: Path, beam_size: int, precision: torch.dtype, *, reranks: bool) -> str:
+    """A hash of the checkpoint file, the beam size, whether it reranks, and the precision if it is not fp32."""
     with checkpoint.open("rb") as file:
-        identity = f"{hashlib.file_digest(file, 'sha256').hexdigest()} {beam_size}"
+        identity = f"{hashlib.file_digest(file, 'sha256').hexdigest()} {beam_size}{' reranked' if reranks else ''}"
     return identity if precision == torch.float32 else f"{identity} {precision}"
 
 

@@ -4,6 +4,7 @@ Shape letters: B images, P grid positions (twice as many with ``generate.mirror`
 V vocabulary, (h, w) the encoder's grid.
 """
 
+import math
 import pkgutil
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -27,6 +28,7 @@ from models.choices import Choice, piece_choices, token_choices
 from models.decoding import Hypothesis, generate, random_numbers, read_again, sample
 from models.interfaces import Encoder, WordDecoder
 from models.pretrained import find_checkpoint
+from models.rerank import Reranker
 from models.unset import without_values
 from utils import autocast, pick_device, pick_precision
 
@@ -89,6 +91,7 @@ class Captioner(nn.Module):
         super().__init__()
         self.config, self.vocabulary, self.learned_from = config, vocabulary, learned_from
         self.named_precision = precision
+        self.reranker: Reranker | None = None  # chooses among the captions of a beam, see models/rerank.py
         self.encoder = build_encoder(config, load_weights=load_weights)
         self.decoder = build_decoder(config.decoder, len(vocabulary), self.encoder.features_size)
 
@@ -166,7 +169,7 @@ class Captioner(nn.Module):
         """Features (B, P, D), from ``encode`` or the cache -> the candidates of each image, the best first.
 
         Args:
-            beam_size: None: ``generate.beam_size`` of the config.
+            beam_size: None: ``beams``. Of reranked hypotheses, the best ``generate.beam_size`` are returned.
             attention: also compute the attention and the word choices of each best candidate.
 
         Raises:
@@ -174,12 +177,30 @@ class Captioner(nn.Module):
         """
         self._check_eval("generate")
         options, features = self.config.generate, features.to(self.device).float()
-        beam_size = options.beam_size if beam_size is None else beam_size
+        beam_size = self.beams if beam_size is None else beam_size
+        search = (beam_size, options.max_length, options.length_penalty, options.no_repeat_ngram)
         with autocast(self.device, self.decoding_precision):
-            found = generate(
-                self.decoder, features, beam_size, options.max_length, options.length_penalty, options.no_repeat_ngram
-            )
+            found = generate(self.decoder, features, *search)
+        if self.reranker is not None and beam_size > 1:
+            ranked = self.reranker.rank(features[:, : math.prod(self.encoder.grid)], found)
+            found = [its_beams[: options.beam_size] for its_beams in ranked]
         return self._candidates(found, features, attention)
+
+    @property
+    def beams(self) -> int:
+        """The hypotheses that ``generate`` keeps if not told otherwise."""
+        return self.reranker.beams if self.reranker else self.config.generate.beam_size
+
+    def use_reranker(self, choice: str | None) -> None:
+        """What ``--rerank`` asks for: on, off, or None: if the checkpoint can.
+
+        Raises:
+            UserError: "on", but the checkpoint has nothing to rerank by.
+        """
+        if choice == "on" and self.reranker is None:
+            raise UserError("--rerank on: the checkpoint cannot. Extend it: python -m tools.fit_rerank --help")
+        if choice == "off":
+            self.reranker = None
 
     @overload
     def describe(self, images: ImageSource, beam_size: int | None = None) -> str: ...
@@ -192,7 +213,7 @@ class Captioner(nn.Module):
 
         Args:
             images: file names, or Pillow images of any mode.
-            beam_size: None: ``generate.beam_size`` of the config.
+            beam_size: None: ``beams``.
 
         Raises:
             ImageError: an image cannot be used; the message names the file.
@@ -282,6 +303,7 @@ class Captioner(nn.Module):
             "vocab": self.vocabulary.state(),
             "transform": self.transform.to_dict(),
             "learned_from": self.learned_from,
+            **({"rerank": self.reranker.state()} if self.reranker else {}),
             "model": self.state_dict(),
         }
 
@@ -309,6 +331,8 @@ class Captioner(nn.Module):
         if unset := [key for key, buffer in captioner.named_buffers() if buffer.is_meta]:
             raise RuntimeError(f"buffers that a checkpoint does not hold: {', '.join(unset)}. Make them persistent")
         captioner.encoder.to(memory_format=torch.channels_last)  # a quantized file's weights come in the usual format
+        if parts.rerank is not None:
+            captioner.reranker = Reranker.from_state(parts.rerank, captioner.encoder.features_size, name)
         return captioner
 
     @classmethod

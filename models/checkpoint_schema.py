@@ -35,6 +35,7 @@ class Parts:
     transform: Transform
     learned_from: LearnedFrom | None
     weights: dict[str, torch.Tensor]  # of encoder and decoder
+    rerank: dict[str, Any] | None  # of models/rerank.py, which checks it
 
 
 def read_parts(checkpoint: Mapping[str, Any], name: str | Path) -> Parts:
@@ -56,7 +57,9 @@ def read_parts(checkpoint: Mapping[str, Any], name: str | Path) -> Parts:
         transform = _transform(checkpoint["transform"])
     except ValueError as error:
         raise UserError(f"{name}: {error}. Use another checkpoint, or the version of the code that wrote it") from error
-    return Parts(config, vocabulary, transform, checkpoint.get("learned_from"), checkpoint["model"])
+    return Parts(
+        config, vocabulary, transform, checkpoint.get("learned_from"), checkpoint["model"], checkpoint.get("rerank")
+    )
 
 
 def check_types(checkpoint: Mapping[str, Any], name: str | Path) -> None:

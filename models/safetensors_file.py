@@ -15,6 +15,7 @@ from models.torch_file import check_index, plain_copy, refusing, utf8_path
 from structured import parse_json
 
 SCALES = "scales."  # before the names of a quantized checkpoint's scales
+RERANK = "rerank."  # before the names of what a checkpoint reranks by
 TENSORS = ("model", "scales")  # the parts of a checkpoint that are tensors
 PYTORCH = {"format": "pt"}  # tells other programs which library wrote the file
 
@@ -46,7 +47,12 @@ def read_safetensors(path: Path, name: str, kind: str) -> dict[str, Any]:
             parts = {
                 key: parse_json(text, f"{name}: '{key[:50]}'") for key, text in metadata.items() if key not in PYTORCH
             }
-            scales = {key.removeprefix(SCALES): tensors.pop(key) for key in list(tensors) if key.startswith(SCALES)}
+            scales, rerank = (
+                {key.removeprefix(prefix): tensors.pop(key) for key in list(tensors) if key.startswith(prefix)}
+                for prefix in (SCALES, RERANK)
+            )
+            if rerank and isinstance(parts.get("rerank"), dict):
+                parts["rerank"] |= rerank
             content = {**parts, "model": tensors, **({"scales": scales} if scales else {})}
             copy: dict[str, Any] = plain_copy(content, size)
             return copy
@@ -62,6 +68,11 @@ def save_safetensors(path: str | Path, checkpoint: dict[str, Any]) -> None:
     from safetensors.torch import save
 
     tensors = {**checkpoint["model"], **{SCALES + key: scale for key, scale in checkpoint.get("scales", {}).items()}}
+    rerank = checkpoint.get("rerank", {})
+    tensors |= {RERANK + key: part for key, part in rerank.items() if isinstance(part, torch.Tensor)}
+    if rerank:
+        plain = {key: part for key, part in rerank.items() if not isinstance(part, torch.Tensor)}
+        checkpoint = {**checkpoint, "rerank": plain}
     # Cloned, because the format has no tensors that share their numbers
     tensors = {key: tensor.clone(memory_format=torch.contiguous_format) for key, tensor in tensors.items()}
     texts = {key: json.dumps(part, ensure_ascii=False) for key, part in checkpoint.items() if key not in TENSORS}

@@ -161,19 +161,19 @@ def test_a_changed_image_checkpoint_or_beam_size_has_another_key(tmp_path: Path)
     photo, checkpoint = tmp_path / "a.jpg", tmp_path / "c.pth"
     write(tmp_path, "a.jpg", "c.pth")
     identities = [
-        captioner_identity(checkpoint, beam, precision)
-        for beam in (1, 2)
+        captioner_identity(checkpoint, beam, precision, reranks=reranks)
+        for beam, reranks in ((1, False), (2, False), (2, True))
         for precision in (torch.float32, torch.bfloat16)
     ]
     checkpoint.write_bytes(b"y")
-    identities.append(captioner_identity(checkpoint, 2, torch.float32))
+    identities.append(captioner_identity(checkpoint, 2, torch.float32, reranks=False))
     keys = [photo_key(photo, identity) for identity in identities]
     assert photo_key(photo, identities[2]) == keys[2]
     photo.write_bytes(b"xx")
     keys.append(photo_key(photo, identities[2]))
     os.utime(photo, (1, 1))
     keys.append(photo_key(photo, identities[2]))
-    assert len(set(keys)) == 7 and all(str(tmp_path) not in key for key in keys)
+    assert len(set(keys)) == 9 and all(str(tmp_path) not in key for key in keys)
 
 
 def test_an_edited_table_or_sidecar_is_kept_and_any_other_is_replaced(tmp_path: Path) -> None:
