@@ -3,7 +3,8 @@
 python onnx_caption.py photo.jpg holiday/ "*.webp"        # files, folders, patterns
 python onnx_caption.py holiday/ --format jsonl            # with all candidates and their log-probabilities
 
-Needs requirements-onnx.txt only: pip install -r requirements-onnx.txt -c constraints.txt
+It takes the most probable caption of a beam, as --rerank off does. Needs requirements-onnx.txt only:
+pip install -r requirements-onnx.txt -c constraints.txt
 """
 
 import json
@@ -11,10 +12,10 @@ from argparse import Namespace
 from pathlib import Path
 
 from cli import OptionParser, UserError, note, run_script, say
-from deploy.description import DEFAULT_FOLDER
+from deploy.options import DEFAULT_FOLDER
 from evaluation.options import beam_size
 
-BATCH = 8  # photos whose captions are searched for together: 12 MB of features; more are hardly faster
+BATCH = 8  # photos whose captions are searched for together
 
 
 def read_options(argv: list[str]) -> Namespace:

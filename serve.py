@@ -12,7 +12,7 @@ from argparse import Namespace
 from pathlib import Path
 
 from cli import OptionParser, UserError, note, positive_int, run_script
-from deploy.description import DEFAULT_FOLDER
+from deploy.options import DEFAULT_FOLDER
 from evaluation.options import beam_size
 
 MAX_PORT = 65_535
@@ -76,7 +76,12 @@ def main(argv: list[str]) -> None:
     listening = listen(options.host, options.port)
     app = create_app(captioner, options.beam_size)
     config = uvicorn.Config(
-        app, log_level="warning", access_log=False, server_header=False, timeout_graceful_shutdown=DRAIN_SECONDS
+        app,
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        backlog=BACKLOG,
+        timeout_graceful_shutdown=DRAIN_SECONDS,
     )
     host = f"[{options.host}]" if ":" in options.host else options.host
     note(f"serving on http://{host}:{listening.getsockname()[1]} (Ctrl-C or SIGTERM: answers what it has, then stops)")

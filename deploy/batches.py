@@ -11,7 +11,7 @@ import numpy as np
 from deploy.captioner import Candidate, OnnxCaptioner
 from deploy.metrics import Metrics
 
-MAX_BATCH = 4  # pictures: a lone one waits at most for a batch, 0.6 s on two cores; of 8 the pace is hardly higher
+MAX_BATCH = 4  # pictures: a lone one waits at most for a batch, and larger ones would let it wait longer
 
 
 @dataclass(frozen=True)

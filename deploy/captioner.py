@@ -44,7 +44,8 @@ class OnnxCaptioner:
 
     def __init__(self, folder: Path, threads: int = 0) -> None:
         self.description: Description = read_description(folder)
-        threads = threads or int(os.environ.get("OMP_NUM_THREADS") or 0)
+        first = os.environ.get("OMP_NUM_THREADS", "").split(",")[0]  # OpenMP takes a list, for nested loops
+        threads = threads or (int(first) if first.isdecimal() else 0)
         self._encoder, self._start, self._step = (_session(folder / name, threads) for name in GRAPHS)
 
     def pixels(self, image: Image.Image) -> np.ndarray:
@@ -54,7 +55,7 @@ class OnnxCaptioner:
     def encode(self, images: Sequence[np.ndarray]) -> np.ndarray:
         """What ``pixels`` has made of B images -> features (B, P, D) in fp16, with the mirror image if it is used.
 
-        One image at a time: the encoder is not faster on several, and takes more memory.
+        One image at a time, which takes the least memory.
         """
         views = (slice(None), slice(None, None, -1)) if self.description.generate.mirror else (slice(None),)
         found = [

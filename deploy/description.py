@@ -9,11 +9,9 @@ import structured
 from cli import UserError
 from config import GenerateConfig
 from config_parser import build
+from deploy.options import FILE, FORMAT_VERSION
 from deploy.search import Special
 
-FILE = "captioner.json"
-FORMAT_VERSION = 1
-DEFAULT_FOLDER = Path("onnx_captioner")  # in the current folder
 NEXT = "next."  # before the names of the state that step.onnx returns: a graph's inputs and outputs differ in name
 EXPORT = "python -m tools.export_onnx CHECKPOINT"  # what makes a folder with one
 

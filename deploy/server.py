@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import math
 import time
+import traceback
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
@@ -25,9 +26,9 @@ from deploy.metrics import Metrics
 from deploy.openapi import OPENAPI
 
 MAX_BODY_BYTES = MAX_UPLOAD_BYTES + 2**20  # room for the headers of a form
-MAX_WAITING = 64  # requests without a reply: 10 s of work on two cores, and 0.7 GB if all are as large as allowed
-BODY_SECONDS = 30.0  # for an upload: 10 MB over a mobile network take 20
-CAPTION_SECONDS = 60.0  # from then to the caption; a full queue takes a third of it on two cores
+MAX_WAITING = 64  # requests without a reply: their bodies take 0.7 GB if all are as large as allowed
+BODY_SECONDS = 30.0  # for an upload: 10 MB at 3 Mbit/s take 27
+CAPTION_SECONDS = 60.0  # from then to the caption: who waits longer has given up
 MAX_FIELDS = 8  # of a form, besides the picture
 DIGITS = 4  # of an attention weight
 YES = {"1", "true", "yes"}  # of ?attention=
@@ -59,7 +60,7 @@ class Service:
         self._captioner, self.metrics = captioner, Metrics()
         self._batches = Batches(captioner, beam_size, self.metrics)
         self._decoding = ThreadPoolExecutor(1, "decoding")  # one decoded upload at a time is in memory
-        self._waiting = self._answered = 0
+        self._waiting = self._answered = self._cut_off = 0
 
     @contextlib.asynccontextmanager
     async def lifespan(self, _: Starlette) -> AsyncIterator[None]:
@@ -67,7 +68,7 @@ class Service:
         async with self._batches.running():
             yield
         self._decoding.shutdown()
-        note(f"stopped: {self._answered} requests answered, {self._waiting} without an answer")
+        note(f"stopped: {self._answered} requests answered, {self._waiting + self._cut_off} without an answer")
 
     async def post_caption(self, request: Request) -> Response:
         """POST /caption."""
@@ -76,9 +77,12 @@ class Service:
         self.metrics.waiting.set(self._waiting)
         try:
             reply = await self._reply(request)
+            self._answered += 1
+        except asyncio.CancelledError:  # the time to answer what was accepted is over
+            self._cut_off += 1
+            raise
         finally:
             self._waiting -= 1
-            self._answered += 1
             self.metrics.waiting.set(self._waiting)
         self.metrics.replies.labels(str(reply.status_code)).inc()
         self.metrics.seconds.observe(time.monotonic() - start)
@@ -93,6 +97,9 @@ class Service:
             return JSONResponse({"error": str(error)}, STATUS_OF[str(error)])
         except ClientDisconnect:  # nobody reads the reply
             return Response(status_code=499)
+        except Exception:  # a fault of the server, such as memory that is full: it goes on with other pictures
+            traceback.print_exc()
+            return JSONResponse({"error": "Captioning failed."}, 500)
 
     async def _caption(self, request: Request) -> dict[str, Any]:
         if self._waiting > MAX_WAITING:

@@ -64,7 +64,8 @@ def _reason(error: Exception, repository: str, revision: str, file: str) -> str:
     if isinstance(error, errors.EntryNotFoundError):
         return f"no {file} in the repository. Name another file: hf://{repository}/FILE.safetensors"
     cause = describe(error) if isinstance(error, OSError) else str(error)
-    return f"cannot be downloaded ({type(error).__name__}: {cause.strip().splitlines()[0]}). Try again later"
+    first = next(iter(cause.strip().splitlines()), "no reason is given")
+    return f"cannot be downloaded ({type(error).__name__}: {first}). Try again later"
 
 
 def _check_hash(path: Path, shown: str) -> None:

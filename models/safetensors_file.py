@@ -51,8 +51,8 @@ def read_safetensors(path: Path, name: str, kind: str) -> dict[str, Any]:
                 {key.removeprefix(prefix): tensors.pop(key) for key in list(tensors) if key.startswith(prefix)}
                 for prefix in (SCALES, RERANK)
             )
-            if rerank and isinstance(parts.get("rerank"), dict):
-                parts["rerank"] |= rerank
+            if rerank:
+                parts["rerank"] = {**parts.get("rerank", {}), **rerank}
             content = {**parts, "model": tensors, **({"scales": scales} if scales else {})}
             copy: dict[str, Any] = plain_copy(content, size)
             return copy

@@ -19,8 +19,7 @@ if not __package__:  # started as `python tools/load_test.py` instead of `python
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from cli import ROOT, OptionParser, UserError, positive_int, run_script, say
-from deploy.description import DEFAULT_FOLDER
-from gallery.photos import find_photos
+from deploy.options import DEFAULT_FOLDER
 
 PHOTOS = 20  # different ones, whose captions are asked for one by one at first
 TIMEOUT = 120.0  # seconds for a reply
@@ -118,6 +117,8 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--clients", type=positive_int, default=50, metavar="N", help="(default: %(default)s)")
     parser.add_argument("--seconds", type=positive_int, default=30, metavar="N", help="(default: %(default)s)")
     options = parser.parse_args(argv)
+    from gallery.photos import find_photos  # Pillow takes a moment to import
+
     photos = [photo.path.read_bytes() for photo in find_photos(options.images, None)[0][:PHOTOS]]
     command = [sys.executable, "serve.py", "--checkpoint", str(options.checkpoint.resolve()), "--port", "0"]
     with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True) as server:

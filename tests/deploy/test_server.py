@@ -3,6 +3,7 @@
 import http.client
 import io
 import json
+import os
 import re
 import shutil
 import signal
@@ -54,6 +55,8 @@ def server(exported: Path, tmp_path: Path) -> Iterator[tuple["subprocess.Popen[s
         process.kill()
 
 
+@pytest.mark.process
+@pytest.mark.skipif(os.name == "nt", reason="Windows cannot ask a process to end")
 def test_it_replies_refuses_and_drains(server: tuple["subprocess.Popen[str]", int], exported: Path) -> None:
     process, port = server
     captioner = OnnxCaptioner(exported)
