@@ -86,6 +86,9 @@ class Reranker:
         Args:
             pooled: (N, D), see ``pool``.
             captions: of each image.
+
+        Raises:
+            UserError: their captions have nothing in common.
         """
         if len(pooled) > MAX_IMAGES:
             chosen = np.linspace(0, len(pooled) - 1, MAX_IMAGES).round().astype(int).tolist()
@@ -100,6 +103,8 @@ class Reranker:
         tfidf = TfIdf(numbered, sizes)
         ids, owners, weights = _mean_vectors(tfidf, np.array(sizes))
         common = tfidf.images_with >= MIN_IMAGES
+        if not common.any():
+            raise UserError(f"no words in the captions of {MIN_IMAGES} training images: nothing to rerank by. Use more")
         kept = common[ids]
         return cls(
             mean,

@@ -98,6 +98,11 @@ def test_more_images_than_fit_are_thinned_out(monkeypatch: pytest.MonkeyPatch) -
     assert len(fitted.images) == 8
 
 
+def test_captions_with_nothing_in_common_are_refused() -> None:
+    with pytest.raises(UserError, match="nothing to rerank by"):
+        Reranker.fit(pool(features_of([0])), [DOGS], VOCABULARY)
+
+
 def changed(state: Mapping[str, Any], **parts: Any) -> dict[str, Any]:
     return {**state, **parts}
 
