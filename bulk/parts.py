@@ -55,7 +55,7 @@ class Parts:
             return
         known = structured.read_json(file)
         for name, value in wanted.items():
-            if not isinstance(known, dict) or known.get(name) != value:
+            if not isinstance(known, dict) or known.get(name, False) != value:  # older ones lack "rerank"
                 before = known.get(name) if isinstance(known, dict) else None
                 raise UserError(
                     f"--output {self.folder}: holds captions with {name} {str(before)[:12]}, not {str(value)[:12]}. "

@@ -105,7 +105,7 @@ class TfIdf(Frequencies):
             ids.append(np.empty(len(keys), dtype=np.int32))
             ids[-1][order] = distinct.searchsorted(keys[order])
             image_of = np.arange(len(its_sizes)).repeat(MAX_ORDER * its_sizes).repeat(row_sizes)  # of each entry
-            once = _distinct(ids[-1] * np.int64(len(its_sizes)) + image_of)  # an n-gram counts once per image
+            once = _distinct(ids[-1].astype(np.int64) * len(its_sizes) + image_of)  # an n-gram counts once per image
             np.add.at(images_with, once // len(its_sizes), 1)
         super().__init__(distinct, images_with, len(sizes))
         norms = [self._norms(its, counts, rows) for its, (_, counts, rows) in zip(ids, counted, strict=True)]

@@ -1,7 +1,7 @@
 """Do captions say true things? Three probes of the words that references can confirm: colours, numbers and objects.
 
 A word of a caption is right if a reference of the image has it, or a word of the same meaning. That is a lower bound:
-people do not name everything that is there. Between two systems on the same images the bound is equally strict.
+people do not name everything that is there, and may name it by a word that no row has (a child who is a boy).
 """
 
 from collections.abc import Mapping, Sequence

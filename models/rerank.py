@@ -221,7 +221,7 @@ def _mean_vectors(tfidf: TfIdf, sizes: np.ndarray) -> tuple[np.ndarray, np.ndarr
     entries = np.diff(tfidf.ngrams.starts[::MAX_ORDER])
     images = captions.repeat(entries)
     weights = tfidf.unit_weights(tfidf.ngrams) / sizes[images]
-    pairs, place = np.unique(tfidf.ngrams.ids * np.int64(len(sizes)) + images, return_inverse=True)
+    pairs, place = np.unique(tfidf.ngrams.ids.astype(np.int64) * len(sizes) + images, return_inverse=True)
     return pairs // len(sizes), pairs % len(sizes), np.bincount(place, weights)
 
 

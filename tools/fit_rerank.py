@@ -3,7 +3,8 @@
 python -m tools.fit_rerank runs/flickr8k_best captioner.pth
 python -m tools.fit_rerank pretrained/flickr8k.pth captioner.pth --captions_file captions.csv --image_dir images
 
-The images and captions are those of the training split. A file of 34 MB grows by 6 MB.
+The images and captions are those of the training split. A file of 34 MB grows by 6 MB. Sequences of up to four words
+that the captions of two images share can be read back from it: think before you publish one of private captions.
 """
 
 import sys

@@ -73,7 +73,7 @@ def measure_cold_start(subject: Subject, repeats: int, folder: Path) -> Measurem
     save_plain(subject.captioner, folder / "model.pth", subject.beam_size)
     memory: dict[str, int] = {}
     options = ["--device", str(subject.device), "--precision", subject.precision, "--beam_size", str(subject.beam_size)]
-    named = ["--checkpoint", str(subject.path.resolve()), "--images", str(photo)]
+    named = ["--checkpoint", str(subject.path.resolve()), "--images", str(photo), "--rerank", "off"]
 
     def project() -> float:
         with tempfile.TemporaryDirectory(dir=folder) as output:

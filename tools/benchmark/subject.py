@@ -160,6 +160,7 @@ def open_subject(named: Path | None, options: Namespace) -> Subject:
     device = use_device(options.device, options.precision)
     captioner = TimedCaptioner.from_checkpoint(content, path, options.precision).to(device).eval()
     assert isinstance(captioner, TimedCaptioner)
+    captioner.use_reranker("off")  # the plain loop does not rerank either
     table = read_captions(options.captions_file or ROOT / DataConfig.captions_file, captioner.config.train.seed)
     image_dir = options.image_dir or ROOT / DataConfig.image_dir
     if options.captions_file and not options.image_dir:
